@@ -20,8 +20,8 @@ impl NameError {
 }
 
 /// The longest member name. A synchronous standby announces itself as `member.i<8 hex>.e<epoch>` and PostgreSQL cuts
-/// `application_name` at 63 bytes (NAMEDATALEN - 1); 32 leaves room for any 64-bit epoch.
-const MEMBER_NAME_MAX: usize = 32;
+/// `application_name` at 63 bytes (NAMEDATALEN - 1); 30 leaves room for any 64-bit epoch.
+const MEMBER_NAME_MAX: usize = 30;
 
 macro_rules! name_type {
     ($(#[$doc:meta])* $name:ident, $max:expr, $expected:expr) => {
@@ -85,7 +85,7 @@ name_type!(
     /// Name of one member (a database host), the same in the file, in etcd and in `synchronous_standby_names`.
     MemberName,
     MEMBER_NAME_MAX,
-    "1 to 32 of a-z, 0-9, '-' and '_', beginning with a letter or digit"
+    "1 to 30 of a-z, 0-9, '-' and '_', beginning with a letter or digit"
 );
 
 /// Identifies one life of a data directory. A clone, a rewind or a restore makes a new one, because the directory may
@@ -248,10 +248,10 @@ mod tests {
 
     #[test]
     fn names_refuse_what_would_break_paths_quoting_or_length() {
-        for bad in ["", "PG1", "pg 1", "-pg", "pg.1", "pg/1", "pg\"1", &"x".repeat(33)] {
+        for bad in ["", "PG1", "pg 1", "-pg", "pg.1", "pg/1", "pg\"1", &"x".repeat(31)] {
             assert!(bad.parse::<MemberName>().is_err(), "{bad:?} was accepted");
         }
-        for good in ["pg1", "db-eu_1", "1", &"x".repeat(32)] {
+        for good in ["pg1", "db-eu_1", "1", &"x".repeat(30)] {
             assert_eq!(good.parse::<MemberName>().unwrap().as_str(), good);
         }
     }

@@ -6,9 +6,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cluster_view;
 pub mod guard_link;
 pub mod identity;
-pub mod member_view;
 pub mod mono_time;
 pub mod node_state;
 pub mod peer_message;

@@ -1,1 +1,26 @@
-//! Being written.
+//! Decides what one member does now: bootstrap, lead, follow, promise, take over, rewind, wait.
+//!
+//! Pure: the same state and the same inputs give the same actions, always. No clock, no I/O, no async, no randomness
+//! of its own. A driver feeds [`Event`]s with the time at which they were seen, drains [`Action`]s in order, and wakes
+//! the decider at [`Decider::poll_timeout`]. It refuses to know about etcd's or PostgreSQL's wire protocols.
+//!
+//! Begin reading at `decider.rs` (which situation holds), then one file per situation: `bootstrap.rs`, `primary.rs`
+//! with `synchronous.rs`, `standby.rs`, `election.rs`, `promise.rs`, `switchover.rs`.
+
+#![forbid(unsafe_code)]
+
+pub mod action;
+pub mod event;
+pub mod job;
+pub mod reason;
+pub mod request;
+pub mod setup;
+pub mod status;
+
+pub use action::{Action, GuardCommand, LeaseChoice, OpId, RequestId, Txn};
+pub use event::{Event, GuardNews, LeaseNews, TxnOutcome};
+pub use job::{Access, Job, JobFailure, JobOutput, ServerSettings, StopMode, Upstream};
+pub use reason::Reason;
+pub use request::{Refusal, Request, RequestDone};
+pub use setup::{GuardNeed, MemberSetup, Setup, Timings};
+pub use status::{MemberRole, PeerStatus, Status};
