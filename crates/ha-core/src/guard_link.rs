@@ -25,7 +25,7 @@ pub use frame::{FrameError, MESSAGE_MAX, PROTOCOL_VERSION};
 use std::fmt;
 use std::time::Duration;
 
-use crate::{BootId, Epoch, MonoTime};
+use crate::{BootId, Epoch, Generation, MonoTime};
 
 /// What an agent asks of its guard. Each is answered by exactly one reply with the same `seq`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,8 +50,12 @@ pub enum Request {
     Arm {
         /// Number of this request.
         seq: u64,
-        /// The leadership; not lower than any armed before, and higher than any fenced.
+        /// The leadership; not lower than any armed before.
         epoch: Epoch,
+        /// Generation of the sync record with which this leadership was won or re-acquired. A fenced epoch can be armed
+        /// again only with a higher one: by a leader that has re-acquired it by compare-and-swap since, not by one
+        /// that slept through the fence.
+        generation: Generation,
         /// When this host must have stopped acknowledging; the guard kills `kill_lead` earlier.
         deadline: MonoTime,
         /// The boot that `deadline` belongs to.
@@ -130,8 +134,8 @@ impl Request {
 pub enum NoPrimary {
     /// Nothing runs. The guard looks for itself.
     Empty,
-    /// The agent has seen `pg_is_in_recovery()` in the postmaster of this start. The guard checks that it is still this
-    /// one and that its data directory is marked as a standby's.
+    /// The agent has seen that the postmaster of this start is in recovery and will not promote it. The guard checks
+    /// that it is still this start.
     Standby {
         /// The start that was looked at ([`Reply::Started`]).
         start: u64,
@@ -231,8 +235,10 @@ pub struct Armed {
 /// One fencing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fence {
-    /// The leadership that has ended here; it can never be armed again.
+    /// The leadership that has ended here; 0 if it is not known (the state was lost).
     pub epoch: Epoch,
+    /// The generation it was armed with; the epoch can be armed again only with a higher one.
+    pub generation: Generation,
     /// When the guard gave the first kill.
     pub at: MonoTime,
     /// By what means.
@@ -348,7 +354,7 @@ pub struct GuardStatus {
     pub armed: Option<Armed>,
     /// No fence before this time.
     pub hold_until: Option<MonoTime>,
-    /// The highest epoch that was fenced here; it and all below can never be armed again.
+    /// The highest epoch that was fenced here; 0 for none. See [`Request::Arm`] for what can be armed after it.
     pub fenced_through: Epoch,
     /// A fence that no agent has acknowledged yet.
     pub fence: Option<Fence>,
@@ -383,7 +389,7 @@ pub enum RefusalCode {
     OtherEpoch,
     /// An epoch at least as high was armed before.
     EpochTooLow,
-    /// The epoch, or a higher one, was fenced.
+    /// The epoch was fenced and has not been re-acquired since, or a higher one was fenced.
     EpochFenced,
     /// The deadline is past, or so near that the kill would be due.
     DeadlinePast,

@@ -2,6 +2,7 @@
 
 use super::frame::{FrameError, Reader, Writer};
 use super::{Armed, Degraded, ExitOutcome, Fence, FenceMethod, GuardStatus, Layers, RefusalCode, Reply};
+use crate::Generation;
 
 const ACK: u8 = 65;
 const REFUSED: u8 = 66;
@@ -107,12 +108,18 @@ fn read_armed(r: &mut Reader<'_>) -> Result<Armed, FrameError> {
 }
 
 fn write_fence(writer: Writer, fence: Fence) -> Writer {
-    writer.epoch(fence.epoch).time(fence.at).byte(position(&METHODS, &fence.how)).flag(fence.empty)
+    writer
+        .epoch(fence.epoch)
+        .long(fence.generation.0)
+        .time(fence.at)
+        .byte(position(&METHODS, &fence.how))
+        .flag(fence.empty)
 }
 
 fn read_fence(r: &mut Reader<'_>) -> Result<Fence, FrameError> {
     Ok(Fence {
         epoch: r.epoch()?,
+        generation: Generation(r.long()?),
         at: r.time()?,
         how: at(&METHODS, r.byte()?, "the fence method")?,
         empty: r.flag()?,
@@ -173,7 +180,13 @@ mod tests {
     use std::time::Duration;
 
     fn all() -> Vec<Reply> {
-        let fence = Fence { epoch: Epoch(4), at: MonoTime(5), how: FenceMethod::CgroupKill, empty: true };
+        let fence = Fence {
+            epoch: Epoch(4),
+            generation: Generation(9),
+            at: MonoTime(5),
+            how: FenceMethod::CgroupKill,
+            empty: true,
+        };
         let status = GuardStatus {
             boot_id: BootId("boot".into()),
             now: MonoTime(1),

@@ -2,6 +2,7 @@
 
 use super::frame::{FrameError, Reader, Writer};
 use super::{NoPrimary, Request};
+use crate::Generation;
 
 const HELLO: u8 = 1;
 const START: u8 = 2;
@@ -25,8 +26,8 @@ impl Request {
                     writer.text(name).text(value)
                 })
             }
-            Self::Arm { seq, epoch, deadline, boot_id } => {
-                Writer::new(ARM).long(*seq).epoch(*epoch).time(*deadline).boot(boot_id)
+            Self::Arm { seq, epoch, generation, deadline, boot_id } => {
+                Writer::new(ARM).long(*seq).epoch(*epoch).long(generation.0).time(*deadline).boot(boot_id)
             }
             Self::Renew { seq, epoch, deadline } => {
                 Writer::new(RENEW).long(*seq).epoch(*epoch).time(*deadline)
@@ -62,7 +63,13 @@ impl Request {
         let request = match kind {
             HELLO => Self::Hello { seq, boot_id: r.boot()? },
             START => Self::Start { seq, settings: settings(&mut r)? },
-            ARM => Self::Arm { seq, epoch: r.epoch()?, deadline: r.time()?, boot_id: r.boot()? },
+            ARM => Self::Arm {
+                seq,
+                epoch: r.epoch()?,
+                generation: Generation(r.long()?),
+                deadline: r.time()?,
+                boot_id: r.boot()?,
+            },
             RENEW => Self::Renew { seq, epoch: r.epoch()?, deadline: r.time()? },
             RELEASE => Self::Release { seq, epoch: r.epoch()?, proof: proof(&mut r)? },
             HOLD => Self::Hold { seq, epoch: r.epoch()?, until: r.time()? },
@@ -102,7 +109,7 @@ mod tests {
                 seq: 2,
                 settings: vec![("port".into(), "5432".into()), ("a.b".into(), "".into())],
             },
-            Request::Arm { seq: 3, epoch, deadline, boot_id },
+            Request::Arm { seq: 3, epoch, generation: Generation(12), deadline, boot_id },
             Request::Renew { seq: 4, epoch, deadline },
             Request::Release { seq: 5, epoch, proof: NoPrimary::Empty },
             Request::Release { seq: 6, epoch, proof: NoPrimary::Standby { start: 3 } },
