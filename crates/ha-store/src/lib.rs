@@ -11,14 +11,18 @@
 #![forbid(unsafe_code)]
 
 pub mod error;
+mod follow;
 pub mod keys;
+pub mod memory;
+pub mod model;
 pub mod store;
 pub mod watch;
 
 pub use error::StoreError;
 pub use keys::Keys;
+pub use memory::MemoryStore;
 pub use store::{
     Compare, Entry, KeepAlive, Lease, LeaseId, MemberStatus, Put, Refusal, Snapshot, Store, StoreStatus, Txn,
     TxnOutcome,
 };
-pub use watch::{Watch, WatchEvent};
+pub use watch::{Change, Watch, WatchEvent};

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio_stream::Stream;
 
-use crate::store::Snapshot;
+use crate::store::{Entry, Snapshot};
 
 /// Events that wait for a slow reader. Each is a whole snapshot of a few kilobytes; when the buffer is full the watch
 /// waits for the reader, and etcd for the watch.
@@ -38,6 +38,31 @@ pub enum WatchEvent {
         /// What the store says now.
         snapshot: Snapshot,
     },
+}
+
+/// One key changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The revision of the change; changes of one transaction share it.
+    pub revision: Revision,
+    /// The whole key.
+    pub key: String,
+    /// What stands there now; `None` = deleted.
+    pub entry: Option<Entry>,
+}
+
+impl Snapshot {
+    /// Carries the snapshot on by one change. A change that it already contains changes nothing.
+    pub fn apply(&mut self, change: &Change) {
+        if change.revision < self.revision {
+            return;
+        }
+        self.revision = change.revision;
+        match &change.entry {
+            Some(entry) => self.entries.insert(change.key.clone(), entry.clone()),
+            None => self.entries.remove(&change.key),
+        };
+    }
 }
 
 /// A running watch; dropping it ends it. Also a [`Stream`].
