@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use crate::reader::Table;
+use crate::units::show_duration;
+
 /// Times of the lease and of detection. The relations between them are checked when the file is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failover {
@@ -38,5 +41,36 @@ impl Default for Failover {
             promise_timeout: Duration::from_millis(300),
             abort_after: Duration::from_secs(2),
         }
+    }
+}
+
+impl Failover {
+    pub(crate) fn read(table: &Table<'_>) -> Self {
+        const MS: fn(u64) -> Duration = Duration::from_millis;
+        const S: fn(u64) -> Duration = Duration::from_secs;
+        let default = Self::default();
+        let time = |name, range, otherwise| table.duration(name, range).unwrap_or(otherwise);
+        let read = Self {
+            automatic: table.boolean("automatic").unwrap_or(default.automatic),
+            unfenced: table.boolean("unfenced").unwrap_or(default.unfenced),
+            lease_ttl: time("lease_ttl", S(2)..=S(600), default.lease_ttl),
+            renew_interval: time("renew_interval", MS(100)..=S(300), default.renew_interval),
+            call_deadline: time("call_deadline", MS(50)..=S(60), default.call_deadline),
+            member_ttl: time("member_ttl", S(2)..=S(3600), default.member_ttl),
+            // Three heartbeats of 100 ms: one lost datagram is no silence.
+            detection: time("detection", MS(300)..=S(60), default.detection),
+            promise_timeout: time("promise_timeout", MS(50)..=S(60), default.promise_timeout),
+            abort_after: time("abort_after", MS(100)..=S(600), default.abort_after),
+        };
+        for (name, ttl) in [("lease_ttl", read.lease_ttl), ("member_ttl", read.member_ttl)] {
+            if ttl.subsec_nanos() != 0 {
+                table.refuse(
+                    name,
+                    format!("{:?}", show_duration(ttl)),
+                    "whole seconds: etcd's leases have no finer unit",
+                );
+            }
+        }
+        read
     }
 }

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::reader::Table;
+
 /// Settings of pg-guard. Its deadline is the send time of the newest evidence + TTL - [`Guard::margin`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Guard {
@@ -56,5 +58,42 @@ impl Guard {
     /// How long before the lease's end the kill comes: drift + net_margin + kill_lead.
     pub fn margin(&self, ttl: Duration) -> Duration {
         self.drift_of(ttl) + self.net_margin + self.kill_lead
+    }
+}
+
+/// The longest path that fits into a unix socket's address (`sun_path` without its closing zero).
+const SOCKET_PATH_MAX: usize = 107;
+
+impl Guard {
+    pub(crate) fn read(table: &Table<'_>) -> Self {
+        let default = Self::default();
+        let margin = |name, otherwise| {
+            table.duration(name, Duration::ZERO..=Duration::from_secs(60)).unwrap_or(otherwise)
+        };
+        let mode =
+            table.read("mode", "\"required\", \"automatic\" or \"off\"", |value| match value.as_str()? {
+                "required" => Some(GuardMode::Required),
+                "automatic" => Some(GuardMode::Automatic),
+                "off" => Some(GuardMode::Off),
+                _ => None,
+            });
+        let read = Self {
+            mode: mode.map_or(default.mode, |at| at.value),
+            net_margin: margin("net_margin", default.net_margin),
+            kill_lead: margin("kill_lead", default.kill_lead),
+            soft_lead: margin("soft_lead", default.soft_lead),
+            drift: table.number("drift", 0..=100).unwrap_or(default.drift),
+            socket: table.path("socket").unwrap_or(default.socket),
+            cgroup: table.path("cgroup").unwrap_or(default.cgroup),
+        };
+        let length = read.socket.as_os_str().len();
+        if length > SOCKET_PATH_MAX {
+            table.refuse(
+                "socket",
+                format!("a path of {length} bytes"),
+                format!("at most {SOCKET_PATH_MAX} bytes: a unix socket's address holds no more"),
+            );
+        }
+        read
     }
 }

@@ -10,21 +10,28 @@
 
 #![forbid(unsafe_code)]
 
+mod check_config;
 mod cluster;
+mod digest;
 mod etcd;
 mod failover;
 mod guard;
 mod hooks;
+mod hosts;
+mod keys;
+mod load;
+mod owned_parameters;
 mod postgres;
 mod problem;
+mod reader;
+mod relations;
 mod replication;
 mod routing;
 mod secret;
 mod secrets;
 mod tls;
+mod units;
 mod vip;
-
-use std::path::Path;
 
 pub use cluster::{Cluster, DatabaseHost, GRPC_PORT, HEARTBEAT_PORT, ProxyHost, REST_PORT, Tags};
 pub use etcd::{ETCD_CLIENT_PORT, ETCD_PEER_PORT, Etcd};
@@ -40,18 +47,6 @@ pub use secrets::{Secrets, load_secrets};
 pub use tls::Tls;
 pub use vip::Vip;
 
-/// Reads and checks a `cluster.toml`.
-///
-/// # Errors
-/// All problems at once.
-pub fn load(_path: &Path) -> Result<Cluster, Problems> {
-    unimplemented!()
-}
-
-/// Checks the text of a `cluster.toml`; `path` is only named in problems.
-///
-/// # Errors
-/// All problems at once.
-pub fn parse(_text: &str, _path: &Path) -> Result<Cluster, Problems> {
-    unimplemented!()
-}
+pub use check_config::run_check_config;
+pub use load::{load, parse};
+pub use owned_parameters::agent_owned;

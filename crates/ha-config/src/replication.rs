@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use ha_core::{MemberName, ReplicationMode};
 
+use crate::cluster::DatabaseHost;
+use crate::reader::Table;
+use crate::units::parse_size;
+
 /// What commits wait for and how far a standby may be behind. Initial values: the mode in force lives in etcd.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replication {
@@ -39,4 +43,51 @@ impl Default for Replication {
             max_slot_wal_keep_size: Some(16 * 1024 * 1024 * 1024),
         }
     }
+}
+
+impl Replication {
+    pub(crate) fn read(table: &Table<'_>, databases: &[DatabaseHost]) -> Self {
+        const S: fn(u64) -> Duration = Duration::from_secs;
+        let default = Self::default();
+        let mode = table.read("mode", "\"synchronous\", \"strict\" or \"asynchronous\"", |value| {
+            value.as_str().and_then(|text| text.parse().ok())
+        });
+        let keep = table.read(
+            "max_slot_wal_keep_size",
+            "a size such as \"16GB\", at least \"1MB\", or \"unlimited\"",
+            |value| match value.as_str()? {
+                "unlimited" => Some(None),
+                text => parse_size(text).filter(|size| *size >= 1 << 20).map(Some),
+            },
+        );
+        Self {
+            mode: mode.map_or(default.mode, |at| at.value),
+            acks: table.number("acks", 1..=100).unwrap_or(default.acks),
+            members: read_members(table, databases),
+            maximum_lag_bytes: table.size("maximum_lag").unwrap_or(default.maximum_lag_bytes),
+            rewind: table.boolean("rewind").unwrap_or(default.rewind),
+            slots: table.boolean("slots").unwrap_or(default.slots),
+            degrade_after: table.duration("degrade_after", S(1)..=S(3600)).unwrap_or(default.degrade_after),
+            max_slot_wal_keep_size: keep.map_or(default.max_slot_wal_keep_size, |at| at.value),
+        }
+    }
+}
+
+fn read_members(table: &Table<'_>, databases: &[DatabaseHost]) -> Option<Vec<MemberName>> {
+    let names: Vec<&str> = databases.iter().map(|host| host.name.as_str()).collect();
+    let expected = format!("the name of a [[database]]: {}", names.join(", "));
+    let given = table.list("members", &expected)?;
+    let mut members: Vec<MemberName> = Vec::new();
+    for entry in given {
+        let known = databases.iter().find(|host| host.name.as_str() == entry.value);
+        match known {
+            Some(host) if members.contains(&host.name) => {
+                let found = format!("{:?} a second time", entry.value);
+                table.report.push(entry.line, entry.key, found, "each member once");
+            }
+            Some(host) => members.push(host.name.clone()),
+            None => table.report.push(entry.line, entry.key, format!("{:?}", entry.value), &*expected),
+        }
+    }
+    Some(members)
 }

@@ -1,8 +1,12 @@
 //! `secrets.toml`: what must not stand in `cluster.toml`.
 
+use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use crate::problem::Problems;
+use crate::keys;
+use crate::problem::{Problem, Problems};
+use crate::reader::{Report, Table};
 use crate::secret::Secret;
 
 /// The passwords of the agent's database roles and the key of the heartbeats.
@@ -24,6 +28,127 @@ pub struct Secrets {
 ///
 /// # Errors
 /// All problems at once; one of them when group or others may access the file.
-pub fn load_secrets(_path: &Path) -> Result<Secrets, Problems> {
-    unimplemented!()
+pub fn load_secrets(path: &Path) -> Result<Secrets, Problems> {
+    load_with(path, &|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+}
+
+/// [`load_secrets`] with the environment given, so that it can be tested.
+fn load_with(path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result<Secrets, Problems> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        // The environment alone may be enough; what it lacks is reported below as missing in the file.
+        Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+        Err(error) => {
+            let expected = "a file that its owner, this user, may read";
+            return Err(Problems::one(Problem::new(path, None, "", error.to_string(), expected)));
+        }
+    };
+    let report = Report::new(path, &text, keys::SECRETS).secret();
+    check_mode(&report, path);
+    let read = report.parse().and_then(|table| read(&report.top(&table), path, environment));
+    match (report.into_problems(), read) {
+        (Some(problems), _) => Err(problems),
+        (None, Some(secrets)) => Ok(secrets),
+        (None, None) => unreachable!("secrets are left out only after a problem was reported"),
+    }
+}
+
+fn check_mode(report: &Report<'_>, path: &Path) {
+    let Ok(metadata) = std::fs::metadata(path) else { return };
+    let mode = metadata.permissions().mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        let expected = format!("0600, for the owner only: chmod 0600 {}", path.display());
+        report.push(None, "mode", format!("{mode:04o}"), expected);
+    }
+}
+
+fn read(top: &Table<'_>, path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Option<Secrets> {
+    let value = |key: &'static str, required: bool| {
+        let variable = format!("MATRIARCH_{}", key.to_uppercase());
+        let expected = "text of one line in double quotes, not empty";
+        let from_file = top.read(key, expected, |value| {
+            value
+                .as_str()
+                .filter(|text| !text.is_empty() && !text.contains(['\n', '\r', '\0']))
+                .map(Secret::new)
+        });
+        let found = environment(&variable).map(Secret::new).or(from_file.map(|at| at.value));
+        if found.is_none() && required && !top.has(key) {
+            let place = if path.exists() { "nothing" } else { "nothing (there is no such file)" };
+            top.refuse(key, place, format!("a password here or in the environment as {variable}"));
+        }
+        found
+    };
+    let superuser_password = value("superuser_password", true);
+    let replication_password = value("replication_password", true);
+    let rewind_password = value("rewind_password", true);
+    let heartbeat_key = value("heartbeat_key", false);
+    Some(Secrets {
+        superuser_password: superuser_password?,
+        replication_password: replication_password?,
+        rewind_password: rewind_password?,
+        heartbeat_key,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str =
+        "superuser_password = \"one\"\nreplication_password = \"two\"\nrewind_password = \"three\"\n";
+
+    fn written(text: &str, mode: u32) -> (tempfile::TempDir, std::path::PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secrets.toml");
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        (dir, path)
+    }
+
+    #[test]
+    fn secrets_are_read_and_never_shown() {
+        let (_dir, path) = written(GOOD, 0o600);
+        let secrets = load_with(&path, &|_| None).unwrap();
+        assert_eq!(secrets.replication_password.expose(), "two");
+        let shown = format!("{secrets:?}");
+        assert!(shown.contains("***") && !shown.contains("two"), "{shown}");
+    }
+
+    #[test]
+    fn the_environment_replaces_the_file_and_may_stand_alone() {
+        let (_dir, path) = written(GOOD, 0o600);
+        let one = |name: &str| (name == "MATRIARCH_REWIND_PASSWORD").then(|| "other".to_owned());
+        assert_eq!(load_with(&path, &one).unwrap().rewind_password.expose(), "other");
+        let nowhere = path.with_file_name("absent.toml");
+        assert!(load_with(&nowhere, &|_| Some("x".to_owned())).is_ok());
+        let message = load_with(&nowhere, &|_| None).unwrap_err().to_string();
+        assert!(
+            message.contains("MATRIARCH_SUPERUSER_PASSWORD") && message.contains("no such file"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn a_readable_file_is_refused_with_every_other_problem_and_without_its_values() {
+        let (_dir, path) = written("superuser_password = 4711\nrewind_passwort = \"hunter2\"\n", 0o644);
+        let problems = load_with(&path, &|_| None).unwrap_err();
+        let message = problems.to_string();
+        let keys: Vec<&str> = problems.iter().map(|problem| problem.key.as_str()).collect();
+        let wanted =
+            ["superuser_password", "rewind_passwort", "mode", "replication_password", "rewind_password"];
+        assert_eq!(keys, wanted, "{message}");
+        assert!(
+            message.contains("chmod 0600") && message.contains("did you mean \"rewind_password\""),
+            "{message}"
+        );
+        assert!(!message.contains("4711") && !message.contains("hunter2"), "{message}");
+    }
+
+    #[test]
+    fn broken_syntax_shows_no_value() {
+        let (_dir, path) = written("superuser_password = hunter2\n", 0o600);
+        let message = load_with(&path, &|_| None).unwrap_err().to_string();
+        assert!(message.contains(":1:") && !message.contains("hunter2"), "{message}");
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::reader::Table;
+
 /// One certificate per host, used by the agent's gRPC, as client of etcd and by PostgreSQL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tls {
@@ -19,6 +21,17 @@ impl Default for Tls {
             ca: PathBuf::from("/etc/matriarch/tls/ca.crt"),
             cert: PathBuf::from("/etc/matriarch/tls/host.crt"),
             key: PathBuf::from("/etc/matriarch/tls/host.key"),
+        }
+    }
+}
+
+impl Tls {
+    pub(crate) fn read(table: &Table<'_>) -> Self {
+        let default = Self::default();
+        Self {
+            ca: table.path("ca").unwrap_or(default.ca),
+            cert: table.path("cert").unwrap_or(default.cert),
+            key: table.path("key").unwrap_or(default.key),
         }
     }
 }

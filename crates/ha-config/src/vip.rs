@@ -5,6 +5,10 @@ use std::time::Duration;
 
 use ha_core::MemberName;
 
+use crate::cluster::{DatabaseHost, ProxyHost};
+use crate::reader::Table;
+use crate::units::show_duration;
+
 /// One floating address, held by one proxy host at a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Vip {
@@ -55,4 +59,108 @@ impl Vip {
             _ => false,
         }
     }
+}
+
+impl Vip {
+    /// Reads one `[[vip]]`; `None` when its address is unusable.
+    pub(crate) fn read(table: &Table<'_>, databases: &[DatabaseHost], proxies: &[ProxyHost]) -> Option<Self> {
+        let address =
+            table.required("address", "an address with its subnet, such as \"10.0.1.10/24\"", |value| {
+                let (address, prefix) = value.as_str()?.split_once('/')?;
+                let address: IpAddr = address.parse().ok()?;
+                let prefix: u8 = prefix.parse().ok()?;
+                let longest = if address.is_ipv4() { 32 } else { 128 };
+                let usable = !address.is_unspecified() && !address.is_multicast() && !address.is_loopback();
+                (usable && (1..=longest).contains(&prefix)).then_some((address, prefix))
+            });
+        let version = table.number("version", 2..=3).and_then(|version| u8::try_from(version).ok());
+        let vrid = table.number("vrid", 1..=255).and_then(|vrid| u8::try_from(vrid).ok());
+        let interface = table.text("interface");
+        let unicast = table.boolean("unicast").unwrap_or(false);
+        // RFC 9568 §5.2.7: 12 bits of centiseconds.
+        let interval = table.duration("interval", Duration::from_millis(10)..=Duration::from_millis(40_950));
+        let preference = read_preference(table, proxies);
+        let (address, prefix) = address?.value;
+        let mut vip = Self::new(address, prefix);
+        vip.version = version.unwrap_or(vip.version);
+        vip.interval = interval.unwrap_or(vip.interval);
+        (vip.vrid, vip.interface, vip.unicast, vip.preference) = (vrid, interface, unicast, preference);
+        vip.check_protocol(table);
+        vip.check_neighbours(table, databases, proxies);
+        Some(vip)
+    }
+
+    fn check_protocol(&self, table: &Table<'_>) {
+        if self.version == 2 && self.address.is_ipv6() {
+            table.refuse("version", "2 with an IPv6 address", "3: VRRP version 2 knows IPv4 only");
+        }
+        let interval = self.interval;
+        if self.version == 2 && (interval.is_zero() || interval.subsec_nanos() != 0) {
+            let found = format!("{:?} with version = 2", show_duration(interval));
+            table.refuse("interval", found, "whole seconds: VRRP version 2 has no finer unit");
+        } else if !interval.subsec_millis().is_multiple_of(10) {
+            let found = format!("{:?}", show_duration(interval));
+            table.refuse("interval", found, "a multiple of 10ms, the unit of VRRP version 3");
+        }
+    }
+
+    /// The address must be nobody's own, and every proxy host must be able to hold it.
+    fn check_neighbours(&self, table: &Table<'_>, databases: &[DatabaseHost], proxies: &[ProxyHost]) {
+        let found = format!("\"{}/{}\"", self.address, self.prefix);
+        let hosts = databases
+            .iter()
+            .map(|host| (&host.name, host.address))
+            .chain(proxies.iter().map(|host| (&host.name, host.address)));
+        if let Some((name, _)) = hosts.clone().find(|(_, address)| *address == self.address) {
+            table.refuse("address", found, format!("an address of its own: this one is {name}'s"));
+            return;
+        }
+        if self.is_network_or_broadcast() {
+            table.refuse("address", found, "an address that a host can have, not the subnet's first or last");
+            return;
+        }
+        if proxies.is_empty() && !table.report.refused("proxy") {
+            table.refuse("address", found, "at least one [[proxy]] that can hold it");
+            return;
+        }
+        let outside: Vec<&str> = proxies
+            .iter()
+            .filter(|host| !self.subnet_contains(host.address))
+            .map(|host| host.name.as_str())
+            .collect();
+        if self.interface.is_none() && !outside.is_empty() {
+            table.refuse(
+                "address",
+                found,
+                format!(
+                    "a subnet that contains every proxy host ({} outside), or vip.interface",
+                    outside.join(", ")
+                ),
+            );
+        }
+    }
+
+    fn is_network_or_broadcast(&self) -> bool {
+        let IpAddr::V4(address) = self.address else { return false };
+        let host_bits = 32 - u32::from(self.prefix);
+        let mask = 1_u32.checked_shl(host_bits).map_or(u32::MAX, |size| size - 1);
+        host_bits >= 2 && [0, mask].contains(&(address.to_bits() & mask))
+    }
+}
+
+fn read_preference(table: &Table<'_>, proxies: &[ProxyHost]) -> Vec<MemberName> {
+    let names: Vec<&str> = proxies.iter().map(|host| host.name.as_str()).collect();
+    let expected = format!("the name of a [[proxy]]: {}", names.join(", "));
+    let mut preference: Vec<MemberName> = Vec::new();
+    for entry in table.list("preference", &expected).unwrap_or_default() {
+        match proxies.iter().find(|host| host.name.as_str() == entry.value) {
+            Some(host) if preference.contains(&host.name) => {
+                let found = format!("{:?} a second time", entry.value);
+                table.report.push(entry.line, entry.key, found, "each proxy host once");
+            }
+            Some(host) => preference.push(host.name.clone()),
+            None => table.report.push(entry.line, entry.key, format!("{:?}", entry.value), &*expected),
+        }
+    }
+    preference
 }

@@ -7,6 +7,8 @@ use ha_core::ClusterName;
 
 use crate::problem::{Problem, Problems};
 
+mod read;
+
 /// The oldest PostgreSQL that works.
 pub const OLDEST_MAJOR: u32 = 14;
 /// The newest PostgreSQL that was tried.

@@ -1,0 +1,46 @@
+//! `--check-config` of the daemons.
+
+use std::io::Write as _;
+use std::path::Path;
+
+use crate::load::load;
+use crate::problem::Problems;
+use crate::secrets::load_secrets;
+
+/// Checks `path` and the `secrets.toml` beside it for the database host `node` (default: the host name). Prints every
+/// problem to standard error, or one line to standard output. Gives the exit code: 0 = usable, 2 = problems.
+pub fn run_check_config(path: &Path, node: Option<&str>) -> u8 {
+    match check(path, node) {
+        Ok(summary) => {
+            // A closed pipe must not turn a good file into a bad exit code.
+            drop(writeln!(std::io::stdout(), "{summary}"));
+            0
+        }
+        Err(problems) => {
+            drop(writeln!(std::io::stderr(), "{problems}"));
+            2
+        }
+    }
+}
+
+fn check(path: &Path, node: Option<&str>) -> Result<String, Problems> {
+    let secrets = load_secrets(&path.with_file_name("secrets.toml"));
+    let summary = load(path).and_then(|cluster| {
+        let host = cluster.this_node(node)?;
+        Ok(format!(
+            "{}: OK: cluster {}, {} database and {} proxy hosts, this is {} at {}, digest {}",
+            path.display(),
+            cluster.name,
+            cluster.databases.len(),
+            cluster.proxies.len(),
+            host.name,
+            host.address,
+            cluster.digest
+        ))
+    });
+    match (summary, secrets) {
+        (Ok(summary), Ok(_)) => Ok(summary),
+        (Err(problems), Ok(_)) | (Ok(_), Err(problems)) => Err(problems),
+        (Err(problems), Err(more)) => Err(problems.and(more)),
+    }
+}

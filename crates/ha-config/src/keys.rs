@@ -1,0 +1,169 @@
+//! Every key that a file may hold. The reader refuses all others; `docs/CONFIGURATION.md` is compared with this list.
+
+/// Dotted keys of `cluster.toml`. `database`, `proxy` and `vip` are lists of tables; `*` is any name.
+pub(crate) const CLUSTER: &[&str] = &[
+    "name",
+    "database.name",
+    "database.address",
+    "database.tags.nofailover",
+    "database.tags.noloadbalance",
+    "database.tags.nosync",
+    "database.tags.clonefrom",
+    "database.tags.replicatefrom",
+    "database.tags.failover_priority",
+    "database.postgres.port",
+    "database.postgres.data_dir",
+    "database.postgres.bin_dir",
+    "database.postgres.parameters.*",
+    "proxy.name",
+    "proxy.address",
+    "vip.address",
+    "vip.interface",
+    "vip.vrid",
+    "vip.version",
+    "vip.interval",
+    "vip.preference",
+    "vip.unicast",
+    "postgres.version",
+    "postgres.bin_dir",
+    "postgres.data_dir",
+    "postgres.port",
+    "postgres.socket_dir",
+    "postgres.log_file",
+    "postgres.os_user",
+    "postgres.superuser",
+    "postgres.replication_user",
+    "postgres.rewind_user",
+    "postgres.parameters.*",
+    "postgres.hba",
+    "postgres.initdb",
+    "etcd.endpoints",
+    "etcd.tls",
+    "etcd.ca",
+    "etcd.cert",
+    "etcd.key",
+    "replication.mode",
+    "replication.acks",
+    "replication.members",
+    "replication.maximum_lag",
+    "replication.rewind",
+    "replication.slots",
+    "replication.degrade_after",
+    "replication.max_slot_wal_keep_size",
+    "failover.automatic",
+    "failover.unfenced",
+    "failover.lease_ttl",
+    "failover.renew_interval",
+    "failover.call_deadline",
+    "failover.member_ttl",
+    "failover.detection",
+    "failover.promise_timeout",
+    "failover.abort_after",
+    "guard.mode",
+    "guard.net_margin",
+    "guard.kill_lead",
+    "guard.soft_lead",
+    "guard.drift",
+    "guard.socket",
+    "guard.cgroup",
+    "routing.write_port",
+    "routing.read_port",
+    "routing.status_port",
+    "routing.grpc_port",
+    "routing.max_connections",
+    "routing.connect_timeout",
+    "routing.check_interval",
+    "routing.balance",
+    "tls.ca",
+    "tls.cert",
+    "tls.key",
+    "hooks.role_changed",
+];
+
+/// Keys of `secrets.toml`.
+pub(crate) const SECRETS: &[&str] =
+    &["superuser_password", "replication_password", "rewind_password", "heartbeat_key"];
+
+/// The names that may stand directly in `table` (`""` is the top of the file), each once, in the order of the list.
+pub(crate) fn children<'k>(keys: &'k [&'k str], table: &str) -> Vec<&'k str> {
+    let mut names: Vec<&str> = Vec::new();
+    for key in keys {
+        let rest = match (table, key.strip_prefix(table)) {
+            ("", _) => *key,
+            (_, Some(rest)) if rest.starts_with('.') => &rest[1..],
+            _ => continue,
+        };
+        let name = rest.split('.').next().unwrap_or(rest);
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// What to say about an unknown name: the nearest known one, the table in which it does exist, or the choice.
+pub(crate) fn suggestion(keys: &[&str], table: &str, name: &str) -> String {
+    let known = children(keys, table);
+    let nearest = known
+        .iter()
+        .map(|candidate| (distance(candidate, &name.to_lowercase()), *candidate))
+        .min_by_key(|(distance, _)| *distance)
+        .filter(|(distance, candidate)| *distance <= 1 + candidate.len() / 4);
+    if let Some((_, candidate)) = nearest {
+        return format!("a known key: did you mean {candidate:?}?");
+    }
+    let elsewhere = keys.iter().find(|key| key.rsplit('.').next() == Some(name));
+    if let Some((home, _)) = elsewhere.and_then(|key| key.rsplit_once('.')) {
+        return format!("a known key: {name:?} belongs into [{home}]");
+    }
+    format!("one of {}", known.join(", "))
+}
+
+/// How many letters must be inserted, deleted, replaced or exchanged with their neighbour to come from `a` to `b`.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
+    for i in 0..=a.len() {
+        for j in 0..=b.len() {
+            rows[i][j] = if i == 0 || j == 0 {
+                i + j
+            } else {
+                let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+                let mut best = replaced.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
+                if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                    best = best.min(rows[i - 2][j - 2] + 1);
+                }
+                best
+            };
+        }
+    }
+    rows[a.len()][b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn children_are_direct_and_single() {
+        assert_eq!(children(CLUSTER, "tls"), ["ca", "cert", "key"]);
+        assert_eq!(children(CLUSTER, "database"), ["name", "address", "tags", "postgres"]);
+        assert_eq!(children(SECRETS, "").len(), 4);
+        assert!(children(CLUSTER, "").contains(&"failover"));
+    }
+
+    #[test]
+    fn a_suggestion_names_the_nearest_key_or_its_home() {
+        assert!(suggestion(CLUSTER, "failover", "leese_ttl").contains("\"lease_ttl\""));
+        assert!(suggestion(CLUSTER, "", "databse").contains("\"database\""));
+        assert!(suggestion(CLUSTER, "replication", "lease_ttl").contains("[failover]"));
+        assert!(suggestion(CLUSTER, "tls", "zzzzzzzz").contains("one of ca, cert, key"));
+    }
+
+    #[test]
+    fn neighbours_exchanged_are_one_step() {
+        assert_eq!(distance("address", "adderss"), 1);
+        assert_eq!(distance("", "abc"), 3);
+        assert_eq!(distance("kitten", "sitting"), 3);
+    }
+}
