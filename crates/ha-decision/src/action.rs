@@ -1,0 +1,125 @@
+//! What the driver must do, in the order given. The decider never waits.
+
+use std::time::Duration;
+
+use ha_core::cluster_view::StoreKey;
+use ha_core::node_state::NodeState;
+use ha_core::peer_message::PeerMessage;
+use ha_core::record::MemberRecord;
+use ha_core::{Epoch, MemberName, MonoTime, Revision};
+
+use crate::job::Job;
+use crate::reason::Reason;
+use crate::request::{Refusal, RequestDone};
+
+/// Identifies a transaction or a job until its end is reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OpId(pub u64);
+
+/// Identifies an operator's request until it is replied to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// Something to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Make the node state durable (write, fsync, rename, fsync the directory). No later action may begin before this
+    /// is done; if it fails, the agent must stop.
+    Persist(NodeState),
+    /// Submit a transaction; report [`Event::TxnDone`](crate::Event::TxnDone). One at a time.
+    Txn {
+        /// For the report.
+        id: OpId,
+        /// What.
+        txn: Txn,
+    },
+    /// Begin a job; report [`Event::JobDone`](crate::Event::JobDone). One at a time.
+    Job {
+        /// For the report.
+        id: OpId,
+        /// What.
+        job: Job,
+    },
+    /// Send to another agent; dropped when its stream is down.
+    Send {
+        /// To whom.
+        to: MemberName,
+        /// What.
+        message: PeerMessage,
+    },
+    /// Tell the guard.
+    Guard(GuardCommand),
+    /// Keep this member's own record in the store like this, under its member lease; retried until done.
+    Publish(MemberRecord),
+    /// Answer an operator.
+    Reply {
+        /// Which request.
+        id: RequestId,
+        /// The answer.
+        answer: Result<RequestDone, Refusal>,
+    },
+    /// Keep slots for these members on the local server and advance inactive ones to what the member has confirmed.
+    KeepSlots {
+        /// Member and its flushed position, when it is known.
+        members: Vec<(MemberName, Option<ha_core::Lsn>)>,
+    },
+    /// Tell humans why something changed. Once per change.
+    Note(Reason),
+}
+
+/// A command to the guard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GuardCommand {
+    /// Hold this deadline for a new leadership.
+    Arm {
+        /// Epoch.
+        epoch: Epoch,
+        /// When PostgreSQL must be dead.
+        deadline: MonoTime,
+    },
+    /// Move the deadline forward.
+    Renew {
+        /// Epoch.
+        epoch: Epoch,
+        /// New deadline.
+        deadline: MonoTime,
+    },
+    /// Nothing is left to fence, or what runs is a standby.
+    Release {
+        /// Epoch.
+        epoch: Epoch,
+    },
+    /// Do not act before this instant (maintenance mode; the guard allows one hour at most).
+    Hold {
+        /// Epoch.
+        epoch: Epoch,
+        /// Until when.
+        until: MonoTime,
+    },
+}
+
+/// A transaction: all compares hold and everything is written, or nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Txn {
+    /// What it is for; in logs.
+    pub purpose: &'static str,
+    /// Expected `mod_revision` of keys; 0 = absent.
+    pub compares: Vec<(StoreKey, Revision)>,
+    /// Key, JSON value, lease.
+    pub puts: Vec<(StoreKey, Vec<u8>, LeaseChoice)>,
+    /// Keys to delete.
+    pub deletes: Vec<StoreKey>,
+}
+
+/// Which lease a key hangs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeaseChoice {
+    /// None: it stays.
+    None,
+    /// The leadership lease of this agent.
+    Leadership,
+    /// The member lease of this agent.
+    Member,
+    /// A new lease of this length that nobody renews.
+    Fixed(Duration),
+}
