@@ -1,0 +1,197 @@
+//! A decider on the desk: requests in, answers out, with a clock that only moves when told.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::time::Duration;
+
+use ha_core::guard_link::{Degraded, FenceMethod, Layers, NoPrimary, RefusalCode, Reply, Request};
+use ha_core::{BootId, Epoch, Generation, MonoTime};
+use ha_fencing::{Action, Event, KillCause, Leadership, Limits, Look, PeerId, State, Watch};
+
+pub(crate) const LIMITS: Limits = Limits {
+    kill_lead: Duration::from_secs(1),
+    max_ahead: Duration::from_secs(11),
+    stop_patience: Duration::from_secs(60),
+    straggler_grace: Duration::from_secs(1),
+    unprotected_grace: Duration::from_secs(1),
+};
+
+pub(crate) fn boot() -> BootId {
+    BootId("this-boot".into())
+}
+
+pub(crate) fn ms(value: u64) -> Duration {
+    Duration::from_millis(value)
+}
+
+pub(crate) struct Desk {
+    pub(crate) watch: Watch,
+    pub(crate) now: MonoTime,
+    pub(crate) populated: bool,
+    /// Everything the decider asked for since the last [`Desk::take`].
+    pub(crate) actions: Vec<Action>,
+    pub(crate) saved: Option<State>,
+    pub(crate) recorded: Option<Leadership>,
+    /// Kills leave something behind (a process that hangs in the kernel).
+    pub(crate) undead: bool,
+    seq: u64,
+}
+
+impl Desk {
+    pub(crate) fn new() -> Self {
+        Self::begin(MonoTime(1_000_000_000_000), None, None, false, None)
+    }
+
+    pub(crate) fn begin(
+        now: MonoTime,
+        state: Option<State>,
+        fenced: Option<Leadership>,
+        populated: bool,
+        postmaster: Option<u32>,
+    ) -> Self {
+        let look = Look {
+            boot_id: boot(),
+            layers: Layers::PROCESS,
+            degraded: Degraded::default(),
+            state: state.clone(),
+            fenced: fenced.map(|leadership| (leadership, None)),
+            populated,
+            postmaster,
+        };
+        let watch = Watch::begin(now, LIMITS, look);
+        let mut desk = Self {
+            watch,
+            now,
+            populated,
+            actions: vec![],
+            saved: state,
+            recorded: fenced,
+            undead: false,
+            seq: 0,
+        };
+        desk.work();
+        desk
+    }
+
+    /// The guard dies and another begins; the rest of the world stays.
+    pub(crate) fn restart(&mut self, state_kept: bool, postmaster: Option<u32>) {
+        let state = self.saved.clone().filter(|_| state_kept);
+        *self = Self::begin(self.now, state, self.recorded, self.populated, postmaster);
+    }
+
+    pub(crate) fn event(&mut self, event: Event) {
+        self.watch.handle_event(self.now, event);
+        self.work();
+    }
+
+    fn work(&mut self) {
+        while let Some(action) = self.watch.poll_action() {
+            self.actions.push(action.clone());
+            match action {
+                Action::SaveState(state) => self.saved = Some(state),
+                Action::RecordFence { leadership, .. } => self.recorded = Some(leadership),
+                Action::Kill(_) => {
+                    self.populated = self.undead;
+                    let killed = Event::Killed { how: FenceMethod::CgroupKill, populated: self.populated };
+                    self.watch.handle_event(self.now, killed);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Lets time pass, waking the decider whenever it asked for it.
+    pub(crate) fn pass(&mut self, span: Duration) {
+        let end = self.now + span;
+        while let Some(at) = self.watch.poll_timeout().filter(|at| *at <= end) {
+            self.now = self.now.max(at);
+            self.watch.handle_timeout(self.now);
+            self.work();
+        }
+        self.now = end;
+    }
+
+    pub(crate) fn ask_as(&mut self, peer: PeerId, request: Request) -> Option<Reply> {
+        self.actions.clear();
+        let populated = self.populated;
+        self.event(Event::Requested { peer, request, populated });
+        self.actions.iter().find_map(|action| match action {
+            Action::Reply { reply, .. } => Some(reply.clone()),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn ask(&mut self, request: Request) -> Option<Reply> {
+        self.ask_as(PeerId(1), request)
+    }
+
+    pub(crate) fn seq(&mut self) -> u64 {
+        self.seq += 1;
+        self.seq
+    }
+
+    pub(crate) fn arm(&mut self, epoch: u64, generation: u64, ahead: Duration) -> Result<(), RefusalCode> {
+        let (seq, deadline) = (self.seq(), self.now + ahead);
+        let (epoch, generation) = (Epoch(epoch), Generation(generation));
+        done(self.ask(Request::Arm { seq, epoch, generation, deadline, boot_id: boot() }))
+    }
+
+    pub(crate) fn renew(&mut self, epoch: u64, ahead: Duration) -> Result<(), RefusalCode> {
+        let (seq, deadline) = (self.seq(), self.now + ahead);
+        done(self.ask(Request::Renew { seq, epoch: Epoch(epoch), deadline }))
+    }
+
+    pub(crate) fn hold(&mut self, epoch: u64, ahead: Duration) -> Result<(), RefusalCode> {
+        let (seq, until) = (self.seq(), self.now + ahead);
+        done(self.ask(Request::Hold { seq, epoch: Epoch(epoch), until }))
+    }
+
+    pub(crate) fn release(&mut self, epoch: u64, proof: NoPrimary) -> Result<(), RefusalCode> {
+        let seq = self.seq();
+        done(self.ask(Request::Release { seq, epoch: Epoch(epoch), proof }))
+    }
+
+    pub(crate) fn acknowledge(&mut self, epoch: u64) -> Result<(), RefusalCode> {
+        let seq = self.seq();
+        done(self.ask(Request::AcknowledgeFenced { seq, epoch: Epoch(epoch) }))
+    }
+
+    /// Asks for a start and lets the launcher succeed; the number of the start.
+    pub(crate) fn start(&mut self) -> Result<u64, RefusalCode> {
+        let seq = self.seq();
+        if let Some(Reply::Refused { code, .. }) = self.ask(Request::Start { seq, settings: vec![] }) {
+            return Err(code);
+        }
+        assert!(self.actions.iter().any(|action| matches!(action, Action::Launch { .. })), "not launched");
+        self.populated = true;
+        self.event(Event::Launched { pid: 4711, system_id: Some(7) });
+        Ok(self.watch.status(self.now).start)
+    }
+
+    pub(crate) fn kills(&self) -> Vec<KillCause> {
+        let cause = |action: &Action| match action {
+            Action::Kill(cause) => Some(cause.clone()),
+            _ => None,
+        };
+        self.actions.iter().filter_map(cause).collect()
+    }
+
+    pub(crate) fn notices(&self) -> Vec<Reply> {
+        let notice = |action: &Action| match action {
+            Action::Notice(reply) => Some(reply.clone()),
+            _ => None,
+        };
+        self.actions.iter().filter_map(notice).collect()
+    }
+
+    pub(crate) fn deadline(&self) -> Option<MonoTime> {
+        self.watch.status(self.now).armed.map(|armed| armed.deadline)
+    }
+}
+
+fn done(reply: Option<Reply>) -> Result<(), RefusalCode> {
+    match reply {
+        Some(Reply::Ack { .. }) => Ok(()),
+        Some(Reply::Refused { code, .. }) => Err(code),
+        other => panic!("neither acknowledged nor refused: {other:?}"),
+    }
+}
