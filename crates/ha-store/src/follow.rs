@@ -17,6 +17,11 @@ impl Follower {
         self.seen.as_ref().map_or(Revision(0), |seen| seen.revision)
     }
 
+    /// Whether changes of this etcd cluster continue what was seen.
+    pub(crate) fn follows(&self, cluster_id: u64) -> bool {
+        self.seen.as_ref().is_some_and(|seen| seen.cluster_id == cluster_id)
+    }
+
     /// A linearizable read came back. `floor` is [`Follower::revision`] at the moment when it was sent: showing less
     /// means that the store went back. `announce` asks for the snapshot even when nothing changed.
     pub(crate) fn on_read(&mut self, fresh: Snapshot, floor: Revision, announce: bool) -> Option<WatchEvent> {

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod error;
+pub mod etcd;
 mod follow;
 pub mod keys;
 pub mod memory;
@@ -19,6 +20,7 @@ pub mod store;
 pub mod watch;
 
 pub use error::StoreError;
+pub use etcd::{EtcdOptions, EtcdStore, TlsFiles};
 pub use keys::Keys;
 pub use memory::MemoryStore;
 pub use store::{

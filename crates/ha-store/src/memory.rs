@@ -190,7 +190,9 @@ impl MemoryStore {
         let announce = !std::mem::replace(connected, true);
         if announce {
             told.push(WatchEvent::Connected);
-        } else if let Ok(changes) = model.changes_since(follower.revision().next()) {
+        } else if follower.follows(model.cluster_id())
+            && let Ok(changes) = model.changes_since(follower.revision().next())
+        {
             told.extend(follower.on_changes(&changes));
         }
         told.extend(follower.on_read(model.peek(), follower.revision(), announce));

@@ -22,6 +22,7 @@ use ha_core::{MonoTime, Revision};
 pub use self::history::Compacted;
 use self::history::History;
 use self::lease::Leases;
+pub(crate) use self::lease::whole_seconds;
 use crate::store::{Entry, KeepAlive, Lease, LeaseId, Refusal, Snapshot, Txn, TxnOutcome};
 use crate::watch::Change;
 
