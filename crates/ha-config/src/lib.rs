@@ -45,6 +45,7 @@ pub use routing::{Balance, Routing};
 pub use secret::Secret;
 pub use secrets::{Secrets, load_secrets};
 pub use tls::Tls;
+pub use units::parse_duration;
 pub use vip::Vip;
 
 pub use check_config::run_check_config;
