@@ -1,0 +1,484 @@
+//! A lab, as tests and the demo use it.
+
+use std::fs::{self, File};
+use std::net::Ipv4Addr;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::sched::{CloneFlags, setns};
+use serde_json::Value;
+
+use crate::control::{self, HostRequest, HostStatus, KeeperRequest, KeeperStatus};
+use crate::http::{self, HttpAnswer};
+use crate::lab_dir::{HOST_SOCKET, KEEPER_SOCKET, LabDir, PROGRAMS, Plan};
+use crate::leftovers;
+use crate::options::{LabOptions, Life};
+use crate::process_id::ProcessId;
+use crate::switch::Cut;
+use crate::topology::{CLIENT, LabHost, Role, hosts_of};
+use crate::wait::wait_for;
+use crate::{enter, files};
+
+/// A lab that is up: its hosts, faults in it, and questions to it.
+///
+/// When an owned lab is dropped, it is ended and its files are removed; after a failed test the files stay.
+#[derive(Debug)]
+pub struct Lab {
+    dir: LabDir,
+    plan: Plan,
+    /// The keeper, when this process started it and owns it.
+    owned: Option<Child>,
+    /// Whether files stay when this is dropped.
+    keep_files: bool,
+}
+
+/// What a command in a host printed, and how it ended.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// Exit code; nothing when a signal ended it.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Lab {
+    /// Brings a lab up: files, network, hosts, daemons. Returns when every host's daemons are started, not when the
+    /// cluster is healthy (see [`Self::wait_healthy`]).
+    ///
+    /// # Errors
+    /// Not root, a program is not built, or something that the lab needs is not installed.
+    pub fn start(options: &LabOptions) -> Result<Self> {
+        Self::prepare(options)?.power_everything_on()
+    }
+
+    /// Like [`Self::start`], but leaves the hosts off.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn prepare(options: &LabOptions) -> Result<Self> {
+        ensure!(nix::unistd::geteuid().is_root(), "a lab needs root: namespaces, mounts and a bridge");
+        for program in PROGRAMS {
+            let path = options.bin_dir.join(program);
+            ensure!(
+                path.exists(),
+                "{}: not built; run `make build`, or set MATRIARCH_BIN_DIR",
+                path.display()
+            );
+        }
+        let dir = LabDir::new(&options.directory)?;
+        leftovers::end_lab(&dir)?;
+        leftovers::remove_files(&dir)?;
+        fs::create_dir_all(dir.path()).with_context(|| format!("create {}", dir.path().display()))?;
+        let cluster = files::make_bundles(&dir, options)?;
+        let hosts = hosts_of(&cluster)?;
+        files::install(&dir, options, &hosts)?;
+        let plan = Plan {
+            hosts,
+            bin_dir: options.bin_dir.clone(),
+            log_filter: options.log_filter.clone(),
+            synchronous: cluster.replication.mode.waits_for_standbys(),
+            data_disk_mb: options.data_disk_mb,
+            masked: options.masked.clone(),
+        };
+        dir.write_plan(&plan)?;
+        let mut lab = Self { dir, plan, owned: None, keep_files: options.life == Life::Detached };
+        lab.start_keeper(options.life)?;
+        Ok(lab)
+    }
+
+    /// A lab that another process started.
+    ///
+    /// # Errors
+    /// There is none in this directory.
+    pub fn open(directory: &Path) -> Result<Self> {
+        let dir = LabDir::new(directory)?;
+        let plan =
+            dir.plan().with_context(|| format!("no lab in {}: bring one up first", directory.display()))?;
+        let lab = Self { dir, plan, owned: None, keep_files: true };
+        lab.status()?;
+        Ok(lab)
+    }
+
+    fn start_keeper(&mut self, life: Life) -> Result<()> {
+        let log = File::create(self.dir.path().join("keeper.log")).context("create the keeper's log")?;
+        let mut command = Command::new(self.program());
+        command.arg("keeper").arg("--lab").arg(self.dir.path());
+        if life == Life::Owned {
+            command.arg("--owned").stdin(Stdio::piped());
+        } else {
+            command.stdin(Stdio::null());
+        }
+        let mut keeper = command
+            // A group of its own: Ctrl-C must end the one who asked, and the keeper in its own order.
+            .process_group(0)
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("start {}", self.program().display()))?;
+        let waited = wait_for("the lab's keeper", Duration::from_secs(10), || {
+            if let Ok(Some(status)) = keeper.try_wait() {
+                let log = fs::read_to_string(self.dir.path().join("keeper.log")).unwrap_or_default();
+                return Ok(Err(anyhow::anyhow!("the lab's keeper ended: {status}: {}", log.trim())));
+            }
+            self.status().map(|_| Ok(())).map_err(|error| format!("{error:#}"))
+        });
+        if life == Life::Owned {
+            self.owned = Some(keeper);
+        }
+        waited?
+    }
+
+    fn power_everything_on(self) -> Result<Self> {
+        let names: Vec<&str> = self.plan.hosts.iter().map(|host| host.name.as_str()).collect();
+        self.power_on(&names)?;
+        Ok(self)
+    }
+
+    fn program(&self) -> PathBuf {
+        self.plan.bin_dir.join("hactl-lab")
+    }
+
+    /// Where the lab's files are.
+    pub fn dir(&self) -> &LabDir {
+        &self.dir
+    }
+
+    /// Whether commits wait for standbys in this cluster.
+    pub fn is_synchronous(&self) -> bool {
+        self.plan.synchronous
+    }
+
+    /// From now on the lab's files stay when it ends.
+    pub fn keep_files(&mut self) {
+        self.keep_files = true;
+    }
+
+    /// Names of the database hosts.
+    pub fn databases(&self) -> Vec<&str> {
+        let database = |host: &&LabHost| host.role == Role::Database;
+        self.plan.hosts.iter().filter(database).map(|host| host.name.as_str()).collect()
+    }
+
+    /// Names of the database hosts except some.
+    pub fn databases_except(&self, not: &[&str]) -> Vec<&str> {
+        self.databases().into_iter().filter(|name| !not.contains(name)).collect()
+    }
+
+    /// A host's address.
+    ///
+    /// # Errors
+    /// There is no such host.
+    pub fn address(&self, host: &str) -> Result<Ipv4Addr> {
+        let found = self.plan.hosts.iter().find(|other| other.name == host);
+        Ok(found.with_context(|| format!("the lab has no host {host:?}"))?.address)
+    }
+
+    /// The hosts, and what is cut.
+    ///
+    /// # Errors
+    /// The keeper does not answer.
+    pub fn status(&self) -> Result<KeeperStatus> {
+        self.ask_keeper(&KeeperRequest::Status)
+    }
+
+    /// The daemons of a host.
+    ///
+    /// # Errors
+    /// The host is off.
+    pub fn host_status(&self, host: &str) -> Result<HostStatus> {
+        self.ask_host(host, &HostRequest::Status)
+    }
+
+    /// Ends hosts without warning: all their links, then all their processes. Returns when their links went down, on the
+    /// monotonic clock.
+    ///
+    /// # Errors
+    /// There is no such host.
+    pub fn power_off(&self, hosts: &[&str]) -> Result<Duration> {
+        self.instant(&KeeperRequest::PowerOff(own(hosts)))
+    }
+
+    /// Starts hosts with the files they had.
+    ///
+    /// # Errors
+    /// One is on already.
+    pub fn power_on(&self, hosts: &[&str]) -> Result<()> {
+        self.ask_keeper::<Value>(&KeeperRequest::PowerOn(own(hosts))).map(drop)
+    }
+
+    /// Adds cuts, all at once. Returns when they took force.
+    ///
+    /// # Errors
+    /// There is no such host.
+    pub fn cut(&self, cuts: Vec<Cut>) -> Result<Duration> {
+        self.instant(&KeeperRequest::Cut(cuts))
+    }
+
+    /// Cuts hosts off from everybody, the clients included.
+    ///
+    /// # Errors
+    /// There is no such host.
+    pub fn isolate(&self, hosts: &[&str]) -> Result<Duration> {
+        let names: Vec<&str> = self.plan.hosts.iter().map(|host| host.name.as_str()).collect();
+        let others: Vec<&str> = names.into_iter().filter(|name| !hosts.contains(name)).collect();
+        self.cut(Cut::between(hosts, &others))
+    }
+
+    /// Ends all cuts. Returns when.
+    ///
+    /// # Errors
+    /// The keeper does not answer.
+    pub fn heal(&self) -> Result<Duration> {
+        self.instant(&KeeperRequest::Heal)
+    }
+
+    /// Sends a signal (`SIGKILL`, `SIGSTOP`, `SIGCONT`, ...) to a daemon's main process; `postgres` is the postmaster.
+    /// Returns when.
+    ///
+    /// # Errors
+    /// The daemon does not run.
+    pub fn signal(&self, host: &str, unit: &str, signal: &str) -> Result<Duration> {
+        let request = HostRequest::Signal { unit: unit.to_owned(), signal: signal.to_owned() };
+        self.ask_host::<Value>(host, &request)?;
+        Ok(crate::clock::now())
+    }
+
+    /// From now on a daemon is not restarted when it ends.
+    ///
+    /// # Errors
+    /// The host is off, or has no such daemon.
+    pub fn mask(&self, host: &str, unit: &str) -> Result<()> {
+        self.ask_host::<Value>(host, &HostRequest::Mask(unit.to_owned())).map(drop)
+    }
+
+    /// Starts a daemon that is down, and ends its masking.
+    ///
+    /// # Errors
+    /// The host is off, or the daemon cannot be started.
+    pub fn start_unit(&self, host: &str, unit: &str) -> Result<()> {
+        self.ask_host::<Value>(host, &HostRequest::Start(unit.to_owned())).map(drop)
+    }
+
+    /// Ends a daemon as `systemctl stop` does and waits until it has ended.
+    ///
+    /// # Errors
+    /// It did not end within 40 s.
+    pub fn stop_unit(&self, host: &str, unit: &str) -> Result<()> {
+        self.ask_host::<Value>(host, &HostRequest::Stop(unit.to_owned()))?;
+        wait_for(&format!("end of {unit} on {host}"), Duration::from_secs(40), || {
+            let status = self.host_status(host).map_err(|error| format!("{error:#}"))?;
+            match status.units.into_iter().find(|other| other.name == unit).and_then(|unit| unit.pid) {
+                Some(pid) => Err(format!("process {pid}")),
+                None => Ok(()),
+            }
+        })
+    }
+
+    /// Fills a host's data disk to the last block.
+    ///
+    /// # Errors
+    /// The lab has no data disks of its own: filling the machine's would hurt everybody.
+    pub fn fill_disk(&self, host: &str) -> Result<()> {
+        ensure!(self.plan.data_disk_mb.is_some(), "this lab's hosts share the machine's disk: not filled");
+        self.ask_host::<Value>(host, &HostRequest::FillDisk).map(drop)
+    }
+
+    /// Empties what [`Self::fill_disk`] filled.
+    ///
+    /// # Errors
+    /// The host is off.
+    pub fn free_disk(&self, host: &str) -> Result<()> {
+        self.ask_host::<Value>(host, &HostRequest::FreeDisk).map(drop)
+    }
+
+    /// The first process of a host that is on.
+    ///
+    /// # Errors
+    /// It is off.
+    pub fn init_of(&self, host: &str) -> Result<ProcessId> {
+        let status = self.status()?;
+        let state = status.hosts.into_iter().find(|state| state.host.name == host);
+        state
+            .with_context(|| format!("the lab has no host {host:?}"))?
+            .init
+            .with_context(|| format!("{host} is off"))
+    }
+
+    /// A command that will run in a host as `user`; it ends with this process.
+    ///
+    /// # Errors
+    /// The host is off.
+    pub fn command(&self, host: &str, user: &str, argv: &[&str]) -> Result<Command> {
+        Ok(enter::command(&self.program(), self.init_of(host)?, user, argv))
+    }
+
+    /// Runs a command in a host as root to its end.
+    ///
+    /// # Errors
+    /// It could not be started. Its failure is in the [`Output`].
+    pub fn exec(&self, host: &str, argv: &[&str]) -> Result<Output> {
+        self.exec_as(host, "root", argv)
+    }
+
+    /// Runs a command in a host to its end.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub fn exec_as(&self, host: &str, user: &str, argv: &[&str]) -> Result<Output> {
+        let output = self
+            .command(host, user, argv)?
+            .stdin(Stdio::null())
+            .output()
+            .with_context(|| format!("run {argv:?} in {host}"))?;
+        Ok(Output {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        })
+    }
+
+    /// Runs `hactl` on the client host.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub fn hactl(&self, arguments: &[&str]) -> Result<Output> {
+        let mut argv = vec!["hactl"];
+        argv.extend(arguments);
+        self.exec(CLIENT, &argv)
+    }
+
+    /// Runs SQL on a host's PostgreSQL as its superuser, over the local socket. One line per row, columns by `|`.
+    ///
+    /// # Errors
+    /// PostgreSQL refused; the message is its.
+    pub fn sql(&self, host: &str, sql: &str) -> Result<String> {
+        let limit = "PGCONNECT_TIMEOUT=5";
+        let output = self.exec_as(
+            host,
+            "postgres",
+            &[
+                "env",
+                limit,
+                "psql",
+                "-X",
+                "-h",
+                "/run/postgresql",
+                "-d",
+                "postgres",
+                "-v",
+                "ON_ERROR_STOP=1",
+                "-qAtc",
+                sql,
+            ],
+        )?;
+        if output.code != Some(0) {
+            bail!("{sql:?} on {host}: {}", output.stderr.trim());
+        }
+        Ok(output.stdout.trim_end().to_owned())
+    }
+
+    /// `GET` of an agent's REST interface, asked from the client host.
+    ///
+    /// # Errors
+    /// No answer within 2 s.
+    pub fn rest(&self, host: &str, path: &str) -> Result<HttpAnswer> {
+        self.rest_method("GET", host, path)
+    }
+
+    /// Any method of an agent's REST interface, asked from the client host.
+    ///
+    /// # Errors
+    /// No answer within 2 s.
+    pub fn rest_method(&self, method: &str, host: &str, path: &str) -> Result<HttpAnswer> {
+        let address = self.address(host)?;
+        let (method, path) = (method.to_owned(), path.to_owned());
+        self.in_network_of(CLIENT, move || http::request(&method, address, ha_config::REST_PORT, &path))?
+    }
+
+    /// Runs a function on a thread that lives in a host's network.
+    ///
+    /// # Errors
+    /// The host is off.
+    pub fn in_network_of<T: Send + 'static>(
+        &self,
+        host: &str,
+        run: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T> {
+        let joined = self.spawn_in_network_of(host, run)?.join();
+        joined.map_err(|_| anyhow::anyhow!("a thread in the network of {host} panicked"))?
+    }
+
+    /// Starts a thread that lives in a host's network.
+    ///
+    /// # Errors
+    /// The host is off.
+    pub fn spawn_in_network_of<T: Send + 'static>(
+        &self,
+        host: &str,
+        run: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<thread::JoinHandle<Result<T>>> {
+        let path = format!("/proc/{}/ns/net", self.init_of(host)?.pid);
+        let network = File::open(&path).with_context(|| format!("open {path}"))?;
+        Ok(thread::spawn(move || {
+            setns(network, CloneFlags::CLONE_NEWNET).context("enter a host's network")?;
+            Ok(run())
+        }))
+    }
+
+    /// Ends the lab and removes its files.
+    ///
+    /// # Errors
+    /// Something could not be ended or removed.
+    pub fn down(mut self) -> Result<()> {
+        self.end()?;
+        leftovers::remove_files(&self.dir)
+    }
+
+    fn end(&mut self) -> Result<()> {
+        let ended = leftovers::end_lab(&self.dir);
+        if let Some(mut keeper) = self.owned.take() {
+            drop(keeper.stdin.take());
+            keeper.wait().context("reap the keeper")?;
+        }
+        ended
+    }
+
+    fn ask_keeper<A: serde::de::DeserializeOwned>(&self, request: &KeeperRequest) -> Result<A> {
+        control::ask(self.dir.path(), KEEPER_SOCKET, request)
+    }
+
+    fn ask_host<A: serde::de::DeserializeOwned>(&self, host: &str, request: &HostRequest) -> Result<A> {
+        control::ask(&self.dir.host(host), HOST_SOCKET, request).with_context(|| format!("host {host}"))
+    }
+
+    fn instant(&self, request: &KeeperRequest) -> Result<Duration> {
+        let answer: Value = self.ask_keeper(request)?;
+        Ok(Duration::from_nanos(answer["at_nanos"].as_u64().context("no time in the keeper's answer")?))
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if self.owned.is_none() {
+            return;
+        }
+        // Nobody to tell in a drop; the next lab's start sweeps what is left.
+        self.end().ok();
+        if self.keep_files || thread::panicking() {
+            fs::write(self.dir.path().join("kept"), "A failed test left this for you; remove it at will.\n")
+                .ok();
+        } else {
+            leftovers::remove_files(&self.dir).ok();
+        }
+    }
+}
+
+fn own(names: &[&str]) -> Vec<String> {
+    names.iter().map(|&name| name.to_owned()).collect()
+}
