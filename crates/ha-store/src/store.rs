@@ -241,6 +241,24 @@ pub struct MemberStatus {
     pub problems: Vec<String>,
 }
 
+impl MemberStatus {
+    /// Whether this version may answer a renewal of an ended lease with success, or end living leases after a stall:
+    /// fixed in 3.4.38, 3.5.23 and 3.6.5. False if the version is not known.
+    pub fn has_lease_defects(&self) -> bool {
+        let mut numbers = self.version.split('.').map(|number| number.parse::<u32>().ok());
+        match (numbers.next().flatten(), numbers.next().flatten(), numbers.next().flatten()) {
+            (Some(3), Some(minor), Some(patch)) => match minor {
+                0..4 => true,
+                4 => patch < 38,
+                5 => patch < 23,
+                6 => patch < 5,
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+}
+
 /// The answers of all members.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StoreStatus {
@@ -285,4 +303,21 @@ pub trait Store: Send + Sync {
 
     /// Asks each member for its version, leader and alarms, for warnings and display.
     async fn status(&self) -> StoreStatus;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_with_lease_defects_are_known() {
+        let defect = |version: &str| {
+            let version = version.to_owned();
+            let (endpoint, problems) = (String::new(), Vec::new());
+            MemberStatus { endpoint, version, member_id: 1, leader_id: 1, db_size_bytes: 0, problems }
+                .has_lease_defects()
+        };
+        assert!(["3.3.27", "3.4.23", "3.5.22", "3.6.4"].into_iter().all(defect));
+        assert!(!["3.4.38", "3.5.23", "3.6.5", "3.7.0", "4.0.0", "", "model"].into_iter().any(defect));
+    }
 }

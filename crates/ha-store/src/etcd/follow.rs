@@ -47,12 +47,13 @@ pub(super) async fn follow(inner: Arc<Inner>, events: mpsc::Sender<WatchEvent>) 
     let mut pause = RETRY_AFTER.0;
     loop {
         following.stood = false;
+        let began = Instant::now();
         let reason = match following.session().await {
             Err(End::Unread) => return,
             Err(End::Broken(reason)) => reason,
         };
         tracing::debug!(reason, "watch interrupted");
-        if following.stood {
+        if following.stood && began.elapsed() > RETRY_AFTER.1 {
             // One attempt to go on elsewhere before anybody is alarmed.
             pause = RETRY_AFTER.0;
             continue;
