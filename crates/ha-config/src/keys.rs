@@ -141,29 +141,4 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn children_are_direct_and_single() {
-        assert_eq!(children(CLUSTER, "tls"), ["ca", "cert", "key"]);
-        assert_eq!(children(CLUSTER, "database"), ["name", "address", "tags", "postgres"]);
-        assert_eq!(children(SECRETS, "").len(), 4);
-        assert!(children(CLUSTER, "").contains(&"failover"));
-    }
-
-    #[test]
-    fn a_suggestion_names_the_nearest_key_or_its_home() {
-        assert!(suggestion(CLUSTER, "failover", "leese_ttl").contains("\"lease_ttl\""));
-        assert!(suggestion(CLUSTER, "", "databse").contains("\"database\""));
-        assert!(suggestion(CLUSTER, "replication", "lease_ttl").contains("[failover]"));
-        assert!(suggestion(CLUSTER, "tls", "zzzzzzzz").contains("one of ca, cert, key"));
-    }
-
-    #[test]
-    fn neighbours_exchanged_are_one_step() {
-        assert_eq!(distance("address", "adderss"), 1);
-        assert_eq!(distance("", "abc"), 3);
-        assert_eq!(distance("kitten", "sitting"), 3);
-    }
-}
+mod tests;
