@@ -44,3 +44,28 @@ fn check(path: &Path, node: Option<&str>) -> Result<String, Problems> {
         (Err(problems), Err(more)) => Err(problems.and(more)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn problems_of_both_files_and_of_the_node_are_told_together() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cluster.toml");
+        let secrets = dir.path().join("secrets.toml");
+        std::fs::write(&path, include_str!("../../../deploy/config/cluster.toml")).unwrap();
+        let message = check(&path, Some("pg9")).unwrap_err().to_string();
+        assert!(message.contains("\"pg9\"") && message.contains("superuser_password"), "{message}");
+        assert_eq!(run_check_config(&path, Some("pg1")), 2, "no secrets yet");
+
+        let text = "superuser_password = \"a\"\nreplication_password = \"b\"\nrewind_password = \"c\"\n";
+        std::fs::write(&secrets, text).unwrap();
+        std::fs::set_permissions(&secrets, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let summary = check(&path, Some("pg2")).unwrap();
+        assert!(summary.contains("this is pg2 at 10.0.1.12"), "{summary}");
+        assert_eq!(run_check_config(&path, Some("pg1")), 0);
+    }
+}

@@ -5,12 +5,12 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 fn hactl(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_hactl")).args(arguments).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_hactl")).args(arguments).output().expect("run hactl")
 }
 
 fn check(config: &Path) -> (Option<i32>, String) {
-    let output = hactl(&["check", "--config", config.to_str().unwrap()]);
-    (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    let output = hactl(&["check", "--config", config.to_str().expect("a temporary path is UTF-8")]);
+    (output.status.code(), String::from_utf8(output.stdout).expect("hactl writes UTF-8"))
 }
 
 #[test]
