@@ -55,6 +55,8 @@ pub struct PeerState {
     pub hears_leader: bool,
     /// Whether it may be promoted: clean data, no `nofailover`, not delayed.
     pub candidate: bool,
+    /// It is about to stop or to be cloned anew and asks to be taken out of the list first.
+    pub leaving: bool,
 }
 
 /// What a member has and runs.

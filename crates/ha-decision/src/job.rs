@@ -7,7 +7,7 @@ use ha_core::{Epoch, Incarnation, Lsn, MemberName, SystemId, Timeline};
 /// A job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Job {
-    /// `initdb` with checksums and SCRAM into an empty directory, write the incarnation file and the settings, start
+    /// `initdb` with checksums and SCRAM into an empty directory (what an interrupted `initdb` left is renamed first), write the incarnation file and the settings, start
     /// it closed, create the roles without waiting for standbys. Ends with [`JobOutput::Initialized`], server running
     /// as a primary. The job marker is already durable.
     Initialize {
@@ -123,6 +123,9 @@ pub enum Access {
     Closed,
     /// Everybody whom the configuration lets in.
     Open,
+    /// Leave the file as it is: the server was adopted from an earlier life of the agent, and nobody may be shut out
+    /// or let in before it is known which is right.
+    Keep,
 }
 
 /// A server to stream or copy from.

@@ -10,14 +10,33 @@
 #![forbid(unsafe_code)]
 
 pub mod action;
+mod bootstrap;
+mod decider;
+mod election;
 pub mod event;
+mod gossip;
+mod guarding;
 pub mod job;
+mod list_change;
+mod maintenance;
+#[cfg(feature = "testing")]
+pub mod mutant;
+mod primary;
+mod promise;
+mod random;
 pub mod reason;
 pub mod request;
+mod server;
 pub mod setup;
+mod standby;
 pub mod status;
+mod store;
+mod switchover;
+mod synchronous;
+mod timers;
 
 pub use action::{Action, GuardCommand, LeaseChoice, OpId, RequestId, Txn};
+pub use decider::Decider;
 pub use event::{Event, GuardNews, LeaseNews, TxnOutcome};
 pub use job::{Access, Job, JobFailure, JobOutput, ServerSettings, StopMode, Upstream};
 pub use reason::Reason;

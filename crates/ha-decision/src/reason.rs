@@ -1,14 +1,363 @@
-//! Why something was decided. The log, `hactl`, the status page and metrics print the same words.
+//! Why something was decided or cannot be. The log, `hactl`, the status page and metrics print the same words.
 
-use ha_core::peer_message::{PromiseRefusal, Trigger};
-use ha_core::{Epoch, Lsn, MemberId, MemberName, Timeline};
+use ha_core::peer_message::Trigger;
+use ha_core::{Epoch, Lsn, MemberName, SystemId, Timeline};
 
 /// A decision's reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
-    /// Placeholder until the situations are written.
-    #[error("{0}")]
-    Text(String),
+    /// No view of the store yet.
+    #[error("waiting for the first answer of etcd")]
+    StoreNotSeen,
+    /// The store is away.
+    #[error("etcd cannot be reached: the synchronous list is frozen and nobody is promoted")]
+    StoreLost,
+    /// The store answers again.
+    #[error("etcd answers again")]
+    StoreBack,
+    /// The store shows less than this member acted on.
+    #[error(
+        "etcd shows an older state than this member acted on (restored from a backup?): no automatic decisions; a human must look"
+    )]
+    StoreRolledBack,
+    /// The view must not be acted on.
+    #[error("only observing: {why}")]
+    ObservingOnly {
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Waiting for other members before `initdb`.
+    #[error("a new cluster: waiting for {missing} to report before one member runs initdb")]
+    WaitingForReports {
+        /// Names.
+        missing: String,
+    },
+    /// Somebody else runs `initdb`.
+    #[error("{member} initializes the cluster")]
+    OtherInitializes {
+        /// Who.
+        member: MemberName,
+    },
+    /// This member runs `initdb`.
+    #[error("won the right to initialize: running initdb")]
+    Initializing,
+    /// Data without a cluster.
+    #[error(
+        "the data directory holds system {found}, but etcd knows no cluster of this name: nothing is touched; empty the directory, or restore etcd's data"
+    )]
+    DataWithoutCluster {
+        /// Its identifier.
+        found: SystemId,
+    },
+    /// Another member has data.
+    #[error(
+        "{member} reports a data directory, but etcd knows no cluster of this name: no initdb while data exist; restore etcd's data or empty that directory"
+    )]
+    OtherHasData {
+        /// Who.
+        member: MemberName,
+    },
+    /// Data of another cluster.
+    #[error(
+        "the data directory belongs to system {found}, this cluster is system {expected}: nothing is touched; move the directory away to let this member be cloned"
+    )]
+    ForeignData {
+        /// Found.
+        found: SystemId,
+        /// Expected.
+        expected: SystemId,
+    },
+    /// Not a data directory.
+    #[error(
+        "the data directory is not usable: {found}; nothing is touched; move it away to let this member be cloned"
+    )]
+    UnusableData {
+        /// What was found.
+        found: String,
+    },
+    /// This member now leads.
+    #[error("leads epoch {epoch}: {how}")]
+    BecameLeader {
+        /// Epoch.
+        epoch: Epoch,
+        /// How it came to it.
+        how: &'static str,
+    },
+    /// Taking the leadership up again.
+    #[error(
+        "the sync record names this member: taking leadership of epoch {epoch} up again by compare-and-swap"
+    )]
+    Reacquiring {
+        /// Epoch.
+        epoch: Epoch,
+    },
+    /// Deposed.
+    #[error("{leader} leads epoch {epoch}: ending PostgreSQL here at once")]
+    Deposed {
+        /// Who.
+        leader: MemberName,
+        /// Epoch.
+        epoch: Epoch,
+    },
+    /// Fencing itself because the lease cannot be renewed.
+    #[error(
+        "the lease of epoch {epoch} cannot be confirmed in time: ending PostgreSQL before it can run out"
+    )]
+    LeaseRunsOut {
+        /// Epoch.
+        epoch: Epoch,
+    },
+    /// The guard ended PostgreSQL.
+    #[error("the guard ended PostgreSQL because the deadline of epoch {epoch} passed")]
+    Fenced {
+        /// Epoch.
+        epoch: Epoch,
+    },
+    /// The guard does not hold a deadline.
+    #[error("waiting for the guard to hold a deadline before PostgreSQL may take writes: {why}")]
+    WaitingForGuard {
+        /// Its words.
+        why: String,
+    },
+    /// Leading without a guard.
+    #[error("leads without a guard: nothing ends PostgreSQL here if this agent dies")]
+    Unprotected,
+    /// Starting as the primary.
+    #[error(
+        "starting PostgreSQL as the primary of epoch {epoch}, closed until the post-recovery barrier has passed"
+    )]
+    StartingPrimary {
+        /// Epoch.
+        epoch: Epoch,
+    },
+    /// Promoting.
+    #[error("promoting to timeline {timeline} for epoch {epoch}")]
+    Promoting {
+        /// Timeline.
+        timeline: Timeline,
+        /// Epoch.
+        epoch: Epoch,
+    },
+    /// Waiting for the post-recovery barrier.
+    #[error("closed until {k} listed standbys have confirmed everything up to the end of recovery")]
+    WaitingForBarrier {
+        /// How many.
+        k: u32,
+    },
+    /// Waiting for a first follower.
+    #[error("unestablished: nothing is acknowledged until a standby has attached and holds everything")]
+    WaitingForFollower,
+    /// Leading normally.
+    #[error("leads; PostgreSQL takes writes")]
+    Leading,
+    /// Leading pinned.
+    #[error(
+        "PINNED: leads alone without any synchronous standby; if it is lost now, the last commits are lost or the cluster waits for it"
+    )]
+    LeadingPinned,
+    /// Strict mode without standbys.
+    #[error("strict: writes wait, no listed standby confirms")]
+    StrictWaits,
+    /// Waiting before pinning.
+    #[error("writes wait: no listed standby confirms; pins itself if that lasts")]
+    NoStandbyConfirms,
+    /// The list changed.
+    #[error("synchronous list: {what}")]
+    ListChanges {
+        /// Change in words.
+        what: String,
+    },
+    /// Gives its key up because nobody hears it.
+    #[error(
+        "no standby and no other agent hears this leader: giving up the leader key so that the others may go on"
+    )]
+    IsolatedResigns,
+    /// Asks to be replaced.
+    #[error("asks the standbys to take over: {why}")]
+    AsksToBeReplaced {
+        /// Why.
+        why: String,
+    },
+    /// Planned change.
+    #[error("switchover to {to}: {stage}")]
+    SwitchingOver {
+        /// Who is to lead.
+        to: MemberName,
+        /// Stage in words.
+        stage: &'static str,
+    },
+    /// Called off.
+    #[error("switchover called off: {why}")]
+    SwitchoverCalledOff {
+        /// Why.
+        why: String,
+    },
+    /// Cloning.
+    #[error("cloning from {source_member}: {why}")]
+    Cloning {
+        /// Where from.
+        source_member: MemberName,
+        /// Why.
+        why: &'static str,
+    },
+    /// Waiting to clone.
+    #[error("waiting for a leader to clone from")]
+    WaitingForCloneSource,
+    /// Rewinding.
+    #[error("rewinding onto {source_member}: {why}")]
+    Rewinding {
+        /// Where to.
+        source_member: MemberName,
+        /// Why.
+        why: &'static str,
+    },
+    /// Waiting for the leader's checkpoint.
+    #[error("waiting for {leader} to finish its first checkpoint before rewinding onto it")]
+    WaitingForLeaderCheckpoint {
+        /// Who.
+        leader: MemberName,
+    },
+    /// Following.
+    #[error("follows {leader} at epoch {epoch}")]
+    Following {
+        /// Who.
+        leader: MemberName,
+        /// Epoch.
+        epoch: Epoch,
+    },
+    /// Starting as a standby.
+    #[error("starting PostgreSQL as a standby of {leader}")]
+    StartingStandby {
+        /// Who leads.
+        leader: MemberName,
+    },
+    /// A new life of the data directory.
+    #[error("the data directory does not carry the incarnation that was noted: it is treated as a new one")]
+    NewIncarnation,
+    /// Promised.
+    #[error("promised {candidate} to confirm nothing more to epoch {epoch}")]
+    PromiseGiven {
+        /// Who asked.
+        candidate: MemberName,
+        /// Epoch.
+        epoch: Epoch,
+    },
+    /// Holding a promise.
+    #[error("holds its promise against epoch {epoch} until the sync record moves on")]
+    HoldingPromise {
+        /// Epoch.
+        epoch: Epoch,
+    },
+    /// A promise is aborted.
+    #[error("the leader lives and no takeover came: aborting the promise by moving the sync record on")]
+    AbortingPromise,
+    /// Wants to take over.
+    #[error("wants to take over from epoch {epoch}: {}", trigger_words(*trigger))]
+    Electing {
+        /// Epoch.
+        epoch: Epoch,
+        /// Trigger.
+        trigger: Trigger,
+    },
+    /// Promises are missing.
+    #[error(
+        "BLOCKED: takeover from epoch {epoch} needs {needed} promises of the listed members, has {have}; missing: {missing}. Bring one of them back, or a human decides with hactl failover --accept-data-loss"
+    )]
+    PromisesMissing {
+        /// Epoch.
+        epoch: Epoch,
+        /// Needed.
+        needed: usize,
+        /// Had.
+        have: usize,
+        /// Names with reasons.
+        missing: String,
+    },
+    /// Another member holds more.
+    #[error("{best} holds more or is preferred: it should lead; gave it the promises")]
+    BetterCandidate {
+        /// Who.
+        best: MemberName,
+    },
+    /// The leader is pinned.
+    #[error(
+        "BLOCKED: {leader} was pinned and alone holds the last commits; it must come back, or a human decides with hactl failover --accept-data-loss"
+    )]
+    LeaderPinned {
+        /// Who.
+        leader: MemberName,
+    },
+    /// Not automatic.
+    #[error("the leader is gone, but automatic failover is off")]
+    NotAutomatic,
+    /// Asynchronous and the leader was not guarded.
+    #[error(
+        "BLOCKED: the lost leader's guard was not armed, so it may still take writes; hactl failover decides, or [failover] unfenced = true"
+    )]
+    LeaderUnfenced,
+    /// Too far behind in asynchronous mode.
+    #[error("BLOCKED: {behind_bytes} bytes behind the lost leader, more than maximum_lag")]
+    TooFarBehind {
+        /// Bytes.
+        behind_bytes: u64,
+    },
+    /// Maintenance mode.
+    #[error("maintenance mode: {why}")]
+    Maintenance {
+        /// The operator's reason.
+        why: String,
+    },
+    /// A job failed.
+    #[error("{what} failed: {why}")]
+    JobFailed {
+        /// Which.
+        what: &'static str,
+        /// Why.
+        why: String,
+    },
+    /// A transaction was lost.
+    #[error("another writer was first ({purpose}): looking again")]
+    TxnLost {
+        /// What it was for.
+        purpose: &'static str,
+    },
+    /// Outcome unknown.
+    #[error(
+        "etcd did not answer ({purpose}): it may still be applied, so the sync record is moved on before anything else"
+    )]
+    TxnUnknown {
+        /// What it was for.
+        purpose: &'static str,
+    },
+    /// The store refused.
+    #[error("etcd refused ({purpose}): {why}")]
+    TxnRefused {
+        /// What it was for.
+        purpose: &'static str,
+        /// Its words.
+        why: String,
+    },
+    /// Settings drifted.
+    #[error("settings that the agent owns were changed by somebody: {names}; writing them again")]
+    Drift {
+        /// Names.
+        names: String,
+    },
+    /// A standby leaves the list before it stops.
+    #[error("waiting to be taken out of the synchronous list before PostgreSQL stops")]
+    Leaving,
+    /// Established with followers.
+    #[error("position {lsn} confirmed")]
+    Confirmed {
+        /// Position.
+        lsn: Lsn,
+    },
 }
-#[allow(unused)]
-fn _words(_: (PromiseRefusal, Trigger, Epoch, Lsn, MemberId, MemberName, Timeline)) {}
+
+fn trigger_words(trigger: Trigger) -> &'static str {
+    match trigger {
+        Trigger::LeaseExpired => "the leader's lease ran out and nobody hears it",
+        Trigger::LeaderAsked => "the leader asked for it",
+        Trigger::Operator => "an operator asked for it",
+    }
+}

@@ -19,10 +19,15 @@ pub struct Setup {
     pub initial_settings: ClusterSettings,
     /// Whether promotion needs the guard's acknowledgement, asks for it, or never asks.
     pub guard: GuardNeed,
+    /// Whether a diverged member may be rewound; otherwise it is cloned.
+    pub rewind: bool,
     /// What this member must not forget, as read at the start.
     pub node_state: NodeState,
     /// Seed for new incarnations and identifiers; drawn by the driver.
     pub entropy: u64,
+    /// Deliberately broken rules, for the simulator's proof that its checker would notice.
+    #[cfg(feature = "testing")]
+    pub mutant: crate::mutant::Mutant,
     /// This boot of the machine.
     pub boot: BootId,
     /// Version of the program, for the member record.
@@ -68,6 +73,8 @@ pub struct Timings {
     pub drift: Duration,
     /// Taken off the TTL for delays on the way.
     pub net_margin: Duration,
+    /// So long before the deadline the agent itself ends a primary whose lease it cannot renew; the guard follows.
+    pub demote_lead: Duration,
     /// How often a leader renews.
     pub renew_interval: Duration,
     /// Silence of the leader after which it is suspected.

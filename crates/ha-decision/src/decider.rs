@@ -1,0 +1,299 @@
+//! Which situation holds. Level-triggered: every event only updates what is known; then everything that ought to be is
+//! compared with what is, and at most one step of each kind (job, transaction) is begun.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use ha_core::node_state::NodeState;
+use ha_core::peer_message::{HandOver, PeerMessage};
+use ha_core::postgres_view::PostgresView;
+use ha_core::{Epoch, Incarnation, Lsn, MemberId, MemberName, MonoTime, SystemId};
+
+use crate::action::{Action, OpId, RequestId};
+use crate::election::Election;
+use crate::event::{Event, LeaseNews};
+use crate::gossip::Gossip;
+use crate::guarding::Guarding;
+use crate::list_change::ListChange;
+use crate::maintenance::Maintenance;
+use crate::primary::Leadership;
+use crate::promise::Revocation;
+use crate::random::Random;
+use crate::reason::Reason;
+use crate::server::ServerSide;
+use crate::setup::{MemberSetup, Setup};
+use crate::status::PeerStatus;
+use crate::store::StoreSide;
+use crate::switchover::Switchover;
+use crate::timers::Timers;
+
+/// The leadership lease that this agent holds ready.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LeaseSide {
+    pub(crate) ready: bool,
+    /// Send time of the last renewal that was confirmed.
+    pub(crate) renewed: Option<MonoTime>,
+    /// Send time of the last renewal after which the leader record named this member at this epoch.
+    pub(crate) leads: Option<(Epoch, MonoTime)>,
+}
+
+/// Decides for one member.
+#[derive(Debug, Clone)]
+pub struct Decider {
+    pub(crate) setup: Setup,
+    pub(crate) random: Random,
+    pub(crate) now: MonoTime,
+    pub(crate) started: Option<MonoTime>,
+    pub(crate) node: NodeState,
+    pub(crate) store: StoreSide,
+    pub(crate) lease: LeaseSide,
+    pub(crate) postgres: Option<PostgresView>,
+    pub(crate) server: ServerSide,
+    pub(crate) peers: BTreeMap<MemberName, PeerStatus>,
+    pub(crate) gossip: Gossip,
+    pub(crate) guarding: Guarding,
+    pub(crate) leadership: Option<Leadership>,
+    pub(crate) list_change: Option<ListChange>,
+    pub(crate) election: Option<Election>,
+    pub(crate) revocation: Option<Revocation>,
+    pub(crate) handover: Option<(MemberName, HandOver)>,
+    pub(crate) switchover: Option<Switchover>,
+    pub(crate) maintenance: Maintenance,
+    /// A finished `initdb` whose cluster is not founded yet.
+    pub(crate) founded: Option<(SystemId, Lsn)>,
+    /// Listed members without a stream, and since when.
+    pub(crate) absent_since: BTreeMap<MemberId, MonoTime>,
+    /// The leader key was given up because nobody hears this leader.
+    pub(crate) isolated: bool,
+    pub(crate) timers: Timers,
+    pub(crate) doing: Option<Reason>,
+    pub(crate) blocked: Option<Reason>,
+    actions: VecDeque<Action>,
+    last_op: u64,
+}
+
+impl Decider {
+    /// A decider that knows nothing yet but what is durable.
+    pub fn new(setup: Setup) -> Self {
+        Self {
+            random: Random::new(setup.entropy),
+            node: setup.node_state.clone(),
+            setup,
+            now: MonoTime(0),
+            started: None,
+            store: StoreSide::default(),
+            lease: LeaseSide::default(),
+            postgres: None,
+            server: ServerSide::default(),
+            peers: BTreeMap::new(),
+            gossip: Gossip::default(),
+            guarding: Guarding::default(),
+            leadership: None,
+            list_change: None,
+            election: None,
+            revocation: None,
+            handover: None,
+            switchover: None,
+            maintenance: Maintenance::default(),
+            founded: None,
+            absent_since: BTreeMap::new(),
+            isolated: false,
+            timers: Timers::default(),
+            doing: None,
+            blocked: None,
+            actions: VecDeque::new(),
+            last_op: 0,
+        }
+    }
+
+    /// Something happened at `now`.
+    pub fn handle_event(&mut self, now: MonoTime, event: Event) {
+        self.advance(now);
+        match event {
+            Event::Store(view) => self.view_arrived(view),
+            Event::StoreLost => {
+                if self.store.connected {
+                    self.note(Reason::StoreLost);
+                }
+                self.store.connected = false;
+            }
+            Event::StoreRolledBack => self.store.rolled_back = true,
+            Event::TxnDone { id, outcome } => self.txn_done(id, outcome),
+            Event::Lease(news) => self.lease_news(news),
+            Event::Postgres(view) => self.observed(view),
+            Event::JobDone { id, result } => self.job_done(id, result),
+            Event::Peer { from, message } => self.heard(from, message),
+            Event::PeerLost { from } => self.peer_lost(&from),
+            Event::Guard(news) => self.guard_news(news),
+            Event::Request { id, request } => self.requested(id, request),
+        }
+        self.decide();
+    }
+
+    /// The time asked for by [`Self::poll_timeout`] has come.
+    pub fn handle_timeout(&mut self, now: MonoTime) {
+        self.advance(now);
+        self.decide();
+    }
+
+    /// When to wake this decider at the latest.
+    pub fn poll_timeout(&self) -> Option<MonoTime> {
+        self.timers.next()
+    }
+
+    /// What to do next; call until there is nothing.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    fn advance(&mut self, now: MonoTime) {
+        self.now = self.now.max(now);
+        self.started.get_or_insert(now);
+    }
+
+    fn lease_news(&mut self, news: LeaseNews) {
+        match news {
+            LeaseNews::Ready => self.lease.ready = true,
+            LeaseNews::Renewed { sent_at, leads } => {
+                self.lease.ready = true;
+                self.lease.renewed = self.lease.renewed.max(Some(sent_at));
+                if let Some(epoch) = leads {
+                    self.lease.leads = self.lease.leads.max(Some((epoch, sent_at)));
+                }
+            }
+            LeaseNews::Gone => {
+                self.lease.ready = false;
+                self.lease.renewed = None;
+            }
+        }
+    }
+
+    fn observed(&mut self, view: PostgresView) {
+        self.postgres = Some(view);
+    }
+
+    fn heard(&mut self, from: MemberName, message: PeerMessage) {
+        if self.setup.members.iter().all(|m| m.name != from) || from == self.setup.me {
+            return;
+        }
+        match message {
+            PeerMessage::State(state) => {
+                self.peers.insert(from, PeerStatus { state, heard_at: self.now });
+            }
+            PeerMessage::Beat(beat) => self.beat_heard(&from, &beat),
+            PeerMessage::Echo(echo) => self.echo_heard(echo),
+            PeerMessage::PromiseRequest(request) => self.promise_asked(from, request),
+            PeerMessage::Promised(promised) => self.promise_received(promised),
+            PeerMessage::PromiseRefused(refused) => self.promise_refused(refused),
+            PeerMessage::HandOver(handover) => self.handover = Some((from, handover)),
+            PeerMessage::TakeOver(takeover) => self.promises_handed(takeover),
+        }
+    }
+
+    fn decide(&mut self) {
+        self.timers.clear();
+        self.blocked = None;
+        self.drop_void_promise();
+        self.notice_drift();
+        self.situation();
+        self.supply_guard();
+        self.keep_slots();
+        self.gossip();
+    }
+
+    fn situation(&mut self) {
+        let Some(view) = &self.store.view else {
+            self.because(Reason::StoreNotSeen);
+            return;
+        };
+        if let Some(why) = view.unreadable.clone() {
+            self.because(Reason::ObservingOnly { why });
+            return;
+        }
+        if self.store.rolled_back {
+            self.blocked_by(Reason::StoreRolledBack);
+            return;
+        }
+        if self.postgres.is_none() {
+            return;
+        }
+        self.resolve_unknown();
+        if self.fence_if_deposed() || self.demote_before_deadline() {
+            return;
+        }
+        match self.sync_record() {
+            None => self.bootstrap(),
+            Some(record) if record.leader.member == self.setup.me => self.primary(&record),
+            Some(record) => self.standby(&record),
+        }
+    }
+
+    pub(crate) fn act(&mut self, action: Action) {
+        self.actions.push_back(action);
+    }
+
+    pub(crate) fn reply(&mut self, id: RequestId, answer: Result<crate::RequestDone, crate::Refusal>) {
+        self.act(Action::Reply { id, answer });
+    }
+
+    pub(crate) fn next_op(&mut self) -> OpId {
+        self.last_op += 1;
+        OpId(self.last_op)
+    }
+
+    /// Makes a changed node state durable.
+    pub(crate) fn persist(&mut self, node: NodeState) {
+        if node != self.node {
+            self.node = node.clone();
+            self.act(Action::Persist(node));
+        }
+    }
+
+    /// Tells humans once.
+    pub(crate) fn note(&mut self, reason: Reason) {
+        self.act(Action::Note(reason));
+    }
+
+    /// What this member does now; told when it changes.
+    pub(crate) fn because(&mut self, reason: Reason) {
+        if self.doing.as_ref() != Some(&reason) {
+            self.note(reason.clone());
+            self.doing = Some(reason);
+        }
+    }
+
+    /// Why this member cannot go on without help; told when it changes.
+    pub(crate) fn blocked_by(&mut self, reason: Reason) {
+        self.because(reason.clone());
+        self.blocked = Some(reason);
+    }
+
+    /// This member with the present life of its data.
+    pub(crate) fn me_id(&self) -> Option<MemberId> {
+        self.node.incarnation.map(|i| MemberId::new(self.setup.me.clone(), i))
+    }
+
+    pub(crate) fn new_incarnation(&mut self) -> Incarnation {
+        Incarnation(self.random.next_u32())
+    }
+
+    pub(crate) fn member(&self, name: &MemberName) -> Option<&MemberSetup> {
+        self.setup.members.iter().find(|m| m.name == *name)
+    }
+
+    pub(crate) fn others(&self) -> Vec<MemberName> {
+        self.setup.members.iter().map(|m| m.name.clone()).filter(|n| *n != self.setup.me).collect()
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.store.view.as_ref().is_some_and(|v| v.maintenance.is_some())
+    }
+
+    /// Policy of the running cluster; the file's values until it exists.
+    pub(crate) fn settings(&self) -> &ha_core::record::ClusterSettings {
+        self.store
+            .view
+            .as_ref()
+            .and_then(|v| v.config.as_ref())
+            .map_or(&self.setup.initial_settings, |c| &c.record)
+    }
+}

@@ -1,0 +1,505 @@
+//! Taking over: collect durable revocations from enough listed members, find who holds most, decide in one
+//! transaction. What may start it differs; the decision is always the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use ha_core::cluster_view::{StoreKey, to_json};
+use ha_core::peer_message::{
+    PeerMessage, PromiseRefusal, PromiseRefused, PromiseRequest, Promised, TakeOver, Trigger,
+};
+use ha_core::record::{GuardArming, HistoryRecord, Policy, PolicyKind, SyncRecord};
+use ha_core::{Epoch, MemberId, MemberName, MonoTime, Position, ReplicationMode, Revision};
+
+use crate::action::{Action, LeaseChoice, RequestId};
+use crate::decider::Decider;
+use crate::event::TxnOutcome;
+use crate::reason::Reason;
+use crate::request::{Refusal, RequestDone};
+use crate::store::TxnFor;
+use crate::timers::Timer;
+
+/// Candidates of one list begin this much after each other, so that usually only one asks.
+const RANK_DELAY: Duration = Duration::from_millis(150);
+/// After this long without enough promises the state is called blocked, and an operator gets an answer.
+const PATIENCE: Duration = Duration::from_millis(2500);
+
+/// A takeover that this member tries.
+#[derive(Debug, Clone)]
+pub(crate) struct Election {
+    epoch: Epoch,
+    revision: Revision,
+    trigger: Trigger,
+    began: MonoTime,
+    asked: Option<MonoTime>,
+    covered_since: Option<MonoTime>,
+    deferred_until: Option<MonoTime>,
+    promises: BTreeMap<MemberId, Promised>,
+    refusals: BTreeMap<MemberName, PromiseRefusal>,
+    request: Option<RequestId>,
+    accept_loss: bool,
+}
+
+impl Decider {
+    pub(crate) fn elect(&mut self, record: &SyncRecord) {
+        self.drop_stale_election(record);
+        if self.election.is_none() {
+            self.consider_election(record);
+        }
+        if self.election.is_some() {
+            self.drive_election(record);
+        }
+    }
+
+    fn drop_stale_election(&mut self, record: &SyncRecord) {
+        if let Some((_, handover)) = &self.handover
+            && (handover.epoch != record.epoch || handover.revision < self.sync_revision())
+        {
+            self.handover = None;
+        }
+        let Some(election) = &self.election else { return };
+        let moved = election.epoch != record.epoch || election.revision != self.sync_revision();
+        let leader_is_back = election.trigger == Trigger::LeaseExpired && !self.leader_looks_gone(record);
+        if (moved || leader_is_back) && self.store.pending.is_none() {
+            let request = self.election.take().and_then(|e| e.request);
+            if let Some(id) = request {
+                let leader = record.leader.member.clone();
+                self.reply(id, Err(Refusal::LeaderAlive { leader }));
+            }
+        }
+    }
+
+    fn leader_looks_gone(&self, record: &SyncRecord) -> bool {
+        self.store.connected
+            && self.store.view.as_ref().is_some_and(|v| v.leader.is_none())
+            && !self.hears_leader(record)
+    }
+
+    fn consider_election(&mut self, record: &SyncRecord) {
+        let Some(me) = self.me_id() else { return };
+        if !self.store.connected || !self.lease.ready || !self.may_be_promoted() {
+            return;
+        }
+        let asked = self.handover.as_ref().is_some_and(|(from, h)| {
+            *from == record.leader.member
+                && h.revision == self.sync_revision()
+                && h.candidate.as_ref().is_none_or(|c| *c == self.setup.me)
+        });
+        if asked {
+            self.begin_election(record, Trigger::LeaderAsked, None, false);
+            return;
+        }
+        let named_other = self.handover.is_some();
+        if named_other || !self.leader_looks_gone(record) || self.is_paused() {
+            return;
+        }
+        let listed = match record.policy.kind {
+            PolicyKind::Quorum => record.policy.lists(&me),
+            PolicyKind::Asynchronous => true,
+            PolicyKind::Pinned => {
+                self.blocked_by(Reason::LeaderPinned { leader: record.leader.member.clone() });
+                return;
+            }
+        };
+        if !listed {
+            return;
+        }
+        if !self.settings().automatic {
+            self.blocked_by(Reason::NotAutomatic);
+            return;
+        }
+        if record.policy.kind == PolicyKind::Asynchronous && !self.may_replace_asynchronous(record) {
+            return;
+        }
+        let rank = u32::try_from(self.voters(record).iter().take_while(|m| **m < me).count()).unwrap_or(0);
+        let since = self.store.leader_missing_since.unwrap_or(self.now);
+        let due = (since + RANK_DELAY * rank).max(self.started_at() + self.setup.timings.detection);
+        if self.now < due {
+            self.timers.set(Timer::Election, due);
+            return;
+        }
+        self.begin_election(record, Trigger::LeaseExpired, None, false);
+    }
+
+    /// Nothing proves that an asynchronous leader stopped but its guard; and only a bounded lag is accepted.
+    fn may_replace_asynchronous(&mut self, record: &SyncRecord) -> bool {
+        let armed = self
+            .store
+            .last_leader
+            .as_ref()
+            .is_some_and(|l| l.epoch == record.epoch && l.guard == GuardArming::Armed);
+        if !armed && !self.settings().unfenced {
+            self.blocked_by(Reason::LeaderUnfenced);
+            return false;
+        }
+        let leader = self.peers.get(&record.leader.member).map(|p| p.state.flush).unwrap_or_default();
+        let mine = self.instance().map(|i| i.flush).unwrap_or_default();
+        let behind_bytes = leader.bytes_since(mine);
+        if behind_bytes > self.settings().maximum_lag_bytes {
+            self.blocked_by(Reason::TooFarBehind { behind_bytes });
+            return false;
+        }
+        true
+    }
+
+    pub(crate) fn begin_election(
+        &mut self,
+        record: &SyncRecord,
+        trigger: Trigger,
+        request: Option<RequestId>,
+        accept_loss: bool,
+    ) {
+        self.because(Reason::Electing { epoch: record.epoch, trigger });
+        self.election = Some(Election {
+            epoch: record.epoch,
+            revision: self.sync_revision(),
+            trigger,
+            began: self.now,
+            asked: None,
+            covered_since: None,
+            deferred_until: None,
+            promises: BTreeMap::new(),
+            refusals: BTreeMap::new(),
+            request,
+            accept_loss,
+        });
+    }
+
+    /// Whose promises count: the listed members; without a list everybody who has data.
+    fn voters(&self, record: &SyncRecord) -> BTreeSet<MemberId> {
+        if record.policy.kind == PolicyKind::Quorum {
+            return record.policy.members.clone();
+        }
+        let others =
+            self.peers.iter().filter(|(name, _)| **name != record.leader.member).filter_map(|(name, p)| {
+                p.state.incarnation.map(|incarnation| MemberId::new(name.clone(), incarnation))
+            });
+        others.chain(self.me_id()).collect()
+    }
+
+    fn drive_election(&mut self, record: &SyncRecord) {
+        let (Some(me), Some(election)) = (self.me_id(), self.election.clone()) else { return };
+        if let Some(until) = election.deferred_until {
+            if self.now < until {
+                self.timers.set(Timer::Election, until);
+                return;
+            }
+            self.election = None;
+            return;
+        }
+        let request = PromiseRequest {
+            epoch: election.epoch,
+            revision: election.revision,
+            candidate: me.clone(),
+            trigger: election.trigger,
+        };
+        self.promise_to_myself(&request);
+        self.ask_for_promises(record, &request);
+        self.try_to_take_over(record, &me);
+    }
+
+    fn promise_to_myself(&mut self, request: &PromiseRequest) {
+        let own = self.own_promised().filter(|p| p.epoch == request.epoch && p.revision == request.revision);
+        match own {
+            Some(promised) => self.promise_received(promised),
+            None => match self.may_promise(request) {
+                Ok(()) => self.give_promise(request, None),
+                Err(refusal) => {
+                    let member = self.setup.me.clone();
+                    if let Some(election) = &mut self.election {
+                        election.refusals.insert(member, refusal);
+                    }
+                }
+            },
+        }
+    }
+
+    fn ask_for_promises(&mut self, record: &SyncRecord, request: &PromiseRequest) {
+        let voters = self.voters(record);
+        let again = self.setup.timings.promise_timeout;
+        let now = self.now;
+        let Some(election) = &mut self.election else { return };
+        let due = election.asked.map_or(now, |at| at + again);
+        if now < due {
+            self.timers.set(Timer::Election, due);
+            return;
+        }
+        election.asked = Some(now);
+        let missing: Vec<_> = voters
+            .into_iter()
+            .filter(|m| m.name != request.candidate.name && !election.promises.contains_key(m))
+            .map(|m| m.name)
+            .collect();
+        self.timers.set(Timer::Election, now + again);
+        for to in missing {
+            self.act(Action::Send { to, message: PeerMessage::PromiseRequest(request.clone()) });
+        }
+    }
+
+    pub(crate) fn promise_received(&mut self, promised: Promised) {
+        if let Some(election) =
+            self.election.as_mut().filter(|e| e.epoch == promised.epoch && e.revision == promised.revision)
+        {
+            election.refusals.remove(&promised.member.name);
+            election.promises.insert(promised.member.clone(), promised);
+        }
+    }
+
+    pub(crate) fn promise_refused(&mut self, refused: PromiseRefused) {
+        if let Some(election) =
+            self.election.as_mut().filter(|e| e.epoch == refused.epoch && e.revision == refused.revision)
+        {
+            election.refusals.insert(refused.member, refused.refusal);
+        }
+    }
+
+    /// The best candidate is told so, with the promises that show it.
+    pub(crate) fn promises_handed(&mut self, takeover: TakeOver) {
+        let Some(record) = self.sync_record() else { return };
+        let current = takeover.epoch == record.epoch && takeover.revision == self.sync_revision();
+        if !current || !self.may_be_promoted() || record.leader.member == self.setup.me {
+            return;
+        }
+        if self.election.is_none() {
+            self.begin_election(&record, takeover.trigger, None, false);
+        }
+        if let Some(election) = &mut self.election {
+            election.deferred_until = None;
+        }
+        for promised in takeover.promises {
+            self.promise_received(promised);
+        }
+    }
+
+    fn position(&self, promised: &Promised) -> Position {
+        let history = self.store.view.as_ref().and_then(|v| v.history.get(&promised.timeline));
+        Position { epoch: history.map(|h| h.epoch).unwrap_or_default(), flush: promised.flush }
+    }
+
+    fn needed(&self, record: &SyncRecord) -> usize {
+        #[cfg(feature = "testing")]
+        if self.setup.mutant == crate::mutant::Mutant::NoCoverageRule {
+            return 1;
+        }
+        if record.policy.kind == PolicyKind::Quorum { record.policy.needed_promises() } else { 1 }
+    }
+
+    fn try_to_take_over(&mut self, record: &SyncRecord, me: &MemberId) {
+        let voters = self.voters(record);
+        let needed = self.needed(record);
+        let Some(election) = self.election.clone() else { return };
+        let given: Vec<_> = election
+            .promises
+            .values()
+            .filter(|p| voters.contains(&p.member) || p.member == *me)
+            .cloned()
+            .collect();
+        let have = given.iter().filter(|p| voters.contains(&p.member)).count();
+        let Some(mine) = given.iter().find(|p| p.member == *me).cloned() else {
+            self.report_missing(record, &election, needed, have);
+            return;
+        };
+        if have < needed {
+            let patience_over = self.now >= election.began + PATIENCE;
+            if !(election.accept_loss && patience_over) {
+                self.report_missing(record, &election, needed, have);
+                return;
+            }
+        }
+        // Enough is enough, but members that answer a moment later make a larger list.
+        let covered = election.covered_since.unwrap_or(self.now);
+        if let Some(e) = &mut self.election {
+            e.covered_since = Some(covered);
+        }
+        let all = voters.iter().all(|m| election.promises.contains_key(m));
+        let due = covered + self.setup.timings.promise_timeout;
+        if !all && self.now < due {
+            self.timers.set(Timer::Election, due);
+            return;
+        }
+        let final_lsn = self.handover.as_ref().and_then(|(_, h)| h.final_lsn);
+        if election.trigger == Trigger::LeaderAsked && final_lsn.is_some_and(|lsn| mine.flush < lsn) {
+            return;
+        }
+        self.defer_or_decide(record, &mine, &given);
+    }
+
+    fn defer_or_decide(&mut self, record: &SyncRecord, mine: &Promised, given: &[Promised]) {
+        let rank = |p: &Promised| (self.position(p), p.priority, p.member == mine.member);
+        let Some(best) = given.iter().filter(|p| p.candidate).max_by_key(|p| rank(p)) else { return };
+        let position = self.position(mine);
+        let preferred =
+            self.handover.as_ref().is_some_and(|(_, h)| h.candidate.as_ref() == Some(&self.setup.me));
+        let mine_is_best = best.member == mine.member || (preferred && self.position(best) == position);
+        if !mine_is_best {
+            let (best, until) = (best.member.name.clone(), self.now + self.setup.timings.abort_after);
+            self.because(Reason::BetterCandidate { best: best.clone() });
+            let Some(election) = &mut self.election else { return };
+            election.deferred_until = Some(until);
+            let message = PeerMessage::TakeOver(TakeOver {
+                epoch: election.epoch,
+                revision: election.revision,
+                trigger: election.trigger,
+                promises: given.to_vec(),
+            });
+            self.timers.set(Timer::Election, until);
+            self.act(Action::Send { to: best, message });
+            return;
+        }
+        let equals: BTreeSet<_> = given
+            .iter()
+            .filter(|p| p.member != mine.member && self.position(p) == position)
+            .map(|p| p.member.clone())
+            .collect();
+        self.take_over(record, mine, equals);
+    }
+
+    /// The policy of the new epoch. Members at exactly the winner's position hold all that was ever acknowledged, so
+    /// they can confirm at once. Without such members the old policy stays, and with it the winner is unestablished.
+    fn policy_after(&self, record: &SyncRecord, epoch: Epoch, equals: BTreeSet<MemberId>) -> Policy {
+        let settings = self.settings();
+        let forced = self.election.as_ref().is_some_and(|e| e.accept_loss);
+        match (record.policy.kind, settings.mode) {
+            (PolicyKind::Asynchronous, _) => Policy::asynchronous(epoch),
+            (PolicyKind::Quorum, _) if !forced => {
+                let members: BTreeSet<_> = equals.into_iter().filter(|m| self.may_be_listed(m)).collect();
+                let enough = !settings.strict_k || members.len() >= record.policy.k as usize;
+                if members.is_empty() || !enough {
+                    record.policy.clone()
+                } else {
+                    Policy::quorum(epoch, members, record.policy.k)
+                }
+            }
+            // A human accepted loss: what this member holds is the history from now on.
+            (_, ReplicationMode::Synchronous) => Policy::pinned(epoch),
+            (_, ReplicationMode::Asynchronous) => Policy::asynchronous(epoch),
+            (_, ReplicationMode::Strict) => Policy::quorum(record.epoch, BTreeSet::new(), settings.acks),
+        }
+    }
+
+    fn may_be_listed(&self, member: &MemberId) -> bool {
+        self.member(&member.name).is_some_and(|m| !m.nosync)
+    }
+
+    fn take_over(&mut self, record: &SyncRecord, mine: &Promised, equals: BTreeSet<MemberId>) {
+        if !self.lease.ready || !self.can_txn() {
+            return;
+        }
+        let Some(election) = &self.election else { return };
+        let trigger = election.trigger;
+        let epoch = record.epoch.next();
+        let next = SyncRecord {
+            epoch,
+            generation: record.generation.next(),
+            leader: mine.member.clone().into(),
+            policy: self.policy_after(record, epoch, equals),
+            ..record.clone()
+        };
+        let highest = self.store.view.as_ref().and_then(|v| v.highest_timeline()).unwrap_or(mine.timeline);
+        let timeline = highest.max(mine.timeline).next();
+        let history = HistoryRecord {
+            epoch,
+            parent: mine.timeline,
+            switch_lsn: mine.flush,
+            member: self.setup.me.clone(),
+            reason: Reason::Electing { epoch: record.epoch, trigger }.to_string(),
+            extra: Default::default(),
+        };
+        let leader_revision = self.store.view.as_ref().map_or(Revision(0), |v| v.leader_revision());
+        let mut txn = self.replace_sync("take over", &next);
+        txn.compares.push((StoreKey::Leader, leader_revision));
+        txn.compares.push((StoreKey::History(timeline), Revision(0)));
+        txn.puts.push(self.put_leader(&next));
+        txn.puts.push((StoreKey::History(timeline), to_json(&history), LeaseChoice::None));
+        txn.deletes.push(StoreKey::Switchover);
+        self.submit(TxnFor::TakeOver, txn);
+    }
+
+    pub(crate) fn took_over(&mut self) {
+        let request = self.election.as_ref().and_then(|e| e.request);
+        self.leadership_won("it took over");
+        if let Some(id) = request {
+            let member = self.setup.me.clone();
+            self.reply(id, Ok(RequestDone::Leads { member }));
+        }
+    }
+
+    pub(crate) fn takeover_not_won(&mut self, outcome: &TxnOutcome) {
+        if let Some(id) = self.election.take().and_then(|e| e.request) {
+            let message = format!("the deciding transaction did not succeed: {outcome:?}");
+            self.reply(id, Err(Refusal::Failed { message }));
+        }
+    }
+
+    fn report_missing(&mut self, record: &SyncRecord, election: &Election, needed: usize, have: usize) {
+        let due = election.began + PATIENCE;
+        if self.now < due {
+            self.timers.set(Timer::Election, due);
+            return;
+        }
+        let missing: Vec<_> = self
+            .voters(record)
+            .into_iter()
+            .filter(|m| !election.promises.contains_key(m))
+            .map(|m| match election.refusals.get(&m.name) {
+                Some(refusal) => format!("{} ({refusal})", m.name),
+                None => format!("{} (does not answer)", m.name),
+            })
+            .collect();
+        let missing = missing.join(", ");
+        self.blocked_by(Reason::PromisesMissing {
+            epoch: record.epoch,
+            needed,
+            have,
+            missing: missing.clone(),
+        });
+        if let Some(id) = election.request {
+            self.election = None;
+            self.reply(id, Err(Refusal::PromisesMissing { missing, needed, have }));
+        }
+    }
+
+    /// `hactl failover`: the same decision, started by an operator.
+    pub(crate) fn failover_asked(&mut self, id: RequestId, accept_loss: bool) {
+        if let Err(refusal) = self.may_fail_over(accept_loss) {
+            self.reply(id, Err(refusal));
+            return;
+        }
+        if let Some(record) = self.sync_record() {
+            self.begin_election(&record, Trigger::Operator, Some(id), accept_loss);
+        }
+    }
+
+    fn may_fail_over(&self, accept_loss: bool) -> Result<(), Refusal> {
+        let Some(sync) = self.sync().filter(|_| self.store.connected) else {
+            return Err(Refusal::StoreUnreachable);
+        };
+        let record = &sync.record;
+        let leader = record.leader.member.clone();
+        let me = self.setup.me.clone();
+        if leader == me {
+            return Err(Refusal::LeadsAlready { member: me });
+        }
+        if self.hears_leader(record) {
+            return Err(Refusal::LeaderAlive { leader });
+        }
+        if self.store.view.as_ref().is_some_and(|v| v.leader.is_some()) {
+            return Err(Refusal::LeaseNotOver { leader });
+        }
+        if !self.may_be_promoted() || self.facts().is_none() {
+            return Err(Refusal::NoFailover { member: me });
+        }
+        if record.policy.kind == PolicyKind::Pinned && !accept_loss {
+            return Err(Refusal::Pinned { leader });
+        }
+        let listed = self.me_id().is_some_and(|id| record.policy.lists(&id));
+        if record.policy.kind == PolicyKind::Quorum && !listed && !accept_loss {
+            let listed = record.policy.members.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            return Err(Refusal::NotListed { member: me, listed });
+        }
+        if self.election.as_ref().is_some_and(|e| e.request.is_some()) {
+            return Err(Refusal::Busy { what: "another failover was asked for".to_owned() });
+        }
+        Ok(())
+    }
+}

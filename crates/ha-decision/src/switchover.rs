@@ -1,0 +1,263 @@
+//! The leader gives up, planned or because it must: checkpoint, clean stop, ask the named standby to take over, follow
+//! it; or call it off and lead on.
+
+use std::time::Duration;
+
+use ha_core::cluster_view::{StoreKey, to_json};
+use ha_core::peer_message::PeerMessage;
+use ha_core::record::{PolicyKind, SwitchoverRecord, SyncRecord};
+use ha_core::{Lsn, MemberId, MemberName, MonoTime};
+
+use crate::action::{Action, LeaseChoice, RequestId, Txn};
+use crate::decider::Decider;
+use crate::job::{Job, StopMode};
+use crate::reason::Reason;
+use crate::request::{Refusal, RequestDone};
+use crate::store::TxnFor;
+use crate::timers::Timer;
+
+/// How often the request to take over is repeated.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// A checkpoint before the outage, so that the one at the stop is small.
+    Checkpoint,
+    /// The record for proxies and people is being written.
+    Announce,
+    /// Clean stop.
+    Stop,
+    /// PostgreSQL is down (or cannot be started); the others are asked.
+    Ask,
+}
+
+/// A leader that gives up.
+#[derive(Debug, Clone)]
+pub(crate) struct Switchover {
+    request: Option<RequestId>,
+    pub(crate) to: Option<MemberName>,
+    pub(crate) final_lsn: Option<Lsn>,
+    stage: Stage,
+    began: MonoTime,
+    asked: Option<MonoTime>,
+    why: String,
+}
+
+impl Switchover {
+    pub(crate) fn resignation(now: MonoTime, _record: &SyncRecord, why: &str) -> Self {
+        Self {
+            request: None,
+            to: None,
+            final_lsn: None,
+            stage: Stage::Ask,
+            began: now,
+            asked: None,
+            why: why.to_owned(),
+        }
+    }
+}
+
+impl Decider {
+    pub(crate) fn switchover_asked(&mut self, id: RequestId, candidate: Option<&MemberName>) {
+        match self.choose_candidate(candidate) {
+            Err(refusal) => self.reply(id, Err(refusal)),
+            Ok(to) => {
+                self.because(Reason::SwitchingOver { to: to.clone(), stage: "checkpoint" });
+                self.switchover = Some(Switchover {
+                    request: Some(id),
+                    to: Some(to),
+                    final_lsn: None,
+                    stage: Stage::Checkpoint,
+                    began: self.now,
+                    asked: None,
+                    why: "an operator asked for it".to_owned(),
+                });
+                self.start_side_job(Job::Checkpoint);
+            }
+        }
+    }
+
+    fn choose_candidate(&self, wanted: Option<&MemberName>) -> Result<MemberName, Refusal> {
+        let record = match self.sync() {
+            Some(sync) if self.store.connected => sync.record.clone(),
+            _ => return Err(Refusal::StoreUnreachable),
+        };
+        if self.leadership.is_none() || !self.runs_as_primary() {
+            let leader = Some(record.leader.member).filter(|l| *l != self.setup.me);
+            return Err(Refusal::NotLeader { leader });
+        }
+        if self.switchover.is_some()
+            || self.server.side_job.is_some()
+            || self.maintenance.restart_asked().is_some()
+        {
+            return Err(Refusal::Busy { what: "PostgreSQL of the leader is being changed".to_owned() });
+        }
+        if self.is_paused() && wanted.is_none() {
+            let what = "maintenance mode: name the candidate".to_owned();
+            return Err(Refusal::Busy { what });
+        }
+        if let Some(name) = wanted {
+            return self.check_candidate(&record, name).map(|_| name.clone());
+        }
+        let mut refusals = Vec::new();
+        let mut best: Option<(u32, Lsn, MemberName)> = None;
+        for name in self.others() {
+            match self.check_candidate(&record, &name) {
+                Ok(flush) => {
+                    let priority = self.member(&name).map_or(0, |m| m.priority);
+                    best = best.max(Some((priority, flush, name)));
+                }
+                Err(refusal) => refusals.push(refusal.to_string()),
+            }
+        }
+        best.map(|(.., name)| name).ok_or_else(|| Refusal::NoCandidate { why: refusals.join("; ") })
+    }
+
+    fn check_candidate(&self, record: &SyncRecord, name: &MemberName) -> Result<Lsn, Refusal> {
+        let member = || name.clone();
+        let Some(setup) = self.member(name) else {
+            let known = self.setup.members.iter().map(|m| m.name.to_string()).collect::<Vec<_>>().join(", ");
+            return Err(Refusal::UnknownMember { member: member(), known });
+        };
+        if *name == self.setup.me {
+            return Err(Refusal::LeadsAlready { member: member() });
+        }
+        if setup.nofailover {
+            return Err(Refusal::NoFailover { member: member() });
+        }
+        let Some(peer) = self.peers.get(name).filter(|_| self.is_heard(name)) else {
+            return Err(Refusal::AgentSilent { member: member() });
+        };
+        let id = peer.state.incarnation.map(|i| MemberId::new(member(), i));
+        if record.policy.kind == PolicyKind::Quorum && !id.as_ref().is_some_and(|id| record.policy.lists(id))
+        {
+            let listed =
+                record.policy.members.iter().map(|m| m.name.to_string()).collect::<Vec<_>>().join(", ");
+            return Err(Refusal::NotListed { member: member(), listed });
+        }
+        let (Some(id), Some(instance)) = (id, self.instance()) else {
+            return Err(Refusal::NotStreaming { member: member() });
+        };
+        let sender = instance.senders.iter().find(|s| {
+            s.streaming && s.name.as_ref().is_some_and(|n| n.member == id && n.epoch == record.epoch)
+        });
+        let Some(sender) = sender else { return Err(Refusal::NotStreaming { member: member() }) };
+        let behind_bytes = instance.flush.bytes_since(sender.flush);
+        if behind_bytes > self.settings().maximum_lag_bytes {
+            return Err(Refusal::TooFarBehind { member: member(), behind_bytes, at: sender.flush });
+        }
+        Ok(sender.flush)
+    }
+
+    /// One step; called while the sync record still names this member.
+    pub(crate) fn switch_over(&mut self, record: &SyncRecord) {
+        let Some(switchover) = self.switchover.clone() else { return };
+        let limit = switchover.began + self.setup.timings.switchover_limit;
+        if self.now >= limit && self.server.job.is_none() {
+            self.call_off("nobody took over in time");
+            return;
+        }
+        self.timers.set(Timer::Switchover, limit.max(self.now + ASK_AGAIN));
+        match switchover.stage {
+            Stage::Checkpoint => {}
+            Stage::Announce => self.announce(record, &switchover),
+            Stage::Stop => self.stop_for_switchover(),
+            Stage::Ask => self.ask_to_take_over(record, &switchover),
+        }
+    }
+
+    pub(crate) fn switchover_checkpointed(&mut self) {
+        if let Some(switchover) = self.switchover.as_mut().filter(|s| s.stage == Stage::Checkpoint) {
+            switchover.stage = Stage::Announce;
+        }
+    }
+
+    fn announce(&mut self, record: &SyncRecord, switchover: &Switchover) {
+        let announced = self.store.view.as_ref().is_some_and(|v| v.switchover.is_some());
+        if announced {
+            if let Some(s) = &mut self.switchover {
+                s.stage = Stage::Stop;
+            }
+            self.stop_for_switchover();
+            return;
+        }
+        let Some(to) = switchover.to.clone() else { return };
+        if !self.can_txn() {
+            return;
+        }
+        let from = self.setup.me.clone();
+        let note = SwitchoverRecord { from, to, epoch: record.epoch, extra: Default::default() };
+        self.submit(
+            TxnFor::Announce,
+            Txn {
+                purpose: "announce the switchover",
+                compares: vec![(StoreKey::Sync, self.sync_revision())],
+                puts: vec![(StoreKey::Switchover, to_json(&note), LeaseChoice::Member)],
+                deletes: Vec::new(),
+            },
+        );
+    }
+
+    fn stop_for_switchover(&mut self) {
+        if self.server.job.is_some() {
+            return;
+        }
+        if let Some(to) = self.switchover.as_ref().and_then(|s| s.to.clone()) {
+            self.because(Reason::SwitchingOver { to, stage: "clean stop" });
+        }
+        self.list_change = None;
+        // From here on this member must win a compare-and-swap before it may run as the primary again.
+        self.leadership = None;
+        self.stop_now(StopMode::Fast);
+    }
+
+    pub(crate) fn server_stopped(&mut self, final_lsn: Option<Lsn>) {
+        if let Some(switchover) = self.switchover.as_mut().filter(|s| s.stage == Stage::Stop) {
+            switchover.stage = Stage::Ask;
+            switchover.final_lsn = final_lsn;
+        }
+        self.maintenance.server_stopped();
+    }
+
+    fn ask_to_take_over(&mut self, record: &SyncRecord, switchover: &Switchover) {
+        let due = switchover.asked.map_or(self.now, |at| at + ASK_AGAIN);
+        if self.now < due {
+            self.timers.set(Timer::Switchover, due);
+            return;
+        }
+        if let Some(to) = switchover.to.clone() {
+            self.because(Reason::SwitchingOver { to, stage: "asking it to take over" });
+        } else {
+            self.because(Reason::AsksToBeReplaced { why: switchover.why.clone() });
+        }
+        if let Some(s) = &mut self.switchover {
+            s.asked = Some(self.now);
+        }
+        self.timers.set(Timer::Switchover, self.now + ASK_AGAIN);
+        let message = PeerMessage::HandOver(self.hand_over_message(record));
+        for to in self.others() {
+            self.act(Action::Send { to, message: message.clone() });
+        }
+    }
+
+    fn call_off(&mut self, why: &str) {
+        self.note(Reason::SwitchoverCalledOff { why: why.to_owned() });
+        self.server.failed_primary_starts = 0;
+        self.server.storage_failed = false;
+        if let Some(id) = self.switchover.take().and_then(|s| s.request) {
+            let seconds = self.setup.timings.switchover_limit.as_secs();
+            self.reply(id, Err(Refusal::CalledOff { seconds, why: why.to_owned() }));
+        }
+    }
+
+    /// Somebody else leads: what was asked for has happened.
+    pub(crate) fn finish_switchover(&mut self, record: &SyncRecord) {
+        let Some(switchover) = self.switchover.take() else { return };
+        self.server.failed_primary_starts = 0;
+        self.server.storage_failed = false;
+        if let Some(id) = switchover.request {
+            let member = record.leader.member.clone();
+            self.reply(id, Ok(RequestDone::Leads { member }));
+        }
+    }
+}
