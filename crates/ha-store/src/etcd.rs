@@ -1,9 +1,9 @@
 //! etcd as a [`Store`].
 //!
 //! The client library is a thin wrapper: it neither fails over, nor repairs streams, nor ends a wait. So this module
-//! keeps one connection per endpoint ([`link`]), chooses among them ([`select`]), puts a deadline on everything,
-//! repairs streams itself ([`keep_alive`], [`follow`]) and decides from each error whether the request may have been
-//! done ([`answer`]). An idle store writes nothing to etcd: renewals, reads and watches are no writes there.
+//! keeps one connection per endpoint (`link`), chooses among them (`select`), puts a deadline on everything,
+//! repairs streams itself (`keep_alive`, `follow`) and decides from each error whether the request may have been
+//! done (`answer`). An idle store writes nothing to etcd: renewals, reads and watches are no writes there.
 
 mod answer;
 mod follow;
