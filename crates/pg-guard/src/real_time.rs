@@ -1,0 +1,38 @@
+//! Making the guard hard to starve: real-time priority and locked memory, where the host permits them.
+
+use ha_core::guard_link::{Degraded, Layers};
+use nix::sys::mman::{MlockAllFlags, mlockall};
+
+use crate::log_line::{Level, Log};
+use crate::system_call::set_real_time;
+
+/// In the middle: above all ordinary work, below the kernel's own urgent threads.
+const PRIORITY: i32 = 50;
+
+/// Asks for both; what is refused makes the guard weaker, not useless.
+pub(crate) fn prepare(log: &Log) -> (Layers, Degraded) {
+    let mut degraded = Degraded::default();
+    // Lock what is touched, as it is touched: locking the whole of a program that sleeps would only waste memory.
+    let locked = MlockAllFlags::MCL_CURRENT
+        | MlockAllFlags::MCL_FUTURE
+        | MlockAllFlags::from_bits_retain(libc::MCL_ONFAULT);
+    if let Err(error) = mlockall(locked) {
+        log.line(
+            Level::Warn,
+            &format!("memory is not locked (mlockall: {error}): may be slow under memory pressure"),
+        );
+        degraded = degraded.with(Degraded::NOT_LOCKED);
+    }
+    if let Err(error) = set_real_time(PRIORITY) {
+        let text =
+            format!("no real-time priority (sched_setscheduler: {error}): may be late on a starved host");
+        log.line(Level::Warn, &text);
+        degraded = degraded.with(Degraded::NOT_REAL_TIME);
+    }
+    let layers = if degraded == Degraded::default() {
+        Layers::PROCESS.with(Layers::REAL_TIME)
+    } else {
+        Layers::PROCESS
+    };
+    (layers, degraded)
+}
