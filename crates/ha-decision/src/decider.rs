@@ -2,6 +2,7 @@
 //! compared with what is, and at most one step of each kind (job, transaction) is begun.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use ha_core::node_state::NodeState;
 use ha_core::peer_message::{HandOver, PeerMessage};
@@ -25,6 +26,10 @@ use crate::status::PeerStatus;
 use crate::store::StoreSide;
 use crate::switchover::Switchover;
 use crate::timers::Timers;
+
+/// A standby's stream must be seen broken well within the detection time.
+const OBSERVE_AT_REST: Duration = Duration::from_millis(500);
+const OBSERVE_IN_CHANGE: Duration = Duration::from_millis(100);
 
 /// The leadership lease that this agent holds ready.
 #[derive(Debug, Clone, Default)]
@@ -109,7 +114,7 @@ impl Decider {
     pub fn handle_event(&mut self, now: MonoTime, event: Event) {
         self.advance(now);
         match event {
-            Event::Store(view) => self.view_arrived(view),
+            Event::Store(view) => self.view_arrived(*view),
             Event::StoreLost => {
                 if self.store.connected {
                     self.note(Reason::StoreLost);
@@ -138,6 +143,21 @@ impl Decider {
     /// When to wake this decider at the latest.
     pub fn poll_timeout(&self) -> Option<MonoTime> {
         self.timers.next()
+    }
+
+    /// How often PostgreSQL should be observed: often while something is about to change, seldom at rest.
+    pub fn observe_every(&self) -> Duration {
+        let opened = self.leadership.as_ref().is_none_or(|l| l.opened.is_some());
+        let record = self.sync_record();
+        let settled = self.server.job.is_none()
+            && self.election.is_none()
+            && self.switchover.is_none()
+            && self.list_change.is_none()
+            && self.node.promise.is_none()
+            && self.absent_since.is_empty()
+            && opened
+            && record.is_some_and(|r| r.is_established());
+        if settled { OBSERVE_AT_REST } else { OBSERVE_IN_CHANGE }
     }
 
     /// What to do next; call until there is nothing.

@@ -13,7 +13,7 @@ use crate::request::Request;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// The store, as it was at some revision; never an older one than before.
-    Store(StoreView),
+    Store(Box<StoreView>),
     /// The store cannot be reached; the last view stands, but nothing can be decided.
     StoreLost,
     /// The store shows less than it did: it was restored from a backup.

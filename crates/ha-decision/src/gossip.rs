@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use ha_core::cluster_view::StoreView;
 use ha_core::peer_message::{Beat, Echo, PeerMessage, PeerPhase, PeerState};
 use ha_core::postgres_view::{DataDirectory, PostgresProcess};
 use ha_core::record::{MemberRecord, PROTOCOL, PolicyKind, SyncRecord};
@@ -194,6 +195,11 @@ impl Decider {
             })
             .collect();
         self.act(Action::KeepSlots { members });
+    }
+
+    /// The store as last seen.
+    pub fn view(&self) -> Option<&StoreView> {
+        self.store.view.as_ref()
     }
 
     /// A picture of this decider.
