@@ -1,0 +1,16 @@
+//! Steers one PostgreSQL: carries out what `ha-decision` decides, and shows how things are.
+//!
+//! It refuses to decide: which member leads, follows or waits is decided in `ha-decision`; an `if` about roles belongs
+//! there. The postmaster is started by pg-guard only.
+//!
+//! Begin reading at [`postgres`] (the server and its directory) and [`executor`] (the decider's jobs). [`rest`] and
+//! [`metrics`] show a [`snapshot`].
+
+#![forbid(unsafe_code)]
+
+pub mod executor;
+pub mod guard_client;
+pub mod metrics;
+pub mod postgres;
+pub mod rest;
+pub mod snapshot;
