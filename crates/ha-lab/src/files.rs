@@ -78,8 +78,12 @@ fn install_tree(from: &Path, to: &Path) -> Result<()> {
         }
         fs::copy(&path, &target).with_context(|| format!("copy {}", path.display()))?;
         let name = name.to_string_lossy();
-        let owner = if name.starts_with("etcd") { "etcd" } else { "postgres" };
-        let mode = if name.ends_with(".key") || name == "secrets.toml" { 0o600 } else { 0o644 };
+        // As the list that `hactl init` prints for an installation.
+        let (owner, mode) = match &*name {
+            "etcd.key" => ("etcd", 0o600),
+            "host.key" | "secrets.toml" => ("postgres", 0o600),
+            _ => ("root", 0o644),
+        };
         host::own(&target, owner, mode)?;
     }
     Ok(())

@@ -1,0 +1,73 @@
+#!/bin/bash
+# Installs what building and the lab need on Debian and Ubuntu. Says nothing when nothing is missing.
+#
+# Nothing is started and no PostgreSQL cluster is created by it; a cluster or an etcd that exists is left alone.
+set -euo pipefail
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+
+missing=()
+
+# need COMMAND PACKAGE: the package when no such command is found.
+need() {
+    command -v "$1" >/dev/null 2>&1 || missing+=("$2")
+}
+
+PATH=$HOME/.cargo/bin:$PATH:/usr/sbin:/sbin
+need cc gcc
+need make make
+need protoc protobuf-compiler
+need ip iproute2
+need nft nftables
+need setpriv util-linux
+need psql postgresql-client
+need etcd etcd-server
+need etcdctl etcd-client
+if ! compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null && ! compgen -G '/usr/pgsql-*/bin/postgres' >/dev/null; then
+    missing+=(postgresql)
+fi
+
+# On a fresh machine prost's well-known types come with protoc's headers.
+if [ ! -e /usr/include/google/protobuf/empty.proto ] && [ -e /etc/debian_version ]; then
+    missing+=(libprotobuf-dev)
+fi
+
+install_missing() {
+    local root=()
+    if [ "$(id -u)" -ne 0 ]; then
+        command -v sudo >/dev/null 2>&1 || { say "root (or sudo) is needed to install: ${missing[*]}"; exit 1; }
+        root=(sudo)
+    fi
+    if ! command -v apt-get >/dev/null 2>&1; then
+        say "missing: ${missing[*]}"
+        say "this script knows apt-get only; install these by the names your distribution gives them"
+        exit 1
+    fi
+    say "installing ${missing[*]}"
+    local policy=/usr/sbin/policy-rc.d no_cluster=/etc/postgresql-common/createcluster.d/matriarch-setup.conf
+    local undo=()
+    # The packages must neither start a daemon nor create a cluster: the lab starts its own.
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' | "${root[@]}" tee "$policy" >/dev/null
+        "${root[@]}" chmod 0755 "$policy"
+        undo+=("$policy")
+    fi
+    "${root[@]}" mkdir -p "$(dirname "$no_cluster")"
+    echo 'create_main_cluster = false' | "${root[@]}" tee "$no_cluster" >/dev/null
+    undo+=("$no_cluster")
+    # shellcheck disable=SC2064 # the list is complete here
+    trap "${root[*]} rm -f ${undo[*]}" EXIT
+    "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq update
+    "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends -y "${missing[@]}"
+}
+
+if [ ${#missing[@]} -gt 0 ]; then
+    install_missing
+fi
+
+if ! command -v cargo >/dev/null 2>&1; then
+    say "cargo is missing. Install Rust's tool chain manager, then run this again:"
+    say "    curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y"
+    say "the right version follows from rust-toolchain.toml"
+    exit 1
+fi
