@@ -11,6 +11,7 @@ mod relay;
 #[path = "contract/world.rs"]
 mod world;
 
+use ha_core::cluster_view::StoreKey;
 use std::time::Duration;
 
 use ha_core::Revision;
@@ -102,7 +103,8 @@ async fn of_two_that_compare_the_same_revision_one_wins(world: &dyn World) {
 
 async fn a_transaction_happens_whole_or_not_at_all(world: &dyn World) {
     let (store, keys) = (world.store(), keys());
-    let (sync, leader, status) = (keys.sync(), keys.leader(), keys.status());
+    let (sync, leader, status) =
+        (keys.key(&StoreKey::Sync), keys.key(&StoreKey::Leader), keys.key(&StoreKey::Status));
     let start = won(store, Txn::new().put(&sync, "1").put(&status, "old")).await;
     let change = |expected| {
         let both = Txn::new().when(&sync, expected).when_absent(&leader);
@@ -123,11 +125,17 @@ async fn a_transaction_happens_whole_or_not_at_all(world: &dyn World) {
 async fn refusals_are_definite(world: &dyn World) {
     let (store, keys) = (world.store(), keys());
     let nobody = LeaseId(0x0123_4567);
-    let refused = store.txn(Txn::new().put(keys.sync(), "1").put_leased(keys.leader(), "a", nobody)).await;
+    let refused = store
+        .txn(Txn::new().put(keys.key(&StoreKey::Sync), "1").put_leased(
+            keys.key(&StoreKey::Leader),
+            "a",
+            nobody,
+        ))
+        .await;
     assert_eq!(refused, TxnOutcome::Refused { reason: Refusal::LeaseNotFound });
     for twice in [
-        Txn::new().put(keys.sync(), "1").put(keys.sync(), "2"),
-        Txn::new().put(keys.sync(), "1").delete(keys.sync()),
+        Txn::new().put(keys.key(&StoreKey::Sync), "1").put(keys.key(&StoreKey::Sync), "2"),
+        Txn::new().put(keys.key(&StoreKey::Sync), "1").delete(keys.key(&StoreKey::Sync)),
     ] {
         let refused = store.txn(twice).await;
         assert!(matches!(refused, TxnOutcome::Refused { reason: Refusal::Invalid(_) }), "{refused:?}");
@@ -135,32 +143,47 @@ async fn refusals_are_definite(world: &dyn World) {
     assert!(store.snapshot().await.expect("a read").entries.is_empty());
 
     // The comparison is looked at before the lease.
-    lost(store, Txn::new().when(keys.leader(), Revision(99)).put_leased(keys.leader(), "a", nobody)).await;
+    lost(
+        store,
+        Txn::new().when(keys.key(&StoreKey::Leader), Revision(99)).put_leased(
+            keys.key(&StoreKey::Leader),
+            "a",
+            nobody,
+        ),
+    )
+    .await;
 }
 
 async fn a_snapshot_is_one_moment_below_the_prefix(world: &dyn World) {
     let (store, keys) = (world.store(), keys());
-    let first = won(store, Txn::new().put(keys.sync(), "1")).await;
-    let second = won(store, Txn::new().put(keys.config(), "{}")).await;
+    let first = won(store, Txn::new().put(keys.key(&StoreKey::Sync), "1")).await;
+    let second = won(store, Txn::new().put(keys.key(&StoreKey::Config), "{}")).await;
     let elsewhere = won(store, Txn::new().put("/matriarch/contract2/sync", "not ours")).await;
     assert_eq!((second, elsewhere), (first.next(), second.next()));
 
     let seen = store.snapshot().await.expect("a read");
     assert_eq!(seen.revision, elsewhere, "the revision is the store's");
-    assert_eq!(seen.entries.keys().collect::<Vec<_>>(), [&keys.config(), &keys.sync()]);
-    assert_eq!(seen.mod_revision(&keys.sync()), first);
-    let again = won(store, Txn::new().put(keys.sync(), "2")).await;
-    let entry = store.snapshot().await.expect("a read").get(&keys.sync()).expect("the key").clone();
+    assert_eq!(
+        seen.entries.keys().collect::<Vec<_>>(),
+        [&keys.key(&StoreKey::Config), &keys.key(&StoreKey::Sync)]
+    );
+    assert_eq!(seen.mod_revision(&keys.key(&StoreKey::Sync)), first);
+    let again = won(store, Txn::new().put(keys.key(&StoreKey::Sync), "2")).await;
+    let entry =
+        store.snapshot().await.expect("a read").get(&keys.key(&StoreKey::Sync)).expect("the key").clone();
     assert_eq!((entry.create_revision, entry.mod_revision, entry.lease), (first, again, LeaseId::NONE));
 }
 
 async fn deleting_what_is_absent_moves_no_revision(world: &dyn World) {
     let (store, keys) = (world.store(), keys());
     let before = store.snapshot().await.expect("a read").revision;
-    let absent = Txn::new().delete(keys.sync()).delete(keys.leader()).delete(keys.leader());
+    let absent = Txn::new()
+        .delete(keys.key(&StoreKey::Sync))
+        .delete(keys.key(&StoreKey::Leader))
+        .delete(keys.key(&StoreKey::Leader));
     assert_eq!(won(store, absent).await, before);
-    assert_eq!(won(store, Txn::new().put(keys.sync(), "1")).await, before.next());
-    assert_eq!(won(store, Txn::new().delete(keys.sync())).await, before.next().next());
+    assert_eq!(won(store, Txn::new().put(keys.key(&StoreKey::Sync), "1")).await, before.next());
+    assert_eq!(won(store, Txn::new().delete(keys.key(&StoreKey::Sync))).await, before.next().next());
 }
 
 async fn a_lease_has_whole_seconds_and_a_minimum(world: &dyn World) {
@@ -177,10 +200,14 @@ async fn an_ended_lease_takes_its_keys_along(world: &dyn World) {
     let mut watch = store.watch();
     let asked = Instant::now();
     let lease = store.grant(Duration::from_secs(2)).await.expect("a lease");
-    let both = Txn::new().put_leased(keys.leader(), "a", lease.id).put_leased(keys.status(), "b", lease.id);
+    let both = Txn::new().put_leased(keys.key(&StoreKey::Leader), "a", lease.id).put_leased(
+        keys.key(&StoreKey::Status),
+        "b",
+        lease.id,
+    );
     let written = won(store, both).await;
-    until_value(&mut watch, &keys.leader(), Some("a")).await;
-    let ended = until_value(&mut watch, &keys.leader(), None).await;
+    until_value(&mut watch, &keys.key(&StoreKey::Leader), Some("a")).await;
+    let ended = until_value(&mut watch, &keys.key(&StoreKey::Leader), None).await;
     assert!(asked.elapsed() >= lease.ttl, "not before its time: {:?}", asked.elapsed());
     assert_eq!(ended, written.next(), "both keys at one revision");
     assert!(store.snapshot().await.expect("a read").entries.is_empty());
@@ -218,14 +245,22 @@ async fn a_key_put_again_leaves_its_former_lease(world: &dyn World) {
     let (store, keys) = (world.store(), keys());
     let old = store.grant(Duration::from_secs(60)).await.expect("a lease");
     let new = store.grant(Duration::from_secs(60)).await.expect("a lease");
-    let first = Txn::new().put_leased(keys.leader(), "a", old.id).put_leased(keys.status(), "a", old.id);
-    won(store, first.put_leased(keys.config(), "a", old.id)).await;
-    won(store, Txn::new().put_leased(keys.leader(), "b", new.id).put(keys.status(), "b")).await;
+    let first = Txn::new().put_leased(keys.key(&StoreKey::Leader), "a", old.id).put_leased(
+        keys.key(&StoreKey::Status),
+        "a",
+        old.id,
+    );
+    won(store, first.put_leased(keys.key(&StoreKey::Config), "a", old.id)).await;
+    won(
+        store,
+        Txn::new().put_leased(keys.key(&StoreKey::Leader), "b", new.id).put(keys.key(&StoreKey::Status), "b"),
+    )
+    .await;
     store.revoke(old.id).await.expect("revoked");
     let seen = store.snapshot().await.expect("a read");
-    assert_eq!(seen.get(&keys.leader()).expect("kept").lease, new.id);
-    assert_eq!(seen.get(&keys.status()).expect("kept").lease, LeaseId::NONE);
-    assert!(seen.get(&keys.config()).is_none(), "the only key that the old lease still had");
+    assert_eq!(seen.get(&keys.key(&StoreKey::Leader)).expect("kept").lease, new.id);
+    assert_eq!(seen.get(&keys.key(&StoreKey::Status)).expect("kept").lease, LeaseId::NONE);
+    assert!(seen.get(&keys.key(&StoreKey::Config)).is_none(), "the only key that the old lease still had");
 }
 
 async fn a_watch_tells_every_change_in_order(world: &dyn World) {
@@ -380,14 +415,18 @@ async fn calls_end_within_their_deadline(world: &dyn World) {
 async fn everything_works_again_after_a_restart(world: &dyn World) {
     let (store, keys) = (world.store(), keys());
     let lease = store.grant(Duration::from_secs(60)).await.expect("a lease");
-    let written = won(store, Txn::new().put_leased(keys.leader(), "a", lease.id)).await;
+    let written = won(store, Txn::new().put_leased(keys.key(&StoreKey::Leader), "a", lease.id)).await;
     let mut watch = store.watch();
-    until_value(&mut watch, &keys.leader(), Some("a")).await;
+    until_value(&mut watch, &keys.key(&StoreKey::Leader), Some("a")).await;
     world.restart().await;
     until_answering(store).await;
-    assert_eq!(store.snapshot().await.expect("a read").mod_revision(&keys.leader()), written);
+    assert_eq!(store.snapshot().await.expect("a read").mod_revision(&keys.key(&StoreKey::Leader)), written);
     let renewed = store.keep_alive(lease.id).await.expect("a renewal");
     assert_eq!(renewed, KeepAlive::Renewed { ttl: lease.ttl });
-    let next = won(store, Txn::new().when(keys.leader(), written).put(keys.leader(), "b")).await;
-    assert_eq!(until_value(&mut watch, &keys.leader(), Some("b")).await, next);
+    let next = won(
+        store,
+        Txn::new().when(keys.key(&StoreKey::Leader), written).put(keys.key(&StoreKey::Leader), "b"),
+    )
+    .await;
+    assert_eq!(until_value(&mut watch, &keys.key(&StoreKey::Leader), Some("b")).await, next);
 }
