@@ -6,7 +6,7 @@ use ha_core::cluster_view::StoreKey;
 use ha_core::node_state::NodeState;
 use ha_core::peer_message::PeerMessage;
 use ha_core::record::MemberRecord;
-use ha_core::{Epoch, MemberName, MonoTime, Revision};
+use ha_core::{Epoch, Generation, MemberName, MonoTime, Revision};
 
 use crate::job::Job;
 use crate::reason::Reason;
@@ -74,6 +74,8 @@ pub enum GuardCommand {
     Arm {
         /// Epoch.
         epoch: Epoch,
+        /// Generation of the sync record by which it was won or taken up again.
+        generation: Generation,
         /// When PostgreSQL must be dead.
         deadline: MonoTime,
     },

@@ -74,9 +74,17 @@ pub struct Decider {
     pub(crate) blocked: Option<Reason>,
     actions: VecDeque<Action>,
     last_op: u64,
+    #[cfg(feature = "testing")]
+    pub(crate) mutant: crate::mutant::Mutant,
 }
 
 impl Decider {
+    /// Breaks one rule, for the simulator's proof that its checker would notice.
+    #[cfg(feature = "testing")]
+    pub fn break_rule(&mut self, mutant: crate::mutant::Mutant) {
+        self.mutant = mutant;
+    }
+
     /// A decider that knows nothing yet but what is durable.
     pub fn new(setup: Setup) -> Self {
         Self {
@@ -107,6 +115,8 @@ impl Decider {
             blocked: None,
             actions: VecDeque::new(),
             last_op: 0,
+            #[cfg(feature = "testing")]
+            mutant: crate::mutant::Mutant::None,
         }
     }
 

@@ -278,7 +278,7 @@ impl Decider {
 
     fn needed(&self, record: &SyncRecord) -> usize {
         #[cfg(feature = "testing")]
-        if self.setup.mutant == crate::mutant::Mutant::NoCoverageRule {
+        if self.mutant == crate::mutant::Mutant::NoCoverageRule {
             return 1;
         }
         if record.policy.kind == PolicyKind::Quorum { record.policy.needed_promises() } else { 1 }

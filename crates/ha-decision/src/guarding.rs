@@ -33,8 +33,6 @@ pub(crate) struct Guarding {
     asked: Option<(Epoch, MonoTime, MonoTime)>,
     refused: Option<String>,
     unavailable: bool,
-    /// Highest epoch that the guard has ended.
-    pub(crate) fenced: Option<Epoch>,
     held: Option<MonoTime>,
 }
 
@@ -63,11 +61,9 @@ impl Decider {
                 self.guarding.refused = Some(reason);
             }
             GuardNews::Fenced { epoch } => {
-                if self.guarding.fenced < Some(epoch) {
-                    self.note(Reason::Fenced { epoch });
-                }
-                self.guarding.fenced = self.guarding.fenced.max(Some(epoch));
+                self.note(Reason::Fenced { epoch });
                 self.guarding.armed = None;
+                self.guarding.asked = None;
             }
             GuardNews::Unavailable => {
                 self.guarding.unavailable = true;
@@ -99,7 +95,9 @@ impl Decider {
     /// Moves the own deadline and the guard's forward as far as the evidence goes.
     pub(crate) fn supply_guard(&mut self) {
         self.release_guard();
-        let Some(epoch) = self.leadership.as_ref().map(|l| l.epoch) else { return };
+        let Some((epoch, generation)) = self.leadership.as_ref().map(|l| (l.epoch, l.generation)) else {
+            return;
+        };
         let Some(record) = self.sync_record().filter(|r| r.epoch == epoch) else { return };
         let Some(evidence) = self.evidence(&record) else { return };
         let t = &self.setup.timings;
@@ -124,7 +122,7 @@ impl Decider {
         self.guarding.asked = Some((epoch, own, self.now));
         let command = match armed {
             Some(_) => GuardCommand::Renew { epoch, deadline: own },
-            None => GuardCommand::Arm { epoch, deadline: own },
+            None => GuardCommand::Arm { epoch, generation, deadline: own },
         };
         self.act(Action::Guard(command));
     }

@@ -150,7 +150,7 @@ impl Decider {
 
     fn mark(&mut self, change: &ListChange) {
         #[cfg(feature = "testing")]
-        if self.setup.mutant == crate::mutant::Mutant::ShrinkWithoutBarrier {
+        if self.mutant == crate::mutant::Mutant::ShrinkWithoutBarrier {
             self.set_stage(Stage::Barrier { lsn: Lsn(0) });
             return;
         }

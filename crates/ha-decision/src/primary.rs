@@ -6,7 +6,7 @@ use ha_core::peer_message::HandOver;
 use ha_core::postgres_view::PostgresProcess;
 use ha_core::record::{HistoryRecord, PolicyKind, SyncRecord};
 use ha_core::standby_names::StandbyNames;
-use ha_core::{Epoch, Lsn, MonoTime, Timeline};
+use ha_core::{Epoch, Generation, Lsn, MonoTime, Timeline};
 
 use crate::action::{LeaseChoice, Txn};
 use crate::decider::Decider;
@@ -21,6 +21,8 @@ const STARTS_BEFORE_RESIGNING: u32 = 2;
 #[derive(Debug, Clone)]
 pub(crate) struct Leadership {
     pub(crate) epoch: Epoch,
+    /// Generation of the sync record by which it was won or taken up again.
+    pub(crate) generation: Generation,
     /// The life of PostgreSQL that has passed the post-recovery barrier.
     pub(crate) opened: Option<u64>,
     /// End of recovery of a life, once marked.
@@ -44,7 +46,8 @@ impl Decider {
         }
         self.election = None;
         self.handover = None;
-        if self.leadership.as_ref().is_some_and(|l| l.epoch == record.epoch) {
+        if let Some(leadership) = self.leadership.as_mut().filter(|l| l.epoch == record.epoch) {
+            leadership.generation = record.generation;
             return;
         }
         self.gossip.echoes.clear();
@@ -52,6 +55,7 @@ impl Decider {
         self.note(Reason::BecameLeader { epoch: record.epoch, how });
         self.leadership = Some(Leadership {
             epoch: record.epoch,
+            generation: record.generation,
             opened: None,
             barrier: None,
             checkpointed: false,
@@ -95,10 +99,10 @@ impl Decider {
     }
 
     /// Re-acquisition: only by a compare-and-swap, never by a read. It outdates every request of an earlier life of
-    /// this agent that may still be on its way. After the guard has ended an epoch, a new one is begun.
+    /// this agent that may still be on its way, and lets the guard arm an epoch again that it had ended.
     fn take_up_again(&mut self, record: &SyncRecord) {
         #[cfg(feature = "testing")]
-        if self.setup.mutant == crate::mutant::Mutant::ReacquireByRead {
+        if self.mutant == crate::mutant::Mutant::ReacquireByRead {
             self.leadership_won("by a read (mutant)");
             return;
         }
@@ -108,19 +112,11 @@ impl Decider {
         if self.is_paused() && !self.runs_as_primary() {
             return;
         }
-        let fenced = self.guarding.fenced.is_some_and(|f| f >= record.epoch);
-        let mut next = record.bumped();
-        if fenced && !self.runs_as_primary() {
-            next.epoch = record.epoch.next();
-            if record.is_established() {
-                next.policy.epoch = next.epoch;
-            }
-        }
+        let next = record.bumped();
         self.because(Reason::Reacquiring { epoch: next.epoch });
         let mut txn = self.replace_sync("take leadership up again", &next);
         txn.puts.push(self.put_leader(&next));
-        let kind = if next.epoch == record.epoch { TxnFor::Reacquire } else { TxnFor::RenewEpoch };
-        self.submit(kind, txn);
+        self.submit(TxnFor::Reacquire, txn);
     }
 
     fn run_primary(&mut self, record: &SyncRecord) {

@@ -25,9 +25,6 @@ pub struct Setup {
     pub node_state: NodeState,
     /// Seed for new incarnations and identifiers; drawn by the driver.
     pub entropy: u64,
-    /// Deliberately broken rules, for the simulator's proof that its checker would notice.
-    #[cfg(feature = "testing")]
-    pub mutant: crate::mutant::Mutant,
     /// This boot of the machine.
     pub boot: BootId,
     /// Version of the program, for the member record.

@@ -220,7 +220,7 @@ impl Decider {
             TxnFor::FoundCluster => self.cluster_founded(),
             TxnFor::Reacquire => self.leadership_won("its agent took it up again"),
             TxnFor::RenewEpoch => {
-                self.leadership_won("with a new epoch after the guard had ended the old one");
+                self.leadership_won("with a new epoch and timeline");
             }
             TxnFor::TakeOver => self.took_over(),
             TxnFor::ChangePolicy => self.policy_changed(),
