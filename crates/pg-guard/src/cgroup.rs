@@ -31,7 +31,10 @@ impl Group {
     /// is not mounted at all it is mounted below `run_dir`.
     pub(crate) fn open(parent: &Path, name: &str, run_dir: &Path) -> anyhow::Result<Self> {
         let mounts = fs::read_to_string("/proc/self/mountinfo").context("read /proc/self/mountinfo")?;
-        let parent = match locate(parent, &mount_points(&mounts)) {
+        // A mount that another one covers is listed too, but cannot be reached.
+        let reachable = |point: &PathBuf| point.join("cgroup.procs").exists();
+        let points: Vec<PathBuf> = mount_points(&mounts).into_iter().filter(reachable).collect();
+        let parent = match locate(parent, &points) {
             Some(path) => path,
             None => mount_privately(run_dir)?.join(relative(parent)),
         };
