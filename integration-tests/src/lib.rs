@@ -1,1 +1,82 @@
-//! Being written.
+//! What the scenarios share: a lab per scenario, the write client around a fault, and the proof at the end.
+//!
+//! Begin reading at [`scenario`], then at any file in `tests`.
+
+pub mod etcd;
+pub mod proof;
+
+use std::path::PathBuf;
+use std::sync::Once;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use ha_lab::log_check::check_logs;
+use ha_lab::{Lab, LabOptions, sweep};
+
+/// From power-on to a healthy cluster: bootstrap, or all hosts coming back. Half of it is seen when two labs share two cores.
+pub const SETTLE: Duration = Duration::from_secs(90);
+/// From a fault to acknowledged writes, where the trigger is the end of a lease (10 s).
+pub const TAKEOVER: Duration = Duration::from_secs(40);
+/// What a takeover may cost the clients here.
+pub const TAKEOVER_OUTAGE: Duration = Duration::from_secs(20);
+/// What may pass for "no outage": a pause that a loaded two-core machine makes by itself.
+pub const NO_OUTAGE: Duration = Duration::from_secs(3);
+
+/// Runs one scenario in a lab of its own, which is healthy when `run` begins. Afterwards no daemon may have logged an
+/// ERROR beyond `expected`. The lab's files stay when the scenario failed.
+///
+/// # Panics
+/// The scenario failed; the message says why and where its files are.
+pub fn scenario(
+    name: &str,
+    configure: impl FnOnce(LabOptions) -> LabOptions,
+    expected: &[&str],
+    run: impl FnOnce(&Lab) -> Result<()>,
+) {
+    let directory = labs().join(name);
+    let started = start(name, configure);
+    let mut lab = match started {
+        Ok(lab) => lab,
+        Err(error) => panic!("{name}: {error:#}"),
+    };
+    let result = lab
+        .wait_healthy(SETTLE)
+        .context("bootstrap")
+        .and_then(|_| run(&lab))
+        .and_then(|()| check_logs(&lab, expected));
+    if let Err(error) = result {
+        lab.keep_files();
+        let views: Vec<String> = lab
+            .databases()
+            .iter()
+            .map(|host| match lab.cluster_seen_by(host) {
+                Ok(seen) => format!("  {host} reports {seen}"),
+                Err(error) => format!("  {host}: {error:#}"),
+            })
+            .collect();
+        panic!("{name}: {error:#}\n{}\n  logs: {}/<host>/log", views.join("\n"), directory.display());
+    }
+}
+
+/// The options of the reference cluster, unchanged.
+pub fn reference(options: LabOptions) -> LabOptions {
+    options
+}
+
+fn start(name: &str, configure: impl FnOnce(LabOptions) -> LabOptions) -> Result<Lab> {
+    static SWEPT: Once = Once::new();
+    let labs = labs();
+    // What an aborted run left; once, because tests of this run start beside each other.
+    SWEPT.call_once(|| {
+        if let Err(error) = sweep(&labs) {
+            panic!("sweep {}: {error:#}", labs.display());
+        }
+    });
+    Lab::start(&configure(LabOptions::reference(&labs.join(name))?))
+}
+
+/// Where labs of tests live: beside what was built.
+pub fn labs() -> PathBuf {
+    let own = std::env::current_exe().unwrap_or_default();
+    own.ancestors().nth(3).map_or_else(|| PathBuf::from("labs"), |target| target.join("labs"))
+}

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use serde::{Deserialize, Serialize};
+use serde::{Serialize, Serializer};
 use tokio::time::{sleep, timeout};
 use tokio_postgres::config::{SslMode, TargetSessionAttrs};
 use tokio_postgres::error::{Severity, SqlState};
@@ -82,7 +82,7 @@ impl LoadOptions {
 }
 
 /// How an attempt ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// The server answered with success: the row must survive everything.
@@ -94,7 +94,7 @@ pub enum Outcome {
 }
 
 /// One row that was tried.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Attempt {
     /// Its number.
     pub id: u64,
@@ -105,13 +105,19 @@ pub struct Attempt {
     /// Timeline on which it was written; 0 unless acknowledged.
     pub timeline: u32,
     /// When it was sent, on the monotonic clock.
+    #[serde(rename = "invoked_ns", serialize_with = "nanoseconds")]
     pub invoked: Duration,
     /// When its end was known.
+    #[serde(rename = "ended_ns", serialize_with = "nanoseconds")]
     pub ended: Duration,
     /// How it ended.
     pub outcome: Outcome,
     /// What the server or the network said.
     pub error: Option<String>,
+}
+
+fn nanoseconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u128(time.as_nanos())
 }
 
 #[derive(Debug)]
