@@ -77,7 +77,7 @@ async fn value(store: &dyn Store, key: &str) -> Option<String> {
 }
 
 async fn an_absent_key_compares_as_zero(world: &dyn World) {
-    let (store, sync) = (world.store(), keys().sync());
+    let (store, sync) = (world.store(), keys().key(&StoreKey::Sync));
     let first = won(store, Txn::new().when_absent(&sync).put(&sync, "1")).await;
     let seen = lost(store, Txn::new().when_absent(&sync).put(&sync, "2")).await;
     assert_eq!(seen.mod_revision(&sync), first);
@@ -88,7 +88,7 @@ async fn an_absent_key_compares_as_zero(world: &dyn World) {
 }
 
 async fn of_two_that_compare_the_same_revision_one_wins(world: &dyn World) {
-    let sync = keys().sync();
+    let sync = keys().key(&StoreKey::Sync);
     let start = won(world.store(), Txn::new().put(&sync, "start")).await;
     let attempt = |who: &str| Txn::new().when(&sync, start).put(&sync, who);
     let (a, b) = tokio::join!(world.store().txn(attempt("a")), world.other().txn(attempt("b")));
@@ -215,7 +215,7 @@ async fn an_ended_lease_takes_its_keys_along(world: &dyn World) {
 }
 
 async fn a_renewed_lease_keeps_its_keys(world: &dyn World) {
-    let (store, leader) = (world.store(), keys().leader());
+    let (store, leader) = (world.store(), keys().key(&StoreKey::Leader));
     let lease = store.grant(Duration::from_secs(3)).await.expect("a lease");
     won(store, Txn::new().put_leased(&leader, "a", lease.id)).await;
     let before = store.snapshot().await.expect("a read");
@@ -229,7 +229,7 @@ async fn a_renewed_lease_keeps_its_keys(world: &dyn World) {
 }
 
 async fn a_revoked_lease_is_gone_at_once(world: &dyn World) {
-    let (store, leader) = (world.store(), keys().leader());
+    let (store, leader) = (world.store(), keys().key(&StoreKey::Leader));
     let lease = store.grant(Duration::from_secs(60)).await.expect("a lease");
     won(store, Txn::new().put_leased(&leader, "a", lease.id)).await;
     assert!(matches!(store.keep_alive(lease.id).await, Ok(KeepAlive::Renewed { .. })));
@@ -265,7 +265,7 @@ async fn a_key_put_again_leaves_its_former_lease(world: &dyn World) {
 
 async fn a_watch_tells_every_change_in_order(world: &dyn World) {
     const CHANGES: u32 = 30;
-    let sync = keys().sync();
+    let sync = keys().key(&StoreKey::Sync);
     let mut watch = world.store().watch();
     assert_eq!(watch.next().await, Some(WatchEvent::Connected));
     let first = next_that(&mut watch, |_| true).await;
@@ -290,7 +290,7 @@ async fn a_watch_tells_every_change_in_order(world: &dyn World) {
 }
 
 async fn a_watch_survives_compaction_behind_its_back(world: &dyn World) {
-    let sync = keys().sync();
+    let sync = keys().key(&StoreKey::Sync);
     won(world.other(), Txn::new().put(&sync, "seen")).await;
     let mut watch = world.store().watch();
     until_value(&mut watch, &sync, Some("seen")).await;
@@ -306,7 +306,7 @@ async fn a_watch_survives_compaction_behind_its_back(world: &dyn World) {
 }
 
 async fn a_watch_says_when_it_is_blind_and_when_it_sees_again(world: &dyn World) {
-    let sync = keys().sync();
+    let sync = keys().key(&StoreKey::Sync);
     won(world.other(), Txn::new().put(&sync, "1")).await;
     let mut watch = world.store().watch();
     until_value(&mut watch, &sync, Some("1")).await;
@@ -324,7 +324,7 @@ async fn a_watch_says_when_it_is_blind_and_when_it_sees_again(world: &dyn World)
 }
 
 async fn a_watch_notices_that_the_store_went_back(world: &dyn World) {
-    let sync = keys().sync();
+    let sync = keys().key(&StoreKey::Sync);
     won(world.store(), Txn::new().put(&sync, "backed up")).await;
     world.back_up().await;
     until_answering(world.store()).await;
@@ -346,7 +346,7 @@ async fn a_watch_notices_that_the_store_went_back(world: &dyn World) {
 }
 
 async fn a_transaction_without_answer_is_unknown_until_the_revision_moves(world: &dyn World) {
-    let (store, sync) = (world.store(), keys().sync());
+    let (store, sync) = (world.store(), keys().key(&StoreKey::Sync));
     let start = won(store, Txn::new().put(&sync, "start")).await;
     world.freeze();
     let outcome = store.txn(Txn::new().when(&sync, start).put(&sync, "late")).await;
@@ -370,7 +370,7 @@ async fn a_transaction_without_answer_is_unknown_until_the_revision_moves(world:
 }
 
 async fn without_connection_a_transaction_is_not_sent(world: &dyn World) {
-    let (store, sync) = (world.store(), keys().sync());
+    let (store, sync) = (world.store(), keys().key(&StoreKey::Sync));
     won(store, Txn::new().put(&sync, "1")).await;
     world.cut();
     // The first call after the cut may find a connection that just broke; soon none is left.
@@ -399,7 +399,7 @@ async fn calls_end_within_their_deadline(world: &dyn World) {
         store.grant(Duration::from_secs(2)),
         store.keep_alive(lease.id),
         store.revoke(LeaseId(7)),
-        store.txn(Txn::new().put(keys().sync(), "1")),
+        store.txn(Txn::new().put(keys().key(&StoreKey::Sync), "1")),
     );
     assert!(asked.elapsed() < CALL_DEADLINE * 2, "took {:?}", asked.elapsed());
     for error in [read.err(), granted.err(), renewed.err(), revoked.err()] {
