@@ -1,5 +1,6 @@
 //! What only the etcd implementation has: several endpoints, silence on the network, TLS.
 
+use ha_core::cluster_view::StoreKey;
 use std::path::Path;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ async fn a_dead_endpoint_does_not_disturb() {
     let store = etcd_store(vec![dead.clone(), server.endpoint()]);
     until_answering(&store).await;
     let asked = Instant::now();
-    assert!(store.txn(Txn::new().put(keys().sync(), "1")).await.is_won());
+    assert!(store.txn(Txn::new().put(keys().key(&StoreKey::Sync), "1")).await.is_won());
     store.snapshot().await.expect("a read");
     assert!(asked.elapsed() < CALL_DEADLINE, "took {:?}", asked.elapsed());
 
@@ -52,8 +53,8 @@ async fn a_silent_endpoint_delays_reads_and_renewals_only_a_little() {
     let lease = store.grant(Duration::from_secs(60)).await.expect("a lease");
     store.keep_alive(lease.id).await.expect("a renewal");
     let mut watch = store.watch();
-    assert!(store.txn(Txn::new().put(keys().sync(), "1")).await.is_won());
-    until_value(&mut watch, &keys().sync(), Some("1")).await;
+    assert!(store.txn(Txn::new().put(keys().key(&StoreKey::Sync), "1")).await.is_won());
+    until_value(&mut watch, &keys().key(&StoreKey::Sync), Some("1")).await;
 
     silent.hold();
     let asked = Instant::now();
@@ -62,9 +63,9 @@ async fn a_silent_endpoint_delays_reads_and_renewals_only_a_little() {
     store.snapshot().await.expect("a read");
     assert!(asked.elapsed() < CALL_DEADLINE, "took {:?}", asked.elapsed());
     // Everybody uses the good endpoint by now, transactions too; the watch moves when it notices the silence.
-    assert!(store.txn(Txn::new().put(keys().sync(), "2")).await.is_won());
+    assert!(store.txn(Txn::new().put(keys().key(&StoreKey::Sync), "2")).await.is_won());
     let silence = Instant::now();
-    until_value(&mut watch, &keys().sync(), Some("2")).await;
+    until_value(&mut watch, &keys().key(&StoreKey::Sync), Some("2")).await;
     assert!(silence.elapsed() < CALL_DEADLINE * 5, "noticed after {:?}", silence.elapsed());
 }
 
@@ -76,14 +77,18 @@ async fn a_transaction_that_arrives_late_is_answered_as_unknown() {
     until_answering(&store).await;
     until_answering(&other).await;
     slow.hold();
-    let outcome = store.txn(Txn::new().when_absent(keys().sync()).put(keys().sync(), "late")).await;
+    let outcome = store
+        .txn(Txn::new().when_absent(keys().key(&StoreKey::Sync)).put(keys().key(&StoreKey::Sync), "late"))
+        .await;
     assert!(matches!(outcome, TxnOutcome::Unknown { .. }), "{outcome:?}");
-    let bumped = other.txn(Txn::new().when_absent(keys().sync()).put(keys().sync(), "resolved")).await;
+    let bumped = other
+        .txn(Txn::new().when_absent(keys().key(&StoreKey::Sync)).put(keys().key(&StoreKey::Sync), "resolved"))
+        .await;
     assert!(bumped.is_won(), "{bumped:?}");
     slow.release();
     until_answering(&store).await;
     let seen = store.snapshot().await.expect("a read");
-    assert_eq!(seen.get(&keys().sync()).expect("the key").value, b"resolved");
+    assert_eq!(seen.get(&keys().key(&StoreKey::Sync)).expect("the key").value, b"resolved");
 }
 
 #[tokio::test]
@@ -92,9 +97,9 @@ async fn an_idle_store_with_a_watch_and_renewals_writes_nothing() {
     let store = etcd_store(vec![server.endpoint()]);
     until_answering(&store).await;
     let lease = store.grant(Duration::from_secs(60)).await.expect("a lease");
-    assert!(store.txn(Txn::new().put_leased(keys().leader(), "a", lease.id)).await.is_won());
+    assert!(store.txn(Txn::new().put_leased(keys().key(&StoreKey::Leader), "a", lease.id)).await.is_won());
     let mut watch = store.watch();
-    until_value(&mut watch, &keys().leader(), Some("a")).await;
+    until_value(&mut watch, &keys().key(&StoreKey::Leader), Some("a")).await;
 
     let mut raw = etcd_client::Client::connect([server.endpoint()], None).await.expect("connecting");
     let before = raw.status().await.expect("a status").raft_index();
@@ -113,17 +118,20 @@ async fn a_member_without_leader_says_so_and_nothing_is_sent_through_it() {
     let [a, b] = servers.as_slice() else { panic!("expected two servers") };
     let store = etcd_store(vec![a.endpoint()]);
     until_answering(&store).await;
-    let start = Txn::new().put(keys().sync(), "1");
+    let start = Txn::new().put(keys().key(&StoreKey::Sync), "1");
     assert!(store.txn(start).await.is_won());
     let mut watch = store.watch();
-    until_value(&mut watch, &keys().sync(), Some("1")).await;
+    until_value(&mut watch, &keys().key(&StoreKey::Sync), Some("1")).await;
 
     b.stop();
     next_that(&mut watch, |event| matches!(event, WatchEvent::Disconnected { .. })).await;
     // Until it notices, a transaction waits in its log, and may be done later.
     let deadline = Instant::now() + PATIENCE;
     loop {
-        match store.txn(Txn::new().when_absent(keys().sync()).put(keys().sync(), "2")).await {
+        match store
+            .txn(Txn::new().when_absent(keys().key(&StoreKey::Sync)).put(keys().key(&StoreKey::Sync), "2"))
+            .await
+        {
             TxnOutcome::Refused { reason: Refusal::NotSent(reason) } if reason == "no leader" => break,
             TxnOutcome::Unknown { .. } => assert!(Instant::now() < deadline, "never definite"),
             other => panic!("expected that nothing is sent, got {other:?}"),
@@ -134,7 +142,7 @@ async fn a_member_without_leader_says_so_and_nothing_is_sent_through_it() {
 
     b.start_again().await;
     next_that(&mut watch, |event| matches!(event, WatchEvent::Connected)).await;
-    until_value(&mut watch, &keys().sync(), Some("1")).await;
+    until_value(&mut watch, &keys().key(&StoreKey::Sync), Some("1")).await;
 }
 
 #[tokio::test]
@@ -146,7 +154,7 @@ async fn a_full_store_refuses_as_the_model_does() {
     let chunk = vec![b'x'; 256 << 10];
     let mut puts = 0;
     let refused = loop {
-        let outcome = store.txn(Txn::new().put(keys().status(), chunk.clone())).await;
+        let outcome = store.txn(Txn::new().put(keys().key(&StoreKey::Status), chunk.clone())).await;
         puts += 1;
         if !outcome.is_won() {
             break outcome;
@@ -155,12 +163,14 @@ async fn a_full_store_refuses_as_the_model_does() {
     };
     assert_eq!(refused, TxnOutcome::Refused { reason: Refusal::NoSpace });
     // Even when the comparison would have failed.
-    let lost = store.txn(Txn::new().when(keys().sync(), Revision(99)).put(keys().sync(), "1")).await;
+    let lost = store
+        .txn(Txn::new().when(keys().key(&StoreKey::Sync), Revision(99)).put(keys().key(&StoreKey::Sync), "1"))
+        .await;
     assert_eq!(lost, TxnOutcome::Refused { reason: Refusal::NoSpace });
     let granted = store.grant(Duration::from_secs(60)).await;
     assert!(matches!(granted, Err(StoreError::NoSpace { .. })), "{granted:?}");
     assert!(matches!(store.keep_alive(lease.id).await, Ok(KeepAlive::Renewed { .. })));
-    assert!(store.txn(Txn::new().delete(keys().status())).await.is_won());
+    assert!(store.txn(Txn::new().delete(keys().key(&StoreKey::Status))).await.is_won());
     assert!(store.snapshot().await.expect("a read").entries.is_empty());
     assert!(!store.status().await.members[0].problems.is_empty(), "the alarm is shown");
 }
@@ -210,7 +220,7 @@ async fn certificates_are_demanded_and_replaced_files_are_picked_up() {
 
     authority.issue(directory.path(), "client");
     until_answering(&store).await;
-    assert!(store.txn(Txn::new().put(keys().sync(), "1")).await.is_won());
+    assert!(store.txn(Txn::new().put(keys().key(&StoreKey::Sync), "1")).await.is_won());
 }
 
 #[tokio::test]
