@@ -1,11 +1,10 @@
 //! A stand-in for systemd: starts the host's daemons and starts them again by the policy of their service descriptions.
 //!
-//! It signals a daemon's main process only, never its descendants: the production units say `KillMode=process`, because
-//! neither the end of the agent nor that of the guard may take PostgreSQL along.
+//! As with systemd, what a daemon started ends with it only if its description says `KillMode=control-group`, and it holds no
+//! capability that the description does not name.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -16,7 +15,7 @@ use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 
 use super::file_system::{PROGRAM_DIR, ids_of, own};
-use super::unit_file::{Restart, Unit};
+use super::unit_file::{Directories, Restart, Unit};
 use crate::control::UnitStatus;
 use crate::process_id::Stat;
 
@@ -110,6 +109,10 @@ impl Supervisor {
             _ => return,
         };
         note(&format!("{}: ended: {text}", service.unit.name));
+        if service.unit.kill_group {
+            // Fails when the group was never made; then nothing is in it.
+            fs::write(group(&service.unit.name).join("cgroup.kill"), "1").ok();
+        }
         service.pid = None;
         service.kill_at = None;
         service.last_end = Some(text);
@@ -120,7 +123,7 @@ impl Supervisor {
             Restart::Always => true,
         };
         if !service.unit.keep_runtime {
-            for directory in &service.unit.runtime_directories {
+            for directory in &service.unit.runtime_directories.names {
                 // As systemd does; nothing to report when it was never made.
                 fs::remove_dir_all(Path::new("/run").join(directory)).ok();
             }
@@ -201,19 +204,18 @@ impl Supervisor {
     fn launch(&mut self, index: usize) -> Result<()> {
         let service = &mut self.services[index];
         let unit = &service.unit;
-        for directory in &unit.runtime_directories {
-            let path = Path::new("/run").join(directory);
-            fs::create_dir_all(&path).with_context(|| format!("create {}", path.display()))?;
-            own(&path, &unit.user, unit.directory_mode)?;
-        }
+        make_directories(Path::new("/run"), &unit.runtime_directories, &unit.user)?;
+        make_directories(Path::new("/var/lib"), &unit.state_directories, &unit.user)?;
         let log = OpenOptions::new()
             .create(true)
             .append(true)
             .open(Path::new(LOG_DIR).join(format!("{}.log", unit.name)))
             .context("open the log")?;
-        let (uid, gid) = ids_of(&unit.user)?;
-        let mut command = Command::new(program(&unit.command[0]));
+        let mut command = Command::new("setpriv");
         command
+            .args(privileges(unit)?)
+            .arg("--")
+            .arg(program(&unit.command[0]))
             .args(&unit.command[1..])
             .env_clear()
             .env(
@@ -228,15 +230,48 @@ impl Supervisor {
             .stdin(Stdio::null())
             .stdout(log.try_clone().context("duplicate the log")?)
             .stderr(log);
-        if uid.as_raw() != 0 {
-            command.uid(uid.as_raw()).gid(gid.as_raw());
-        }
         let child = command.spawn().with_context(|| format!("start {}", unit.command[0]))?;
+        let group = group(&unit.name);
+        fs::create_dir_all(&group).with_context(|| format!("create {}", group.display()))?;
+        // Long before the daemon has children: its first act is to become the program.
+        fs::write(group.join("cgroup.procs"), child.id().to_string())
+            .with_context(|| format!("move {} into its group", unit.name))?;
         service.starts += 1;
         note(&format!("{}: started as process {}, start {}", unit.name, child.id(), service.starts));
         service.pid = Some(Pid::from_raw(i32::try_from(child.id()).context("process id")?));
         Ok(())
     }
+}
+
+fn make_directories(below: &Path, directories: &Directories, user: &str) -> Result<()> {
+    for name in &directories.names {
+        let path = below.join(name);
+        fs::create_dir_all(&path).with_context(|| format!("create {}", path.display()))?;
+        own(&path, user, directories.mode)?;
+    }
+    Ok(())
+}
+
+/// What `setpriv` takes away before it becomes the daemon.
+fn privileges(unit: &Unit) -> Result<Vec<String>> {
+    let mut arguments = Vec::new();
+    let (uid, gid) = ids_of(&unit.user)?;
+    if uid.as_raw() != 0 {
+        arguments.extend([format!("--reuid={uid}"), format!("--regid={gid}"), "--clear-groups".to_owned()]);
+    }
+    if let Some(capabilities) = &unit.capabilities {
+        let kept: String = capabilities.iter().map(|name| format!(",+{name}")).collect();
+        arguments.push(format!("--bounding-set=-all{kept}"));
+    }
+    if unit.no_new_privileges {
+        arguments.push("--no-new-privs".to_owned());
+    }
+    Ok(arguments)
+}
+
+/// A daemon's own control group.
+fn group(unit: &str) -> PathBuf {
+    Path::new("/sys/fs/cgroup").join(format!("{unit}.service"))
 }
 
 /// The program under test if it is one, else what the description says.

@@ -26,10 +26,29 @@ pub(crate) struct Unit {
     pub(crate) stop_limit: Duration,
     pub(crate) environment: Vec<(String, String)>,
     /// Below `/run`, made before the start.
-    pub(crate) runtime_directories: Vec<String>,
+    pub(crate) runtime_directories: Directories,
     /// Whether these stay when the service ends.
     pub(crate) keep_runtime: bool,
-    pub(crate) directory_mode: u32,
+    /// Below `/var/lib`, made before the start.
+    pub(crate) state_directories: Directories,
+    /// Whether everything that the service started ends with it (`KillMode=control-group`).
+    pub(crate) kill_group: bool,
+    /// The only capabilities that it and its children can have; all when absent.
+    pub(crate) capabilities: Option<Vec<String>>,
+    pub(crate) no_new_privileges: bool,
+}
+
+/// Directories that belong to a service.
+#[derive(Debug, Clone)]
+pub(crate) struct Directories {
+    pub(crate) names: Vec<String>,
+    pub(crate) mode: u32,
+}
+
+impl Directories {
+    fn none() -> Self {
+        Self { names: Vec::new(), mode: 0o755 }
+    }
 }
 
 impl Unit {
@@ -49,9 +68,12 @@ impl Unit {
             restart_pause: Duration::from_millis(100),
             stop_limit: Duration::from_secs(30),
             environment: Vec::new(),
-            runtime_directories: Vec::new(),
+            runtime_directories: Directories::none(),
             keep_runtime: false,
-            directory_mode: 0o755,
+            state_directories: Directories::none(),
+            kill_group: true,
+            capabilities: None,
+            no_new_privileges: false,
         };
         let joined = text.replace("\\\n", " ");
         let mut in_service = false;
@@ -98,18 +120,30 @@ impl Unit {
                     }
                 }
             }
-            "RuntimeDirectory" => {
-                self.runtime_directories = value.split_whitespace().map(str::to_owned).collect();
-            }
-            "RuntimeDirectoryMode" => {
-                self.directory_mode =
-                    u32::from_str_radix(value, 8).with_context(|| format!("{key}={value}"))?;
+            "RuntimeDirectory" => self.runtime_directories.names = words(value),
+            "RuntimeDirectoryMode" => self.runtime_directories.mode = mode(value)?,
+            "StateDirectory" => self.state_directories.names = words(value),
+            "StateDirectoryMode" => self.state_directories.mode = mode(value)?,
+            "KillMode" => self.kill_group = value == "control-group",
+            "NoNewPrivileges" => self.no_new_privileges = matches!(value, "yes" | "true"),
+            // As setpriv spells them: cap_sys_nice is sys_nice there.
+            "CapabilityBoundingSet" => {
+                let names = words(&value.to_lowercase());
+                self.capabilities = Some(names.iter().map(|name| name.replacen("cap_", "", 1)).collect());
             }
             "RuntimeDirectoryPreserve" => self.keep_runtime = matches!(value, "yes" | "restart" | "true"),
             _ => {}
         }
         Ok(())
     }
+}
+
+fn words(value: &str) -> Vec<String> {
+    value.split_whitespace().map(str::to_owned).collect()
+}
+
+fn mode(value: &str) -> Result<u32> {
+    u32::from_str_radix(value, 8).with_context(|| format!("mode {value:?}"))
 }
 
 /// A time span as systemd writes it: `5`, `5s`, `500ms`, `2min`.
@@ -136,14 +170,17 @@ mod tests {
             "pg-agent",
             "[Unit]\nDescription=x\nRestart=no\n[Service]\nType=notify\n# User=nobody\nUser=postgres\n\
              ExecStart=/usr/bin/pg-agent \\\n  --config /etc/matriarch/cluster.toml\nRestart=always\nRestartSec=500ms\n\
-             Environment=A=1 B=2\nRuntimeDirectory=matriarch\nRuntimeDirectoryPreserve=yes\n[Install]\nWantedBy=x\n",
+             Environment=A=1 B=2\nRuntimeDirectory=matriarch\nRuntimeDirectoryPreserve=yes\nStateDirectory=x\nStateDirectoryMode=0700\n\
+             KillMode=process\nCapabilityBoundingSet=CAP_KILL CAP_SETUID\n[Install]\nWantedBy=x\n",
         )
         .unwrap();
         assert_eq!(unit.command, ["/usr/bin/pg-agent", "--config", "/etc/matriarch/cluster.toml"]);
         assert_eq!((unit.user.as_str(), unit.restart), ("postgres", Restart::Always));
         assert_eq!(unit.restart_pause, Duration::from_millis(500));
         assert_eq!(unit.environment.len(), 2);
-        assert!(unit.keep_runtime);
+        assert!(unit.keep_runtime && !unit.kill_group);
+        assert_eq!(unit.state_directories.mode, 0o700);
+        assert_eq!(unit.capabilities.unwrap(), ["kill", "setuid"]);
         assert!(Unit::parse("x", "[Service]\nUser=root\n").is_err());
     }
 
