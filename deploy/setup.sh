@@ -14,13 +14,14 @@ need() {
 }
 
 PATH=$HOME/.cargo/bin:$PATH:/usr/sbin:/sbin
-need cc gcc
+need cc build-essential
 need make make
 need protoc protobuf-compiler
 need ip iproute2
 need nft nftables
 need setpriv util-linux
 need psql postgresql-client
+need ps procps
 need etcd etcd-server
 need etcdctl etcd-client
 if ! compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null && ! compgen -G '/usr/pgsql-*/bin/postgres' >/dev/null; then
