@@ -1,0 +1,10 @@
+//! Generates the gRPC code from `proto/ha/v1`.
+
+fn main() -> std::io::Result<()> {
+    let root = "../../proto";
+    let files = ["cluster", "agent"].map(|name| format!("{root}/ha/v1/{name}.proto"));
+    tonic_prost_build::configure()
+        .build_transport(true)
+        .btree_map(".")
+        .compile_protos(&files, &[root.to_owned()])
+}
