@@ -64,8 +64,8 @@ impl Executor {
     }
 
     /// Keeps the slots of the other members. Failures are only logged: the next round tries again.
-    pub async fn keep_slots(&self, members: &[(MemberName, Option<ha_core::Lsn>)]) {
-        if let Err(error) = self.postgres.keep_slots(members).await {
+    pub async fn keep_slots(&self, members: Vec<(MemberName, Option<ha_core::Lsn>)>) {
+        if let Err(error) = self.postgres.keep_slots(&members).await {
             tracing::warn!(%error, "slots of the other members were not all kept");
         }
     }
