@@ -59,6 +59,8 @@ impl Decider {
                     self.note(Reason::WaitingForGuard { why: reason.clone() });
                 }
                 self.guarding.refused = Some(reason);
+                // Whatever it holds now is not what was believed: the next command is a whole one.
+                self.guarding.armed = None;
             }
             GuardNews::Fenced { epoch } => {
                 self.note(Reason::Fenced { epoch });

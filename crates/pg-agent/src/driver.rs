@@ -179,7 +179,7 @@ impl Driver {
                 }
                 Action::KeepSlots { members } => {
                     let executor = Arc::clone(&self.parts.executor);
-                    tokio::spawn(async move { executor.keep_slots(members).await });
+                    tokio::spawn(async move { executor.keep_slots(&members).await });
                 }
                 Action::Note(reason) => tracing::info!("{reason}"),
             }
@@ -198,7 +198,11 @@ impl Driver {
             let began = boottime();
             tracing::debug!(?job, "job begins");
             let result = executor.run(job).await;
-            tracing::debug!(ok = result.is_ok(), elapsed_ms = boottime().since(began).as_millis(), "job ended");
+            tracing::debug!(
+                ok = result.is_ok(),
+                elapsed_ms = boottime().since(began).as_millis(),
+                "job ended"
+            );
             // A closed channel means that the driver has ended.
             drop(events.send(Event::JobDone { id, result }).await);
         });

@@ -8,9 +8,20 @@
 
 #![forbid(unsafe_code)]
 
+pub mod args;
+pub mod driver;
 pub mod executor;
 pub mod guard_client;
+pub mod guard_link;
 pub mod metrics;
+pub mod node_state_file;
+pub mod peers;
 pub mod postgres;
 pub mod rest;
+pub mod rpc_service;
+mod run;
 pub mod snapshot;
+pub mod startup;
+pub mod store_link;
+
+pub use run::run;

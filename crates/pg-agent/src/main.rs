@@ -1,1 +1,17 @@
-fn main() {}
+//! pg-agent: arguments, configuration, logging, driver, exit code.
+
+use clap::Parser as _;
+use ha_daemon::ExitCode;
+use pg_agent::args::Args;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    if args.check_config {
+        return match ha_config::run_check_config(&args.config, args.node.as_deref()) {
+            0 => ExitCode::Ok,
+            _ => ExitCode::Usage,
+        };
+    }
+    ha_daemon::init_logging();
+    pg_agent::run(&args)
+}

@@ -44,10 +44,8 @@ impl NodeStateFile {
     /// # Errors
     /// When the directory cannot be created.
     pub fn new(directory: &Path) -> Result<Self, NodeStateError> {
-        DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|source| NodeStateError::Io {
-            operation: "creating the directory",
-            path: directory.to_owned(),
-            source,
+        DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|source| {
+            NodeStateError::Io { operation: "creating the directory", path: directory.to_owned(), source }
         })?;
         Ok(Self { directory: directory.to_owned() })
     }
@@ -83,7 +81,11 @@ impl NodeStateFile {
             fs::rename(&beside, &path)?;
             File::open(&self.directory)?.sync_all()
         };
-        write().map_err(|source| NodeStateError::Io { operation: "making durable", path: path.clone(), source })
+        write().map_err(|source| NodeStateError::Io {
+            operation: "making durable",
+            path: path.clone(),
+            source,
+        })
     }
 }
 
@@ -98,8 +100,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = NodeStateFile::new(&directory.path().join("state")).unwrap();
         assert_eq!(file.load().unwrap(), NodeState::default());
-        let promise =
-            Promise { epoch: Epoch(3), revision: Revision(17), candidate: "pg2".parse().unwrap() };
+        let promise = Promise { epoch: Epoch(3), revision: Revision(17), candidate: "pg2".parse().unwrap() };
         let state = NodeState { promise: Some(promise), ..NodeState::default() };
         file.save(&state).unwrap();
         assert_eq!(file.load().unwrap(), state);

@@ -26,7 +26,7 @@ pub fn setup(
     boot: BootId,
 ) -> Result<Setup, io::Error> {
     let mut seed = [0; 8];
-    getrandom::fill(&mut seed).map_err(io::Error::other)?;
+    getrandom::fill(&mut seed).map_err(|error| io::Error::other(error.to_string()))?;
     Ok(Setup {
         me: host.name.clone(),
         members: cluster.databases.iter().map(|d| member(cluster, d)).collect(),

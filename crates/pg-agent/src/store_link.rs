@@ -21,7 +21,6 @@ use ha_daemon::boottime;
 use ha_decision::{Event, LeaseChoice, LeaseNews, OpId, TxnOutcome};
 use ha_store::{KeepAlive, LeaseId, Put, Snapshot, Store, WatchEvent};
 use tokio::sync::{Notify, mpsc, watch};
-use tokio_stream::StreamExt as _;
 
 /// Pause between attempts at something that the store did not take.
 const AGAIN: Duration = Duration::from_millis(300);
@@ -120,9 +119,10 @@ impl Shared {
             *newest = (snapshot.cluster_id, snapshot.revision);
         }
         let prefix = self.options.prefix.as_str();
-        let entries = snapshot.entries.values().filter_map(|e| {
-            e.key.strip_prefix(prefix).map(|key| (key, e.value.as_slice(), e.mod_revision))
-        });
+        let entries = snapshot
+            .entries
+            .values()
+            .filter_map(|e| e.key.strip_prefix(prefix).map(|key| (key, e.value.as_slice(), e.mod_revision)));
         let view = StoreView::read(snapshot.cluster_id, snapshot.revision, entries);
         if !view.members.contains_key(&self.options.me) {
             self.republish.notify_one();
