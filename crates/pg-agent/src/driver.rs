@@ -179,7 +179,7 @@ impl Driver {
                 }
                 Action::KeepSlots { members } => {
                     let executor = Arc::clone(&self.parts.executor);
-                    tokio::spawn(async move { executor.keep_slots(&members).await });
+                    tokio::spawn(async move { executor.keep_slots(members).await });
                 }
                 Action::Note(reason) => tracing::info!("{reason}"),
             }

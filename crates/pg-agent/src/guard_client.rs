@@ -3,16 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use ha_core::BootId;
 use ha_core::guard_link::{GuardStatus, MESSAGE_MAX, Reply, Request};
-use nix::sys::socket::{self, AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
+use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::postgres::Starter;
@@ -162,30 +161,41 @@ impl Starter for GuardClient {
     }
 }
 
-fn connect(path: &Path) -> io::Result<AsyncFd<OwnedFd>> {
+/// A `SOCK_SEQPACKET` socket reads and writes like a stream socket, one whole message at a time.
+fn connect(path: &Path) -> io::Result<UnixStream> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let fd = socket::socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
     socket::connect(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
-    Ok(AsyncFd::register_with_interest(fd, Interest::READABLE | Interest::WRITABLE)?)
+    UnixStream::from_std(std::os::unix::net::UnixStream::from(fd))
 }
 
-async fn send(link: &AsyncFd<OwnedFd>, request: &Request) -> io::Result<()> {
+async fn send(link: &UnixStream, request: &Request) -> io::Result<()> {
     let bytes = request.encode();
-    let sent = link
-        .async_io(Interest::WRITABLE, |fd| Ok(socket::send(fd.as_raw_fd(), &bytes, MsgFlags::MSG_NOSIGNAL)?))
-        .await?;
-    if sent == bytes.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+    loop {
+        link.writable().await?;
+        match link.try_write(&bytes) {
+            Ok(sent) if sent == bytes.len() => return Ok(()),
+            Ok(_) => return Err(io::ErrorKind::WriteZero.into()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
-async fn receive(link: &AsyncFd<OwnedFd>) -> io::Result<Reply> {
+async fn receive(link: &UnixStream) -> io::Result<Reply> {
     let mut buffer = [0; MESSAGE_MAX];
-    let length = link
-        .async_io(Interest::READABLE, |fd| Ok(socket::recv(fd.as_raw_fd(), &mut buffer, MsgFlags::empty())?))
-        .await?;
-    if length == 0 {
-        return Err(io::ErrorKind::UnexpectedEof.into());
+    loop {
+        link.readable().await?;
+        match link.try_read(&mut buffer) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(length) => {
+                return Reply::decode(&buffer[..length])
+                    .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error));
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
     }
-    Reply::decode(&buffer[..length]).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
 }
 
 async fn keep_connected(
@@ -221,7 +231,7 @@ async fn keep_connected(
 
 /// Until the connection ends (an error), or nobody wants anything any more (Ok).
 async fn converse(
-    link: &AsyncFd<OwnedFd>,
+    link: &UnixStream,
     boot: &BootId,
     calls: &mut mpsc::Receiver<Call>,
     notices: &mpsc::Sender<Notice>,
