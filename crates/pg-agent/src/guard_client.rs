@@ -166,7 +166,7 @@ fn connect(path: &Path) -> io::Result<UnixStream> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let fd = socket::socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
     socket::connect(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
-    UnixStream::from_std(std::os::unix::net::UnixStream::from(fd))
+    UnixStream::from_std(fd.into())
 }
 
 async fn send(link: &UnixStream, request: &Request) -> io::Result<()> {
@@ -182,6 +182,8 @@ async fn send(link: &UnixStream, request: &Request) -> io::Result<()> {
     }
 }
 
+/// The next message. By `try_read`, which goes on until the kernel has nothing: `AsyncRead` takes a read that does not
+/// fill its buffer for the end of what there is, and would leave a second message waiting.
 async fn receive(link: &UnixStream) -> io::Result<Reply> {
     let mut buffer = [0; MESSAGE_MAX];
     loop {
@@ -190,7 +192,7 @@ async fn receive(link: &UnixStream) -> io::Result<Reply> {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(length) => {
                 return Reply::decode(&buffer[..length])
-                    .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error));
+                    .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e));
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
