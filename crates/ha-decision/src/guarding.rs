@@ -64,6 +64,11 @@ impl Decider {
             }
             GuardNews::Fenced { epoch } => {
                 self.note(Reason::Fenced { epoch });
+                // The guard arms this epoch again only for a leadership that was taken up again since.
+                if self.leadership.as_ref().is_some_and(|l| l.epoch <= epoch) {
+                    self.leadership = None;
+                    self.guarding.own = None;
+                }
                 self.guarding.armed = None;
                 self.guarding.asked = None;
             }

@@ -97,7 +97,13 @@ impl Decider {
         let Some(work) = &self.maintenance.work else { return false };
         match work.stage {
             Stage::Leave | Stage::Stop => {
-                self.stop_now(StopMode::Fast);
+                // It may have become the leader only after it was asked.
+                if self.job_free() {
+                    if let Some(work) = &mut self.maintenance.work {
+                        work.stage = Stage::Stop;
+                    }
+                    self.stop_now(StopMode::Fast);
+                }
                 true
             }
             Stage::Up => {
