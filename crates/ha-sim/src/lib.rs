@@ -1,1 +1,38 @@
-//! Being written.
+//! Whole clusters simulated from one seed: the same deciders that the agents run, around models of PostgreSQL, the
+//! network, the hosts and their clocks, and the model of etcd of `ha-store`.
+//!
+//! One seed means one history, byte for byte: there is no clock, no thread, no hash iteration and no chance besides
+//! [`rng`]. It refuses to be fast at the price of being kind: servers let clients in whoever leads, confirmations outlive
+//! their walreceivers, transactions are applied after everybody has forgotten them.
+//!
+//! Begin reading at [`run`], then `world.rs` (the queue), `postgres_model.rs` (what decides whether a commit is lost) and
+//! `checker.rs` (the rules).
+
+#![forbid(unsafe_code)]
+
+mod agent;
+mod checker;
+pub mod clock;
+pub mod fault;
+mod guard;
+mod host;
+mod job;
+mod job_copy;
+pub mod mutant;
+pub mod network;
+mod peer_link;
+pub mod plan;
+pub mod postgres_model;
+mod replication;
+pub mod report;
+pub mod rng;
+mod run;
+mod store_link;
+mod trace;
+mod workload;
+mod world;
+
+pub use checker::Violation;
+pub use mutant::Mutant;
+pub use report::Tally;
+pub use run::{Outcome, run, story};

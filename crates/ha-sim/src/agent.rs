@@ -1,0 +1,334 @@
+//! The driver of one agent: wakes the decider, hands it news, carries out its actions in order. It decides nothing.
+
+use ha_core::BootId;
+use ha_core::postgres_view::{PostgresProcess, PostgresView};
+use ha_decision::{
+    Action, Decider, Event, GuardCommand, GuardNeed, MemberSetup, OpId, Request, RequestId, Setup, TxnOutcome,
+};
+
+use crate::clock::{MS, SECOND};
+use crate::host::{Agent, StoreFace};
+use crate::mutant::Mutant;
+use crate::plan::Plan;
+use crate::world::{Ev, World};
+
+/// How often an agent looks at its PostgreSQL.
+const OBSERVE_EVERY: u64 = 500 * MS;
+/// A decider that wants to be woken in the past is woken this much later.
+const SPIN_PAUSE: u64 = MS;
+/// So many wake-ups without a pause are a spin.
+const SPIN_LIMIT: u32 = 2000;
+
+impl World {
+    pub(crate) fn agent_starts(&mut self, host: usize, boot: u64) {
+        let now = self.now();
+        if !self.hosts[host].powered || self.hosts[host].boot != boot || self.hosts[host].agent.is_some() {
+            return;
+        }
+        let mut decider = Decider::new(self.setup_of(host));
+        decider.break_rule(self.mutant.of_decider());
+        let h = &mut self.hosts[host];
+        h.agents += 1;
+        let number = h.agents;
+        h.agent = Some(Agent {
+            number,
+            decider,
+            wake_at: None,
+            jobs: Default::default(),
+            store: StoreFace { stale: true, ..StoreFace::default() },
+            observing: false,
+            spins: 0,
+        });
+        self.tally.agent_starts += 1;
+        let name = self.host_name(host).to_owned();
+        self.say(|| format!("{name}: agent {number} starts"));
+        self.observe_after(host, 5 * MS);
+        self.guard_tells(host);
+        let at = now + MS;
+        self.queue.at(at, Ev::Wake { host, agent: number, at });
+        if let Some(agent) = self.hosts[host].agent(number) {
+            agent.wake_at = Some(at);
+        }
+    }
+
+    fn setup_of(&mut self, host: usize) -> Setup {
+        let entropy = self.rng.bits();
+        let mut node_state = self.hosts[host].disk.node_state.clone();
+        if self.mutant == Mutant::PromiseForgottenOnRestart {
+            node_state.promise = None;
+        }
+        let members = self
+            .hosts
+            .iter()
+            .map(|h| MemberSetup {
+                name: h.name.clone(),
+                address: h.name.to_string(),
+                port: 5432,
+                nofailover: false,
+                nosync: false,
+                priority: 1,
+            })
+            .collect();
+        Setup {
+            me: self.hosts[host].name.clone(),
+            members,
+            timings: Plan::timings(),
+            initial_settings: self.plan.settings(),
+            guard: GuardNeed::Required,
+            node_state,
+            entropy,
+            boot: BootId(format!("{}-{}", self.hosts[host].name, self.hosts[host].boot)),
+            version: "sim".to_owned(),
+            file_digest: "same".to_owned(),
+            rewind: true,
+        }
+    }
+
+    /// The agent dies; its supervisor starts it again after `pause`, or never when there is none.
+    pub(crate) fn agent_dies(&mut self, host: usize, restart: Option<u64>, kernel_lives: bool) {
+        let Some(agent) = self.hosts[host].agent.take() else { return };
+        let name = self.host_name(host).to_owned();
+        self.say(|| format!("{name}: agent {} dies", agent.number));
+        self.hosts[host].frozen_until = 0;
+        self.peer_gone(host, kernel_lives);
+        if let Some(pause) = restart {
+            let boot = self.hosts[host].boot;
+            self.queue.after(pause, Ev::AgentStarts { host, boot });
+        }
+    }
+
+    /// Schedules news for the agent that runs now.
+    pub(crate) fn news(&mut self, host: usize, delay: u64, news: Event) {
+        if let Some(agent) = &self.hosts[host].agent {
+            let agent = agent.number;
+            self.queue.after(delay, Ev::ToAgent { host, agent, news: Box::new(news) });
+        }
+    }
+
+    pub(crate) fn tell(&mut self, host: usize, agent: u64, news: Box<Event>) {
+        let now = self.now();
+        let h = &mut self.hosts[host];
+        if h.agent(agent).is_none() {
+            return;
+        }
+        if h.frozen_until > now {
+            let until = h.frozen_until;
+            self.queue.at(until, Ev::ToAgent { host, agent, news });
+            return;
+        }
+        let time = h.time(now);
+        let Some(a) = h.agent.as_mut() else { return };
+        match &*news {
+            Event::Store(view) => {
+                if view.revision < a.store.delivered {
+                    return;
+                }
+                a.store.delivered = view.revision;
+            }
+            Event::Peer { .. } | Event::Postgres(_) => {}
+            other => {
+                let words = format!("{}: <- {other:?}", h.name);
+                self.trace.say(now, || words);
+            }
+        }
+        if let Event::Peer { from, message } = &*news {
+            use ha_core::peer_message::PeerMessage as M;
+            if !matches!(message, M::State(_) | M::Beat(_) | M::Echo(_)) {
+                let words = || format!("{}: <- {from}: {message:?}", self.hosts[host].name);
+                self.trace.say(now, words);
+            }
+        }
+        if let Some(a) = self.hosts[host].agent.as_mut() {
+            a.decider.handle_event(time, *news);
+        }
+        self.drain(host, agent);
+    }
+
+    pub(crate) fn wake(&mut self, host: usize, agent: u64, at: u64) {
+        let now = self.now();
+        let h = &mut self.hosts[host];
+        let (frozen, time) = (h.frozen_until, h.time(now));
+        let Some(a) = h.agent(agent).filter(|a| a.wake_at == Some(at)) else { return };
+        if frozen > now {
+            a.wake_at = Some(frozen);
+            self.queue.at(frozen, Ev::Wake { host, agent, at: frozen });
+            return;
+        }
+        a.wake_at = None;
+        a.decider.handle_timeout(time);
+        self.drain(host, agent);
+    }
+
+    /// Carries out the actions in order. The agent may die before any of them.
+    fn drain(&mut self, host: usize, agent: u64) {
+        while let Some(action) = self.hosts[host].agent(agent).and_then(|a| a.decider.poll_action()) {
+            if self.healed_at.is_none() && self.rng.between(0, 99_999) < self.plan.dying_actions {
+                self.say(|| format!("the agent dies before {action:?}"));
+                self.tally.deaths_between_actions += 1;
+                let pause = self.rng.between(200 * MS, 2 * SECOND);
+                self.agent_dies(host, Some(pause), true);
+                return;
+            }
+            self.act(host, agent, action);
+        }
+        self.schedule_wake(host, agent);
+    }
+
+    fn schedule_wake(&mut self, host: usize, number: u64) {
+        let now = self.now();
+        let h = &mut self.hosts[host];
+        let clock = h.clock;
+        let Some(agent) = h.agent(number) else { return };
+        let Some(wanted) = agent.decider.poll_timeout() else {
+            agent.wake_at = None;
+            return;
+        };
+        let mut at = clock.global(wanted);
+        if at <= now {
+            at = now + SPIN_PAUSE;
+            agent.spins += 1;
+            if agent.spins == SPIN_LIMIT {
+                let doing = agent.decider.status().doing;
+                self.fail("spin", format!("{} asks to be woken in the past for ever; {doing}", member(host)));
+                return;
+            }
+        } else if at > now + 2 * SPIN_PAUSE {
+            agent.spins = 0;
+        }
+        let Some(agent) = self.hosts[host].agent(number) else { return };
+        if agent.wake_at != Some(at) {
+            agent.wake_at = Some(at);
+            self.queue.at(at, Ev::Wake { host, agent: number, at });
+        }
+    }
+
+    fn act(&mut self, host: usize, agent: u64, action: Action) {
+        self.trace_action(host, &action);
+        match action {
+            Action::Persist(state) => {
+                self.checker.persisted(host, &self.hosts[host].disk.node_state, &state, &self.store.sync);
+                self.hosts[host].disk.node_state = state;
+            }
+            Action::Txn { id, txn } => self.txn(host, id, txn),
+            Action::Job { id, job } => self.job_begins(host, agent, id, job),
+            Action::Send { to, message } => {
+                if let Some(to) = self.index_of(&to) {
+                    self.peer_send(host, to, message);
+                }
+            }
+            Action::Guard(command) => self.guard_command(host, &command),
+            Action::Publish(record) => {
+                if let Some(a) = self.hosts[host].agent(agent) {
+                    a.store.wanted = Some(record);
+                    self.publish(host);
+                }
+            }
+            Action::Reply { answer, .. } => {
+                if answer.is_ok() {
+                    self.tally.requests_done += 1;
+                } else {
+                    self.tally.requests_refused += 1;
+                }
+            }
+            Action::KeepSlots { .. } | Action::Note(_) => {}
+        }
+    }
+
+    fn trace_action(&mut self, host: usize, action: &Action) {
+        use ha_core::peer_message::PeerMessage as M;
+        match action {
+            Action::Send { message: M::State(_) | M::Beat(_) | M::Echo(_), .. }
+            | Action::KeepSlots { .. }
+            | Action::Guard(GuardCommand::Renew { .. }) => {}
+            Action::Note(reason) => {
+                let words = || format!("{}: \"{reason}\"", member(host));
+                self.trace.say(self.queue.now(), words);
+            }
+            Action::Txn { id, txn } => {
+                let words = || {
+                    let puts: Vec<_> = txn
+                        .puts
+                        .iter()
+                        .map(|(key, value, _)| {
+                            format!("{} = {}", key.relative(), String::from_utf8_lossy(value))
+                        })
+                        .collect();
+                    format!(
+                        "{}: -> txn {} \"{}\" when {:?} put {puts:?} delete {:?}",
+                        member(host),
+                        id.0,
+                        txn.purpose,
+                        txn.compares,
+                        txn.deletes
+                    )
+                };
+                self.trace.say(self.queue.now(), words);
+            }
+            other => {
+                let words = || format!("{}: -> {other:?}", member(host));
+                self.trace.say(self.queue.now(), words);
+            }
+        }
+    }
+
+    /// Looks at PostgreSQL soon, beside the regular round.
+    pub(crate) fn observe_after(&mut self, host: usize, delay: u64) {
+        let Some(agent) = self.hosts[host].agent.as_ref() else { return };
+        let (number, again) = (agent.number, !agent.observing);
+        if let Some(agent) = self.hosts[host].agent(number) {
+            agent.observing = true;
+        }
+        self.queue.after(delay, Ev::Observe { host, agent: number, again });
+    }
+
+    pub(crate) fn observe(&mut self, host: usize, agent: u64, again: bool) {
+        let now = self.now();
+        let h = &mut self.hosts[host];
+        if h.agent(agent).is_none() {
+            return;
+        }
+        if h.frozen_until > now {
+            let until = h.frozen_until;
+            self.queue.at(until, Ev::Observe { host, agent, again });
+            return;
+        }
+        let at = h.time(now);
+        let data = h.disk.data.facts();
+        let process = match (&h.server, h.disk.data.present()) {
+            (Some(server), Some(directory)) => server.view(directory, now),
+            _ => PostgresProcess::Stopped,
+        };
+        // The look itself takes a moment, so its result is a little old when it arrives.
+        let took = self.rng.between(MS, 20 * MS);
+        self.news(host, took, Event::Postgres(PostgresView { at, data, process }));
+        if again {
+            let pause = self.rng.between(OBSERVE_EVERY / 2, OBSERVE_EVERY);
+            self.queue.after(pause, Ev::Observe { host, agent, again });
+        }
+    }
+
+    /// An operator's request to the agent of a host.
+    pub(crate) fn request(&mut self, host: usize, request: Request) {
+        let id = RequestId(self.number());
+        self.news(host, MS, Event::Request { id, request });
+    }
+
+    pub(crate) fn txn_ends(&mut self, host: usize, op: OpId, outcome: TxnOutcome) {
+        let outcome = match outcome {
+            TxnOutcome::Unknown => {
+                self.tally.unknown_outcomes += 1;
+                if self.mutant == Mutant::UnknownTreatedAsFailed {
+                    TxnOutcome::Lost
+                } else {
+                    TxnOutcome::Unknown
+                }
+            }
+            known => known,
+        };
+        self.news(host, 0, Event::TxnDone { id: op, outcome });
+    }
+}
+
+fn member(host: usize) -> String {
+    format!("pg{}", host + 1)
+}

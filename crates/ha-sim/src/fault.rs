@@ -1,0 +1,269 @@
+//! Faults: what breaks, for how long, and the healing of everything at the end.
+
+use std::time::Duration;
+
+use ha_decision::Request;
+
+use crate::clock::{HostClock, MS, SECOND};
+use crate::host::Guard;
+use crate::world::{Ev, World};
+
+/// Kinds of faults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FaultKind {
+    /// An agent dies; its supervisor starts it again.
+    AgentCrash,
+    /// An agent stands still and does not know it.
+    AgentFreeze,
+    /// The postmaster and all its children are killed.
+    PostgresCrash,
+    /// A host loses power and comes back.
+    PowerLoss,
+    /// The leader's host loses power and comes back.
+    LeaderPowerLoss,
+    /// All hosts lose power and come back in some order.
+    TotalPowerLoss,
+    /// A host is cut off from all others.
+    Isolation,
+    /// The cluster falls into two halves.
+    Split,
+    /// Two hosts do not reach each other.
+    PairCut,
+    /// One direction between two hosts is dead.
+    OneWay,
+    /// An agent does not reach the store, but everything else.
+    StoreCut,
+    /// etcd is stopped altogether.
+    StoreDown,
+    /// etcd elects another leader.
+    StoreElection,
+    /// A host's storage is slow.
+    SlowDisk,
+    /// Everything in the network is slow.
+    SlowNetwork,
+    /// A guard does not run for a while.
+    GuardDown,
+    /// An operator asks for a switchover.
+    Switchover,
+    /// An operator restarts a PostgreSQL.
+    Restart,
+    /// An operator has a member cloned again.
+    Reinitialize,
+    /// An operator switches maintenance mode on and off.
+    Maintenance,
+}
+
+impl FaultKind {
+    /// All of them.
+    pub const ALL: [Self; 20] = [
+        Self::AgentCrash,
+        Self::AgentFreeze,
+        Self::PostgresCrash,
+        Self::PowerLoss,
+        Self::LeaderPowerLoss,
+        Self::TotalPowerLoss,
+        Self::Isolation,
+        Self::Split,
+        Self::PairCut,
+        Self::OneWay,
+        Self::StoreCut,
+        Self::StoreDown,
+        Self::StoreElection,
+        Self::SlowDisk,
+        Self::SlowNetwork,
+        Self::GuardDown,
+        Self::Switchover,
+        Self::Restart,
+        Self::Reinitialize,
+        Self::Maintenance,
+    ];
+}
+
+/// The end of one fault.
+#[derive(Debug, Clone)]
+pub(crate) enum Healing {
+    Links(Vec<(usize, usize)>),
+    Store(usize),
+    StoreUp,
+    Network,
+    Power(usize),
+    Resume(usize),
+}
+
+impl World {
+    pub(crate) fn next_fault(&mut self) {
+        if self.now() >= self.plan.faults_end {
+            let pause = self.rng.between(MS, 3 * SECOND);
+            self.queue.after(pause, Ev::HealAll);
+            return;
+        }
+        let kind = self.rng.pick(&self.plan.faults);
+        *self.tally.faults.entry(kind).or_insert(0) += 1;
+        self.play(kind);
+        let (low, high) = self.plan.fault_pause;
+        let pause = self.rng.between(low, high);
+        self.queue.after(pause, Ev::Fault);
+    }
+
+    fn play(&mut self, kind: FaultKind) {
+        let host = self.rng.index(self.hosts.len());
+        let other = (host + 1 + self.rng.index(self.hosts.len() - 1)) % self.hosts.len();
+        let duration = self.duration();
+        let (name, other_name) = (self.host_name(host).to_owned(), self.host_name(other).to_owned());
+        self.say(|| format!("--- {kind:?} ({name}, {other_name}, {} ms)", duration / MS));
+        match kind {
+            FaultKind::AgentCrash => {
+                let pause = self.rng.between(200 * MS, 3 * SECOND);
+                self.agent_dies(host, Some(pause), true);
+            }
+            FaultKind::AgentFreeze => self.hosts[host].frozen_until = self.now() + duration,
+            FaultKind::PostgresCrash => self.server_dies(host),
+            FaultKind::PowerLoss => self.power_off(host, duration),
+            FaultKind::LeaderPowerLoss => {
+                let leader = (0..self.hosts.len()).find(|&h| self.leads(h)).unwrap_or(host);
+                self.power_off(leader, duration);
+            }
+            FaultKind::TotalPowerLoss => {
+                for host in 0..self.hosts.len() {
+                    let away = self.rng.between(SECOND, 10 * SECOND);
+                    self.power_off(host, away);
+                }
+            }
+            FaultKind::Isolation | FaultKind::Split | FaultKind::PairCut | FaultKind::OneWay => {
+                self.cut_links(kind, host, other, duration);
+            }
+            FaultKind::StoreCut => {
+                self.net.block_store(host);
+                self.queue.after(duration, Ev::Heals(Healing::Store(host)));
+            }
+            FaultKind::StoreDown => {
+                self.store.down_until = self.now() + duration;
+                self.topology_changed();
+                self.queue.after(duration, Ev::Heals(Healing::StoreUp));
+            }
+            FaultKind::StoreElection => self.store_loses_leader(),
+            FaultKind::SlowDisk => self.hosts[host].slow_until = self.now() + duration,
+            FaultKind::SlowNetwork => {
+                self.net.extra_delay = self.rng.between(5 * MS, 400 * MS);
+                self.queue.after(duration, Ev::Heals(Healing::Network));
+            }
+            FaultKind::GuardDown => self.hosts[host].guard.down_until = self.now() + duration,
+            FaultKind::Switchover => {
+                let leader = (0..self.hosts.len()).find(|&h| self.leads(h)).unwrap_or(host);
+                let candidate =
+                    (other != leader && self.rng.chance(500)).then(|| self.hosts[other].name.clone());
+                self.request(leader, Request::Switchover { candidate });
+            }
+            FaultKind::Restart => self.request(host, Request::Restart),
+            FaultKind::Reinitialize => self.request(host, Request::Reinitialize),
+            FaultKind::Maintenance => {
+                let request = Request::Pause {
+                    duration: Duration::from_secs(self.rng.between(2, 12)),
+                    reason: "the simulator works here".to_owned(),
+                };
+                self.request(host, request);
+                self.queue.after(duration, Ev::Heals(Healing::Resume(host)));
+            }
+        }
+    }
+
+    fn duration(&mut self) -> u64 {
+        match self.rng.between(0, 9) {
+            0..=2 => self.rng.between(100 * MS, 1500 * MS),
+            3..=5 => self.rng.between(SECOND, 6 * SECOND),
+            _ => self.rng.between(8 * SECOND, 25 * SECOND),
+        }
+    }
+
+    fn cut_links(&mut self, kind: FaultKind, host: usize, other: usize, duration: u64) {
+        let size = self.hosts.len();
+        let mut links = Vec::new();
+        match kind {
+            FaultKind::Isolation => {
+                for o in 0..size {
+                    links.extend([(host, o), (o, host)]);
+                }
+            }
+            FaultKind::Split => {
+                let side: Vec<bool> = (0..size).map(|_| self.rng.chance(500)).collect();
+                for a in 0..size {
+                    links.extend((0..size).filter(|&b| side[a] != side[b]).map(|b| (a, b)));
+                }
+            }
+            FaultKind::PairCut => links.extend([(host, other), (other, host)]),
+            _ => links.push((host, other)),
+        }
+        for (from, to) in &links {
+            self.net.block(*from, *to);
+        }
+        self.topology_changed();
+        self.queue.after(duration, Ev::Heals(Healing::Links(links)));
+    }
+
+    /// Everything on the host ends at once; what was not flushed is gone.
+    pub(crate) fn power_off(&mut self, host: usize, away: u64) {
+        if !self.hosts[host].powered {
+            return;
+        }
+        self.hosts[host].powered = false;
+        self.agent_dies(host, None, false);
+        self.server_dies(host);
+        let h = &mut self.hosts[host];
+        h.disk.data.lose_power();
+        h.guard = Guard::default();
+        h.boot += 1;
+        self.topology_changed();
+        self.queue.after(away, Ev::Heals(Healing::Power(host)));
+    }
+
+    fn power_on(&mut self, host: usize) {
+        if self.hosts[host].powered {
+            return;
+        }
+        let drift = i64::try_from(self.rng.between(0, 2000)).unwrap_or(0) - 1000;
+        let now = self.now();
+        let h = &mut self.hosts[host];
+        h.powered = true;
+        h.clock = HostClock::booted(now, drift);
+        let (boot, name) = (h.boot, h.name.clone());
+        self.say(|| format!("{name}: power is back"));
+        self.topology_changed();
+        let pause = self.rng.between(100 * MS, 3 * SECOND);
+        self.queue.after(pause, Ev::AgentStarts { host, boot });
+    }
+
+    pub(crate) fn heals(&mut self, healing: &Healing) {
+        let words = || format!("--- healed: {healing:?}");
+        self.trace.say(self.queue.now(), words);
+        match healing {
+            Healing::Links(links) => {
+                for (from, to) in links {
+                    self.net.unblock(*from, *to);
+                }
+                self.topology_changed();
+            }
+            Healing::Store(host) => self.net.unblock_store(*host),
+            Healing::StoreUp => self.topology_changed(),
+            Healing::Network => self.net.extra_delay = 0,
+            Healing::Power(host) => self.power_on(*host),
+            Healing::Resume(host) => self.request(*host, Request::Resume),
+        }
+    }
+
+    /// The last fault is over and everything works from now on.
+    pub(crate) fn heal_all(&mut self) {
+        self.say(|| "=== everything works again".to_owned());
+        self.healed_at = Some(self.now());
+        self.net.heal();
+        self.store.down_until = 0;
+        let now = self.now();
+        for host in 0..self.hosts.len() {
+            self.power_on(host);
+            let h = &mut self.hosts[host];
+            h.frozen_until = h.frozen_until.min(now);
+            h.slow_until = 0;
+            h.guard.down_until = 0;
+        }
+        self.topology_changed();
+    }
+}

@@ -1,0 +1,99 @@
+//! One run from a seed to its verdict.
+
+use crate::checker::Violation;
+use crate::clock::SECOND;
+use crate::mutant::Mutant;
+use crate::report::Tally;
+use crate::world::World;
+
+/// After everything works again, writes must be acknowledged and every member must be back within so long.
+const RECOVERY_LIMIT: u64 = 120 * SECOND;
+/// So many commits show that writes work.
+const COMMITS_WANTED: u64 = 10;
+/// A run that takes more steps than this is a storm.
+const EVENT_LIMIT: u64 = 5_000_000;
+
+/// How a run ended.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The seed.
+    pub seed: u64,
+    /// Members.
+    pub size: usize,
+    /// What happened.
+    pub tally: Tally,
+    /// The first rule that was broken.
+    pub violation: Option<Violation>,
+    /// The story, when it was asked for.
+    pub trace: Vec<String>,
+}
+
+/// Runs one seed.
+pub fn run(seed: u64, size: usize, mutant: Mutant) -> Outcome {
+    play(seed, size, mutant, false)
+}
+
+/// Runs one seed and keeps its story.
+pub fn story(seed: u64, size: usize, mutant: Mutant) -> Outcome {
+    play(seed, size, mutant, true)
+}
+
+fn play(seed: u64, size: usize, mutant: Mutant, tracing: bool) -> Outcome {
+    let mut world = World::new(seed, size, mutant, tracing);
+    while world.failure.is_none() && world.step() {
+        if world.tally.events > EVENT_LIMIT {
+            world.fail("storm", "too many events".to_owned());
+        }
+        if let Some(healed) = world.healed_at
+            && world.tally.events.is_multiple_of(256)
+        {
+            if world.tally.confirmed_after_healing >= COMMITS_WANTED && world.is_whole() {
+                break;
+            }
+            if world.now() > healed + RECOVERY_LIMIT {
+                world.judge_recovery();
+                break;
+            }
+        }
+    }
+    world.tally.virtual_ms = world.now() / 1_000_000;
+    world.tally.runs = 1;
+    world.tally.promises = world.checker.promises;
+    world.tally.late_but_safe = world.checker.late_but_safe;
+    Outcome { seed, size, violation: world.failure, tally: world.tally, trace: world.trace.into_lines() }
+}
+
+impl World {
+    /// Whether every member streams from the leader, and is listed where the mode lists members.
+    fn is_whole(&self) -> bool {
+        let Some(sync) = &self.store.sync else { return false };
+        let Some(leader) = self.index_of(&sync.record.leader.member) else { return false };
+        let listed =
+            !self.plan.mode.waits_for_standbys() || sync.record.policy.members.len() + 1 == self.hosts.len();
+        let streaming = self.hosts[leader].server.as_ref().is_some_and(|s| {
+            !s.in_recovery && s.senders.values().filter(|x| x.streaming).count() + 1 == self.hosts.len()
+        });
+        listed && streaming && sync.record.is_established()
+    }
+
+    /// Nothing is broken any more and still it does not work: a member must at least say why.
+    fn judge_recovery(&mut self) {
+        let mut words = Vec::new();
+        let mut blocked = Vec::new();
+        for host in &self.hosts {
+            let Some(agent) = &host.agent else { continue };
+            let status = agent.decider.status();
+            words.push(format!("{}: {} (blocked: {:?})", host.name, status.doing, status.blocked));
+            blocked.extend(status.blocked);
+        }
+        let writes = self.tally.confirmed_after_healing >= COMMITS_WANTED;
+        if !blocked.is_empty() && !writes {
+            for why in blocked {
+                *self.tally.blocked.entry(why).or_insert(0) += 1;
+            }
+            return;
+        }
+        let rule = if writes { "L3 every member comes back" } else { "L1 writes work again" };
+        self.fail(rule, words.join("; "));
+    }
+}

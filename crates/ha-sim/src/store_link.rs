@@ -1,0 +1,546 @@
+//! The store as the agents reach it: one etcd member on each host, requests and answers that are lost or late, a watch
+//! per agent that may lag. The store itself is the model of `ha-store`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ha_core::cluster_view::{StoreView, to_json};
+use ha_core::record::{LeaderRecord, MemberRecord, SyncRecord, Versioned};
+use ha_core::{Epoch, MonoTime, Revision};
+use ha_decision::action::Txn;
+use ha_decision::{Event, LeaseChoice, LeaseNews, OpId, TxnOutcome};
+use ha_store::model::Model;
+use ha_store::{KeepAlive, LeaseId, Snapshot, TxnOutcome as StoreOutcome};
+
+use crate::clock::{MS, SECOND};
+use crate::plan::Plan;
+use crate::world::{Ev, World, member_name};
+
+const PREFIX: &str = "/matriarch/sim/";
+/// An agent waits this long for an answer.
+const CALL_DEADLINE: u64 = SECOND;
+/// A watch that hears nothing for so long is broken.
+const WATCH_TIMEOUT: u64 = 1500 * MS;
+const ELECTION_TIMEOUT: Duration = Duration::from_secs(1);
+/// The renew interval of the leadership lease.
+const RENEW_EVERY: u64 = 2 * SECOND;
+const KEEP_MEMBER_EVERY: u64 = 8 * SECOND;
+const MEMBER_TTL: Duration = Duration::from_secs(30);
+
+/// The store's side.
+#[derive(Debug)]
+pub(crate) struct StoreSide {
+    pub(crate) model: Model,
+    /// Host of the etcd leader; none while there is none.
+    pub(crate) leader: Option<usize>,
+    electing: bool,
+    /// All of etcd is stopped before this global time.
+    pub(crate) down_until: u64,
+    calls: BTreeMap<u64, Call>,
+    known: Revision,
+    /// The sync record as it is, whatever anybody believes.
+    pub(crate) sync: Option<Versioned<SyncRecord>>,
+}
+
+#[derive(Debug)]
+struct Call {
+    host: usize,
+    agent: u64,
+    what: StoreCall,
+    /// Somebody still waits for the answer.
+    awaited: bool,
+    tries: u32,
+}
+
+#[derive(Debug, Clone)]
+enum StoreCall {
+    Txn {
+        op: OpId,
+        txn: Txn,
+        lease: Option<LeaseId>,
+        member: Option<LeaseId>,
+    },
+    /// The view that must be delivered before the end of a transaction.
+    ReadAfter {
+        op: OpId,
+        outcome: TxnOutcome,
+    },
+    Grant,
+    GrantMember,
+    KeepAlive {
+        lease: LeaseId,
+        sent_at: MonoTime,
+    },
+    /// The linearizable read after a renewal.
+    ReadRenewed {
+        lease: LeaseId,
+        sent_at: MonoTime,
+    },
+    KeepMember {
+        lease: LeaseId,
+    },
+    PutMember {
+        record: MemberRecord,
+        lease: LeaseId,
+    },
+    Resync,
+}
+
+/// What the store answered.
+#[derive(Debug, Clone)]
+pub(crate) enum Answer {
+    Txn(StoreOutcome),
+    View(Box<StoreView>),
+    Lease(LeaseId),
+    Kept(KeepAlive),
+    Leads(Option<Epoch>),
+    Put(bool),
+    Failed,
+}
+
+impl StoreSide {
+    pub(crate) fn new() -> Self {
+        Self {
+            model: Model::new(PREFIX, 0xE7CD, ELECTION_TIMEOUT),
+            leader: Some(0),
+            electing: false,
+            down_until: 0,
+            calls: BTreeMap::new(),
+            known: Revision(1),
+            sync: None,
+        }
+    }
+}
+
+/// The epoch that the leader record gives a host, when it hangs on this lease.
+fn leads_by(host: usize, lease: LeaseId, snapshot: &Snapshot) -> Option<Epoch> {
+    let entry = snapshot.get(&format!("{PREFIX}leader"))?;
+    let record: LeaderRecord = serde_json::from_slice(&entry.value).ok()?;
+    (record.member == member_name(host) && entry.lease == lease).then_some(record.epoch)
+}
+
+/// A snapshot as agents read it.
+fn view(snapshot: &Snapshot) -> StoreView {
+    let entries = snapshot
+        .entries
+        .values()
+        .filter_map(|e| Some((e.key.strip_prefix(PREFIX)?, e.value.as_slice(), e.mod_revision)));
+    StoreView::read(snapshot.cluster_id, snapshot.revision, entries)
+}
+
+impl World {
+    fn store_time(&self) -> MonoTime {
+        MonoTime(self.now())
+    }
+
+    /// Whether a majority of the etcd members reaches this one.
+    fn etcd_majority(&self, host: usize) -> bool {
+        let size = self.hosts.len();
+        let reached = (0..size).filter(|&o| self.hosts[o].powered && self.net.both(host, o)).count();
+        self.hosts[host].powered && reached * 2 > size
+    }
+
+    /// Whether the agent of a host gets through to the store's leader, over any member.
+    pub(crate) fn store_reachable(&self, host: usize) -> bool {
+        let Some(leader) = self.store.leader else { return false };
+        !self.net.store_blocked(host)
+            && (0..self.hosts.len()).any(|member| {
+                self.hosts[member].powered && self.net.both(host, member) && self.net.both(member, leader)
+            })
+    }
+
+    /// Power or links changed: the leader may have lost its majority.
+    pub(crate) fn topology_changed(&mut self) {
+        let down = self.store.down_until > self.now();
+        if self.store.leader.is_some_and(|leader| down || !self.etcd_majority(leader)) {
+            self.store_loses_leader();
+        }
+        self.plan_election();
+    }
+
+    pub(crate) fn store_loses_leader(&mut self) {
+        let now = self.store_time();
+        self.store.model.lose_leader(now);
+        self.store.leader = None;
+        self.say(|| "etcd has no leader".to_owned());
+        self.plan_election();
+    }
+
+    fn plan_election(&mut self) {
+        if self.store.leader.is_none() && !self.store.electing {
+            self.store.electing = true;
+            let pause = self.rng.between(600 * MS, 2200 * MS);
+            self.queue.after(pause, Ev::StoreElects);
+        }
+    }
+
+    pub(crate) fn store_elects(&mut self) {
+        self.store.electing = false;
+        if self.store.leader.is_some() {
+            return;
+        }
+        let down = self.store.down_until > self.now();
+        let able: Vec<usize> = (0..self.hosts.len()).filter(|&h| !down && self.etcd_majority(h)).collect();
+        if able.is_empty() {
+            self.plan_election();
+            return;
+        }
+        let leader = self.rng.pick(&able);
+        self.store.leader = Some(leader);
+        let now = self.store_time();
+        self.store.model.elect_leader(now);
+        self.tally.store_elections += 1;
+        self.say(|| format!("etcd leader is on pg{}", leader + 1));
+    }
+
+    pub(crate) fn store_tick(&mut self) {
+        let now = self.store_time();
+        self.store.model.advance(now);
+        self.store_changed();
+        for host in 0..self.hosts.len() {
+            self.watch_tick(host);
+            self.lease_rounds(host);
+        }
+    }
+
+    /// Repairs or gives up an agent's watch.
+    fn watch_tick(&mut self, host: usize) {
+        let reachable = self.store_reachable(host);
+        let now = self.now();
+        let Some(agent) = self.hosts[host].agent.as_mut() else { return };
+        let (number, face) = (agent.number, &mut agent.store);
+        if reachable {
+            face.unreachable_since = None;
+            if !face.connected || face.stale {
+                self.call(host, number, StoreCall::Resync);
+            }
+            return;
+        }
+        face.stale = true;
+        let since = *face.unreachable_since.get_or_insert(now);
+        if face.connected && now - since >= WATCH_TIMEOUT {
+            face.connected = false;
+            self.news(host, 0, Event::StoreLost);
+        }
+    }
+
+    /// After anything that may have written: the ground truth and the watches follow.
+    fn store_changed(&mut self) {
+        if self.store.model.revision() == self.store.known {
+            return;
+        }
+        self.store.known = self.store.model.revision();
+        let now = self.now();
+        if self.store.known.0.is_multiple_of(64) {
+            let keep = Revision(self.store.known.0 - 32);
+            self.store.model.compact(keep);
+        }
+        let view = view(&self.store.model.peek());
+        if view.sync != self.store.sync {
+            let before = std::mem::replace(&mut self.store.sync, view.sync.clone());
+            self.sync_changed(before, &view);
+        }
+        for host in 0..self.hosts.len() {
+            let reachable = self.store_reachable(host);
+            let delay = self.rng.between(MS, 30 * MS)
+                + if self.rng.chance(30) { self.rng.between(0, 1500 * MS) } else { 0 };
+            let Some(agent) = self.hosts[host].agent.as_mut() else { continue };
+            if !agent.store.connected || !reachable {
+                agent.store.stale = true;
+                continue;
+            }
+            let at = (now + delay).max(agent.store.next_delivery);
+            agent.store.next_delivery = at;
+            let agent = agent.number;
+            self.queue
+                .at(at, Ev::ToAgent { host, agent, news: Box::new(Event::Store(Box::new(view.clone()))) });
+        }
+    }
+
+    pub(crate) fn txn(&mut self, host: usize, op: OpId, txn: Txn) {
+        let Some(agent) = self.hosts[host].agent.as_ref() else { return };
+        let (number, lease, member) = (agent.number, agent.store.lease, agent.store.member_lease);
+        self.tally.transactions += 1;
+        let needs = |choice| txn.puts.iter().any(|(_, _, c)| *c == choice);
+        if needs(LeaseChoice::Leadership) && lease.is_none() || needs(LeaseChoice::Member) && member.is_none()
+        {
+            let reason = "no lease is held".to_owned();
+            self.txn_ends(host, op, TxnOutcome::Refused { reason });
+            return;
+        }
+        self.call(host, number, StoreCall::Txn { op, txn, lease, member });
+    }
+
+    fn call(&mut self, host: usize, agent: u64, what: StoreCall) {
+        let id = self.number();
+        let reachable = self.store_reachable(host);
+        self.store.calls.insert(id, Call { host, agent, what, awaited: true, tries: 0 });
+        self.queue.after(CALL_DEADLINE, Ev::StoreTimeout { call: id });
+        if reachable {
+            let mut delay = self.net.delay(&mut self.rng) + self.rng.between(MS, 8 * MS);
+            if self.rng.chance(self.late_requests()) {
+                delay += self.rng.between(200 * MS, 12 * SECOND);
+                self.tally.late_requests += 1;
+            }
+            self.queue.after(delay, Ev::StoreArrives { call: id });
+        } else if self.rng.chance(500) {
+            self.queue.after(50 * MS, Ev::StoreAnswers { call: id, answer: Answer::Failed });
+        }
+    }
+
+    fn late_requests(&self) -> u64 {
+        if self.healed_at.is_some() { 0 } else { self.plan.late_requests }
+    }
+
+    pub(crate) fn store_arrives(&mut self, id: u64) {
+        if !self.store.model.has_leader() {
+            // It waits in some queue of the servers; it may be forgotten there.
+            if let Some(call) = self.store.calls.get_mut(&id) {
+                call.tries += 1;
+                if call.tries < 20 && self.rng.chance(900) {
+                    self.queue.after(150 * MS, Ev::StoreArrives { call: id });
+                }
+            }
+            return;
+        }
+        let Some(call) = self.store.calls.get(&id) else { return };
+        let (host, awaited, what) = (call.host, call.awaited, call.what.clone());
+        if !awaited && matches!(what, StoreCall::Txn { .. }) {
+            let words = || format!("a late request of pg{} arrives: {what:?}", host + 1);
+            self.trace.say(self.queue.now(), words);
+        }
+        let answer = self.carry_out(host, &what);
+        self.store_changed();
+        let lost = self.healed_at.is_none() && self.rng.chance(self.plan.lost_answers);
+        if lost || !self.store_reachable(host) {
+            self.tally.lost_answers += u64::from(lost);
+            return;
+        }
+        let delay = self.net.delay(&mut self.rng);
+        self.queue.after(delay, Ev::StoreAnswers { call: id, answer });
+    }
+
+    fn carry_out(&mut self, host: usize, what: &StoreCall) -> Answer {
+        let now = self.store_time();
+        let model = &mut self.store.model;
+        match what {
+            StoreCall::Txn { txn, lease, member, .. } => {
+                let mut sent = ha_store::Txn::new();
+                for (key, revision) in &txn.compares {
+                    sent = sent.when(format!("{PREFIX}{}", key.relative()), *revision);
+                }
+                for (key, value, choice) in &txn.puts {
+                    let key = format!("{PREFIX}{}", key.relative());
+                    let lease = match choice {
+                        LeaseChoice::None => None,
+                        LeaseChoice::Leadership => *lease,
+                        LeaseChoice::Member => *member,
+                        LeaseChoice::Fixed(ttl) => model.grant(now, *ttl).ok().map(|l| l.id),
+                    };
+                    sent = match lease {
+                        Some(lease) => sent.put_leased(key, value.clone(), lease),
+                        None => sent.put(key, value.clone()),
+                    };
+                }
+                for key in &txn.deletes {
+                    sent = sent.delete(format!("{PREFIX}{}", key.relative()));
+                }
+                Answer::Txn(model.txn(now, &sent))
+            }
+            StoreCall::ReadRenewed { lease, .. } => match model.snapshot(now) {
+                Ok(snapshot) => Answer::Leads(leads_by(host, *lease, &snapshot)),
+                Err(_) => Answer::Failed,
+            },
+            StoreCall::ReadAfter { .. } | StoreCall::Resync => {
+                model.snapshot(now).map_or(Answer::Failed, |s| Answer::View(Box::new(view(&s))))
+            }
+            StoreCall::Grant => {
+                model.grant(now, Plan::timings().lease_ttl).map_or(Answer::Failed, |l| Answer::Lease(l.id))
+            }
+            StoreCall::GrantMember => {
+                model.grant(now, MEMBER_TTL).map_or(Answer::Failed, |l| Answer::Lease(l.id))
+            }
+            StoreCall::KeepAlive { lease, .. } | StoreCall::KeepMember { lease } => {
+                model.keep_alive(now, *lease).map_or(Answer::Failed, Answer::Kept)
+            }
+            StoreCall::PutMember { record, lease } => {
+                let name = record.address.clone();
+                let key = format!("{PREFIX}members/{name}");
+                let txn = ha_store::Txn::new().put_leased(key, to_json(record), *lease);
+                Answer::Put(model.txn(now, &txn).is_won())
+            }
+        }
+    }
+
+    pub(crate) fn store_timeout(&mut self, id: u64) {
+        if let Some(call) = self.store.calls.get_mut(&id).filter(|c| c.awaited) {
+            call.awaited = false;
+            let (host, agent, what) = (call.host, call.agent, call.what.clone());
+            self.call_failed(host, agent, what);
+        }
+    }
+
+    fn call_failed(&mut self, host: usize, agent: u64, what: StoreCall) {
+        let now = self.now();
+        let Some(a) = self.hosts[host].agent(agent) else { return };
+        match what {
+            StoreCall::Txn { op, .. } => self.txn_ends(host, op, TxnOutcome::Unknown),
+            StoreCall::ReadAfter { op, outcome } => {
+                // Its end is known and must not be told before the view: go on asking, or call it unknown.
+                if self.rng.chance(300) {
+                    self.txn_ends(host, op, TxnOutcome::Unknown);
+                } else {
+                    self.call(host, agent, StoreCall::ReadAfter { op, outcome });
+                }
+            }
+            StoreCall::Grant | StoreCall::KeepAlive { .. } | StoreCall::ReadRenewed { .. } => {
+                a.store.lease_busy = false;
+                a.store.lease_due = now + 300 * MS;
+            }
+            StoreCall::GrantMember | StoreCall::KeepMember { .. } | StoreCall::PutMember { .. } => {
+                a.store.member_busy = false;
+                a.store.member_due = now + 500 * MS;
+            }
+            StoreCall::Resync => {}
+        }
+    }
+
+    pub(crate) fn store_answers(&mut self, id: u64, answer: Answer) {
+        let now = self.now();
+        let Some(call) = self.store.calls.get(&id).filter(|c| c.awaited) else { return };
+        let (host, agent, what) = (call.host, call.agent, call.what.clone());
+        if self.hosts[host].frozen_until > now && self.hosts[host].agent(agent).is_some() {
+            let until = self.hosts[host].frozen_until;
+            self.queue.at(until, Ev::StoreAnswers { call: id, answer });
+            return;
+        }
+        self.store.calls.remove(&id);
+        let Some(a) = self.hosts[host].agent(agent) else { return };
+        match (what, answer) {
+            (StoreCall::Txn { op, .. }, Answer::Txn(outcome)) => {
+                self.txn_answered(host, agent, op, outcome);
+            }
+            (StoreCall::Txn { op, .. }, Answer::Failed) => {
+                // The connection was refused: it was never sent.
+                self.txn_ends(
+                    host,
+                    op,
+                    TxnOutcome::Refused { reason: "the store was not reached".to_owned() },
+                );
+            }
+            (StoreCall::ReadAfter { op, outcome }, Answer::View(view)) => {
+                self.news(host, 0, Event::Store(view));
+                self.txn_ends(host, op, outcome);
+            }
+            (StoreCall::Grant, Answer::Lease(lease)) => {
+                a.store.lease = Some(lease);
+                a.store.lease_busy = false;
+                a.store.lease_due = now + RENEW_EVERY;
+                self.news(host, 0, Event::Lease(LeaseNews::Ready));
+            }
+            (StoreCall::KeepAlive { lease, sent_at }, Answer::Kept(KeepAlive::Renewed { .. })) => {
+                self.call(host, agent, StoreCall::ReadRenewed { lease, sent_at });
+            }
+            (StoreCall::KeepAlive { .. }, Answer::Kept(KeepAlive::Gone)) => {
+                a.store.lease = None;
+                a.store.lease_busy = false;
+                self.tally.leases_lost += 1;
+                a.store.lease_due = now;
+                self.news(host, 0, Event::Lease(LeaseNews::Gone));
+            }
+            (StoreCall::ReadRenewed { sent_at, .. }, Answer::Leads(leads)) => {
+                a.store.lease_busy = false;
+                self.news(host, 0, Event::Lease(LeaseNews::Renewed { sent_at, leads }));
+            }
+            (StoreCall::GrantMember, Answer::Lease(lease)) => {
+                a.store.member_lease = Some(lease);
+                a.store.member_busy = false;
+                a.store.published = None;
+                a.store.member_due = now + KEEP_MEMBER_EVERY;
+                self.publish(host);
+            }
+            (StoreCall::KeepMember { .. }, Answer::Kept(kept)) => {
+                a.store.member_busy = false;
+                a.store.member_due = now + KEEP_MEMBER_EVERY;
+                if kept == KeepAlive::Gone {
+                    a.store.member_lease = None;
+                    a.store.member_due = now;
+                }
+            }
+            (StoreCall::PutMember { record, .. }, Answer::Put(done)) => {
+                a.store.member_busy = false;
+                if done {
+                    a.store.published = Some(record);
+                } else {
+                    a.store.member_lease = None;
+                    a.store.member_due = now;
+                }
+                self.publish(host);
+            }
+            (StoreCall::Resync, Answer::View(view)) => {
+                a.store.connected = true;
+                a.store.stale = false;
+                self.news(host, 0, Event::Store(view));
+            }
+            (what, _) => self.call_failed(host, agent, what),
+        }
+    }
+
+    fn txn_answered(&mut self, host: usize, agent: u64, op: OpId, outcome: StoreOutcome) {
+        match outcome {
+            StoreOutcome::Won { revision } => {
+                let outcome = TxnOutcome::Won { revision };
+                self.call(host, agent, StoreCall::ReadAfter { op, outcome });
+            }
+            StoreOutcome::Lost { snapshot } => {
+                self.news(host, 0, Event::Store(Box::new(view(&snapshot))));
+                self.txn_ends(host, op, TxnOutcome::Lost);
+            }
+            StoreOutcome::Refused { reason } => {
+                self.txn_ends(host, op, TxnOutcome::Refused { reason: reason.to_string() });
+            }
+            StoreOutcome::Unknown { .. } => self.txn_ends(host, op, TxnOutcome::Unknown),
+        }
+    }
+
+    /// Renews or grants the leases that are due.
+    fn lease_rounds(&mut self, host: usize) {
+        let now = self.now();
+        let h = &mut self.hosts[host];
+        let (frozen, sent_at) = (h.frozen_until > now, h.time(now));
+        let Some(a) = h.agent.as_mut() else { return };
+        let (number, face) = (a.number, &mut a.store);
+        if frozen {
+            return;
+        }
+        let leadership = (!face.lease_busy && face.lease_due <= now).then(|| match face.lease {
+            Some(lease) => StoreCall::KeepAlive { lease, sent_at },
+            None => StoreCall::Grant,
+        });
+        let membership = (!face.member_busy && face.member_due <= now).then(|| match face.member_lease {
+            Some(lease) => StoreCall::KeepMember { lease },
+            None => StoreCall::GrantMember,
+        });
+        face.lease_busy |= leadership.is_some();
+        face.member_busy |= membership.is_some();
+        if leadership.is_some() {
+            face.lease_due = now + RENEW_EVERY;
+        }
+        for what in leadership.into_iter().chain(membership) {
+            self.call(host, number, what);
+        }
+    }
+
+    /// Puts the member record if it differs from what stands there.
+    pub(crate) fn publish(&mut self, host: usize) {
+        let Some(a) = self.hosts[host].agent.as_mut() else { return };
+        let (number, face) = (a.number, &mut a.store);
+        if face.member_busy || face.wanted == face.published {
+            return;
+        }
+        if let (Some(record), Some(lease)) = (face.wanted.clone(), face.member_lease) {
+            face.member_busy = true;
+            self.call(host, number, StoreCall::PutMember { record, lease });
+        }
+    }
+}

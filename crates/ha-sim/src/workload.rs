@@ -1,0 +1,93 @@
+//! Clients: each commits one numbered row after another on whatever server lets it in, and waits for the answer.
+
+use ha_core::MemberName;
+
+use crate::clock::{MS, SECOND};
+use crate::postgres_model::Phase;
+use crate::world::{Ev, World};
+
+/// One client.
+#[derive(Debug, Default)]
+pub(crate) struct Client {
+    /// The server it is connected to: host and life.
+    session: Option<(usize, u64)>,
+    /// The commit that it waits for: host, record, since when.
+    waiting: Option<(usize, u64, u64)>,
+    /// Voids older alarms.
+    token: u64,
+}
+
+impl World {
+    /// The client acts again after a while.
+    pub(crate) fn client_rests(&mut self, client: usize, pause: u64) {
+        self.clients[client].token += 1;
+        let token = self.clients[client].token;
+        self.queue.after(pause, Ev::Client { client, token });
+    }
+
+    pub(crate) fn client(&mut self, client: usize, token: u64) {
+        if self.clients[client].token != token {
+            return;
+        }
+        if self.clients[client].waiting.take().is_some() {
+            // It has waited too long, hangs up, and does not know whether its row is there.
+            self.clients[client].session = None;
+            self.tally.given_up += 1;
+        }
+        let session = self.clients[client].session.filter(|(host, life)| {
+            self.hosts[*host]
+                .server
+                .as_ref()
+                .is_some_and(|s| s.life == *life && s.phase == Phase::Up && !s.in_recovery)
+        });
+        let Some((host, life)) = session.or_else(|| self.connect()) else {
+            let pause = self.rng.between(100 * MS, 500 * MS);
+            self.client_rests(client, pause);
+            return;
+        };
+        self.clients[client].session = Some((host, life));
+        let begun = self.now();
+        self.tally.commits += 1;
+        // The record's number is the next one that is given out; the answer may come before `commit` returns.
+        let record = self.peek_number();
+        self.clients[client].waiting = Some((host, record, begun));
+        let patience = self.rng.between(3 * SECOND, 8 * SECOND);
+        self.client_rests(client, patience);
+        if self.commit(host, Some(client)).is_none() {
+            self.clients[client].waiting = None;
+            self.clients[client].session = None;
+            self.client_rests(client, 200 * MS);
+        }
+    }
+
+    /// Any server that takes commits; two may for a moment.
+    fn connect(&mut self) -> Option<(usize, u64)> {
+        let open: Vec<(usize, u64)> = self
+            .hosts
+            .iter()
+            .enumerate()
+            .filter_map(|(i, h)| h.server.as_ref().filter(|s| s.takes_commits()).map(|s| (i, s.life)))
+            .collect();
+        if open.is_empty() { None } else { Some(self.rng.pick(&open)) }
+    }
+
+    pub(crate) fn client_answered(&mut self, client: usize, host: usize, record: u64) {
+        let Some((at, waited_for, begun)) = self.clients[client].waiting else { return };
+        if at != host || waited_for != record {
+            return;
+        }
+        self.clients[client].waiting = None;
+        self.tally.confirmed_to_clients += 1;
+        if self.healed_at.is_some_and(|healed| begun > healed) && self.leads(host) {
+            self.tally.confirmed_after_healing += 1;
+        }
+        let pause = self.rng.between(30 * MS, 300 * MS);
+        self.client_rests(client, pause);
+    }
+
+    /// Whether the sync record names this host.
+    pub(crate) fn leads(&self, host: usize) -> bool {
+        let leader: Option<&MemberName> = self.store.sync.as_ref().map(|s| &s.record.leader.member);
+        leader == Some(&self.hosts[host].name)
+    }
+}

@@ -1,0 +1,251 @@
+//! The world of one run: hosts, network, store, clients, and the queue of things to come.
+//!
+//! Everything that happens is an [`Ev`] taken from the queue; it changes the world and schedules more. Nothing is called
+//! back synchronously, so the order of the queue is the order of the history. After each event the checker looks.
+
+use std::collections::BTreeMap;
+
+use ha_core::{MemberName, SystemId};
+use ha_decision::{Event, OpId};
+
+use crate::checker::{Checker, Violation};
+use crate::clock::{HostClock, MS, Queue, SECOND};
+use crate::fault::Healing;
+use crate::host::{Disk, Guard, Host};
+use crate::mutant::Mutant;
+use crate::network::Network;
+use crate::peer_link::PeerLink;
+use crate::plan::Plan;
+use crate::postgres_model::{Data, Record};
+use crate::report::Tally;
+use crate::rng::Rng;
+use crate::store_link::{Answer, StoreSide};
+use crate::trace::Trace;
+use crate::workload::Client;
+
+/// How often slow watchers look (link timeouts, lease expiry, watch repair).
+const TICK: u64 = 250 * MS;
+
+/// Something to come. Numbers of agents and lives of servers make an event void when its target is gone.
+#[derive(Debug)]
+pub(crate) enum Ev {
+    Tick,
+    AgentStarts { host: usize, boot: u64 },
+    Wake { host: usize, agent: u64, at: u64 },
+    ToAgent { host: usize, agent: u64, news: Box<Event> },
+    Observe { host: usize, agent: u64, again: bool },
+    JobStep { host: usize, agent: u64, op: OpId },
+    PeerPump { from: usize, to: usize },
+    StoreArrives { call: u64 },
+    StoreAnswers { call: u64, answer: Answer },
+    StoreTimeout { call: u64 },
+    StoreElects,
+    Reload { host: usize, life: u64, process: Process },
+    ServerUp { host: usize, life: u64 },
+    StopEnds { host: usize, life: u64 },
+    ReceiverTry { host: usize, life: u64 },
+    ReceiverConnects { host: usize, life: u64, pid: u32 },
+    ReceiverEnds { host: usize, life: u64, pid: u32 },
+    Pump { host: usize, life: u64, sender: u32 },
+    WalArrives { host: usize, life: u64, pid: u32, from: usize, records: Vec<Record> },
+    Flush { host: usize, life: u64, pid: u32 },
+    Confirm { host: usize, life: u64, sender: u32, standby: usize, flush: usize },
+    SenderEnds { host: usize, life: u64, sender: u32 },
+    Replay { host: usize, life: u64, to: usize },
+    GuardDue { host: usize, boot: u64 },
+    Client { client: usize, token: u64 },
+    Fault,
+    Heals(Healing),
+    HealAll,
+}
+
+/// A process that reads the settings file at its own time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Process {
+    Postmaster,
+    Checkpointer,
+    Startup,
+    Session,
+    Sender(u32),
+}
+
+/// The world.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) plan: Plan,
+    pub(crate) mutant: Mutant,
+    pub(crate) queue: Queue<Ev>,
+    pub(crate) rng: Rng,
+    pub(crate) net: Network,
+    pub(crate) store: StoreSide,
+    pub(crate) hosts: Vec<Host>,
+    pub(crate) peers: BTreeMap<(usize, usize), PeerLink>,
+    pub(crate) clients: Vec<Client>,
+    pub(crate) checker: Checker,
+    pub(crate) tally: Tally,
+    pub(crate) trace: Trace,
+    pub(crate) failure: Option<Violation>,
+    /// When the last fault ended.
+    pub(crate) healed_at: Option<u64>,
+    numbers: u64,
+    pub(crate) system_ids: u64,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, size: usize, mutant: Mutant, tracing: bool) -> Self {
+        let mut rng = Rng::new(seed);
+        let plan = Plan::draw(&mut rng, size);
+        let mut queue = Queue::default();
+        // Every host has been up for a while, each for another time.
+        let hosts: Vec<Host> = (0..size)
+            .map(|i| Host {
+                name: member_name(i),
+                clock: HostClock::booted(0, i64::try_from(rng.between(0, 2000)).unwrap_or(0) - 1000),
+                boot: 1,
+                powered: true,
+                disk: Disk {
+                    node_state: Default::default(),
+                    data: Data::Empty,
+                    passfiles: Default::default(),
+                },
+                server: None,
+                guard: Guard::default(),
+                agent: None,
+                agents: 0,
+                frozen_until: 0,
+                slow_until: 0,
+            })
+            .collect();
+        for host in 0..size {
+            queue.at(rng.between(10, 3000) * MS, Ev::AgentStarts { host, boot: 1 });
+        }
+        queue.at(TICK, Ev::Tick);
+        let mut world = Self {
+            clients: (0..plan.clients).map(|_| Client::default()).collect(),
+            queue,
+            rng,
+            net: Network::default(),
+            store: StoreSide::new(),
+            hosts,
+            peers: BTreeMap::new(),
+            checker: Checker::default(),
+            tally: Tally::default(),
+            trace: Trace::new(tracing),
+            failure: None,
+            healed_at: None,
+            numbers: 0,
+            system_ids: 0,
+            mutant,
+            plan,
+        };
+        for client in 0..world.clients.len() {
+            world.client_rests(client, 500 * MS);
+        }
+        let first = world.rng.between(6, 15) * SECOND;
+        world.queue.at(first, Ev::Fault);
+        let words = format!("{:?}", world.plan);
+        world.say(|| words);
+        world
+    }
+
+    pub(crate) fn now(&self) -> u64 {
+        self.queue.now()
+    }
+
+    /// A number that is given out once per run.
+    pub(crate) fn number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
+
+    /// The number that is given out next.
+    pub(crate) fn peek_number(&self) -> u64 {
+        self.numbers + 1
+    }
+
+    pub(crate) fn pid(&mut self) -> u32 {
+        u32::try_from(1000 + self.number()).unwrap_or(u32::MAX)
+    }
+
+    pub(crate) fn new_system_id(&mut self) -> SystemId {
+        self.system_ids += 1;
+        SystemId(7_000_000_000_000_000_000 + self.system_ids)
+    }
+
+    pub(crate) fn say(&mut self, words: impl FnOnce() -> String) {
+        self.trace.say(self.queue.now(), words);
+    }
+
+    /// Names a host in the trace.
+    pub(crate) fn host_name(&self, host: usize) -> &str {
+        self.hosts[host].name.as_str()
+    }
+
+    pub(crate) fn index_of(&self, name: &MemberName) -> Option<usize> {
+        self.hosts.iter().position(|h| h.name == *name)
+    }
+
+    pub(crate) fn fail(&mut self, rule: &'static str, story: String) {
+        if self.failure.is_none() {
+            let words = format!("VIOLATED {rule}: {story}");
+            self.say(|| words);
+            self.failure = Some(Violation { rule, story });
+        }
+    }
+
+    /// Takes one step; false when there is nothing left to do.
+    pub(crate) fn step(&mut self) -> bool {
+        let Some(event) = self.queue.next() else { return false };
+        self.tally.events += 1;
+        match event {
+            Ev::Tick => {
+                self.tick();
+                self.queue.after(TICK, Ev::Tick);
+            }
+            Ev::AgentStarts { host, boot } => self.agent_starts(host, boot),
+            Ev::Wake { host, agent, at } => self.wake(host, agent, at),
+            Ev::ToAgent { host, agent, news } => self.tell(host, agent, news),
+            Ev::Observe { host, agent, again } => self.observe(host, agent, again),
+            Ev::JobStep { host, agent, op } => self.job_step(host, agent, op),
+            Ev::PeerPump { from, to } => self.peer_pump(from, to),
+            Ev::StoreArrives { call } => self.store_arrives(call),
+            Ev::StoreAnswers { call, answer } => self.store_answers(call, answer),
+            Ev::StoreTimeout { call } => self.store_timeout(call),
+            Ev::StoreElects => self.store_elects(),
+            Ev::Reload { host, life, process } => self.reload(host, life, process),
+            Ev::StopEnds { host, life } => self.stop_ends(host, life),
+            Ev::ServerUp { host, life } => self.server_up(host, life),
+            Ev::ReceiverTry { host, life } => self.receiver_try(host, life),
+            Ev::ReceiverConnects { host, life, pid } => self.receiver_connects(host, life, pid),
+            Ev::ReceiverEnds { host, life, pid } => self.receiver_ends(host, life, pid),
+            Ev::Pump { host, life, sender } => self.pump(host, life, sender),
+            Ev::WalArrives { host, life, pid, from, records } => {
+                self.wal_arrives(host, life, pid, from, &records);
+            }
+            Ev::Flush { host, life, pid } => self.flush(host, life, pid),
+            Ev::Confirm { host, life, sender, standby, flush } => {
+                self.confirm(host, life, sender, standby, flush);
+            }
+            Ev::SenderEnds { host, life, sender } => self.sender_ends(host, life, sender),
+            Ev::Replay { host, life, to } => self.replay(host, life, to),
+            Ev::GuardDue { host, boot } => self.guard_due(host, boot),
+            Ev::Client { client, token } => self.client(client, token),
+            Ev::Fault => self.next_fault(),
+            Ev::Heals(healing) => self.heals(&healing),
+            Ev::HealAll => self.heal_all(),
+        }
+        self.check();
+        true
+    }
+
+    fn tick(&mut self) {
+        self.store_tick();
+        self.peer_tick();
+        self.replication_tick();
+    }
+}
+
+/// Name of the host with this index.
+pub(crate) fn member_name(index: usize) -> MemberName {
+    format!("pg{}", index + 1).parse().expect("pg and a number is a legal name")
+}
