@@ -1,41 +1,96 @@
-//! The agent's gRPC service (being written; these are the names that the driver uses).
+//! The gRPC interface: what the other agents say, and what operators ask. Mutual TLS; who may call what stands in
+//! `ha_rpc::access`.
 
+mod operations;
+mod refusal;
+mod status_reply;
+mod talk;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ha_config::Cluster;
+use ha_core::{ClusterName, MemberName};
 use ha_decision::{Refusal, Request, RequestDone};
+use ha_rpc::TlsFiles;
+use ha_rpc::gate::Gate;
+use ha_rpc::proto::agent_server::AgentServer;
+use ha_rpc::proto::peer_server::PeerServer;
+use ha_rpc::server::{ServerError, builder, listen};
 use tokio::sync::{mpsc, oneshot, watch};
+use tonic::transport::server::TcpIncoming;
 
-use crate::peers::PeerEvent;
+use crate::peers::{PeerEvent, tls_files};
 use crate::snapshot::AgentSnapshot;
 
-/// An operator's request on its way to the driver.
+/// What an operator asks, for the driver.
 #[derive(Debug)]
 pub struct OperatorRequest {
-    /// What.
+    /// What is wanted.
     pub request: Request,
-    /// Where the answer goes.
+    /// Where the answer goes; nobody may be listening any more.
     pub reply: oneshot::Sender<Result<RequestDone, Refusal>>,
 }
-/// Options.
-#[derive(Debug)]
-pub struct RpcOptions;
+
+/// The picture that status replies are made of; none before the first.
+pub type Snapshots = watch::Receiver<Option<Arc<AgentSnapshot>>>;
+
+/// How to serve.
+#[derive(Debug, Clone)]
+pub struct RpcOptions {
+    /// Callers of other clusters are refused.
+    pub cluster: ClusterName,
+    /// The only address that is listened on.
+    pub address: SocketAddr,
+    /// Who may talk as a peer.
+    pub members: BTreeSet<MemberName>,
+    /// This host's certificate.
+    pub tls: TlsFiles,
+}
+
 impl RpcOptions {
-    /// From the configuration.
-    pub fn new(_cluster: &Cluster, _listen: SocketAddr) -> Self {
-        Self
+    /// As the file says.
+    pub fn new(cluster: &Cluster, address: SocketAddr) -> Self {
+        Self {
+            cluster: cluster.name.clone(),
+            address,
+            members: cluster.databases.iter().map(|host| host.name.clone()).collect(),
+            tls: tls_files(cluster),
+        }
     }
 }
-/// Serves until it fails.
+
+/// Serves for ever.
 ///
 /// # Errors
-/// When it cannot listen.
+/// When the certificate or the address is not usable, or when listening ends.
 pub async fn serve(
-    _options: RpcOptions,
-    _snapshot: watch::Receiver<Option<Arc<AgentSnapshot>>>,
-    _requests: mpsc::Sender<OperatorRequest>,
-    _peers: mpsc::Sender<PeerEvent>,
-) -> anyhow::Result<()> {
-    std::future::pending().await
+    options: RpcOptions,
+    snapshots: Snapshots,
+    requests: mpsc::Sender<OperatorRequest>,
+    peer_events: mpsc::Sender<PeerEvent>,
+) -> Result<(), ServerError> {
+    let incoming = listen(options.address)?;
+    serve_on(incoming, options, snapshots, requests, peer_events).await
+}
+
+async fn serve_on(
+    incoming: TcpIncoming,
+    options: RpcOptions,
+    snapshots: Snapshots,
+    requests: mpsc::Sender<OperatorRequest>,
+    peer_events: mpsc::Sender<PeerEvent>,
+) -> Result<(), ServerError> {
+    let talk = PeerServer::new(talk::Talk::new(options.members, peer_events));
+    let agent = AgentServer::new(operations::Operations::new(snapshots, requests));
+    builder(&options.tls)?
+        .add_service(Gate::new(options.cluster.clone(), talk))
+        .add_service(Gate::new(options.cluster, agent))
+        .serve_with_incoming(incoming)
+        .await
+        .map_err(ServerError::Serve)
 }
