@@ -166,16 +166,18 @@ impl Decider {
         }
     }
 
-    pub(crate) fn change_flushed(&mut self, lsn: Lsn) {
-        let Some(change) = &mut self.list_change else { return };
+    /// The barrier record of a change was flushed; false when no change waits for one.
+    pub(crate) fn change_flushed(&mut self, lsn: Lsn) -> bool {
+        let Some(change) = &mut self.list_change else { return false };
         match change.stage {
             Stage::Proving => {
                 change.barrier = Some(lsn);
                 change.stage = Stage::Tighten;
             }
             Stage::Marking => change.stage = Stage::Barrier { lsn },
-            _ => {}
+            _ => return false,
         }
+        true
     }
 
     fn pass_history_barrier(&mut self, record: &SyncRecord, change: &ListChange, lsn: Lsn) {

@@ -84,6 +84,11 @@ impl Decider {
             self.reply(id, Err(Refusal::Protected { why }));
             return;
         }
+        if reinitialize && !self.store.connected {
+            // By an old view it may not be listed, while the leader counts on it.
+            self.reply(id, Err(Refusal::StoreUnreachable));
+            return;
+        }
         if self.maintenance.work.is_some() || self.switchover.is_some() || self.server.job.is_some() {
             self.reply(id, Err(Refusal::Busy { what: "PostgreSQL is being changed already".to_owned() }));
             return;

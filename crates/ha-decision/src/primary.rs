@@ -265,8 +265,7 @@ impl Decider {
     }
 
     pub(crate) fn flushed(&mut self, lsn: Lsn) {
-        if self.list_change.is_some() {
-            self.change_flushed(lsn);
+        if self.change_flushed(lsn) {
             return;
         }
         let life = self.instance().map(|i| i.life);

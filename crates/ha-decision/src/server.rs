@@ -69,12 +69,17 @@ fn job_name(job: &Job) -> &'static str {
 }
 
 impl Decider {
+    /// The last observation began before the last job ended.
+    pub(crate) fn observation_is_old(&self) -> bool {
+        self.postgres.as_ref().is_none_or(|p| p.at < self.server.changed_at)
+    }
+
     /// Whether a job may begin on the main lane, and the observation is newer than the last one's end.
     pub(crate) fn job_free(&mut self) -> bool {
         if self.server.job.is_some() {
             return false;
         }
-        if self.postgres.as_ref().is_none_or(|p| p.at < self.server.changed_at) {
+        if self.observation_is_old() {
             return false;
         }
         if self.now < self.server.retry_at {

@@ -33,6 +33,8 @@ impl Decider {
             Some(DataDirectory::Unusable { .. }) if self.node.job.is_some() => {
                 self.clone_data(record, "an earlier job was interrupted");
             }
+            // An observation from before the end of a copy shows half of it.
+            Some(DataDirectory::Unusable { .. }) if self.observation_is_old() => {}
             Some(DataDirectory::Unusable { found }) => self.blocked_by(Reason::UnusableData { found }),
             None => {}
         }

@@ -70,14 +70,15 @@ impl Decider {
 
     /// Looks whether the list must change, and drives a change that is under way.
     pub(crate) fn keep_list(&mut self, record: &SyncRecord) {
+        if self.store.unresolved || self.store.pending.is_some() || !self.store.connected {
+            // The list is frozen while nothing can be decided or an outcome is not known. A change is not given up
+            // either: its transaction may still be applied, and the server must not be back at the wider list then.
+            return;
+        }
         if let Some(change) = &self.list_change
             && (!change.applies_to(record) || change.is_stuck(self.now))
         {
             self.list_change = None;
-        }
-        if self.store.unresolved || self.store.pending.is_some() || !self.store.connected {
-            // The list is frozen while nothing can be decided or an outcome is not known.
-            return;
         }
         if self.list_change.is_none() {
             self.plan(record);
