@@ -69,7 +69,7 @@ impl Decider {
         }
     }
 
-    fn leader_looks_gone(&self, record: &SyncRecord) -> bool {
+    pub(crate) fn leader_looks_gone(&self, record: &SyncRecord) -> bool {
         self.store.connected
             && self.store.view.as_ref().is_some_and(|v| v.leader.is_none())
             && !self.hears_leader(record)
@@ -318,8 +318,12 @@ impl Decider {
             return;
         }
         let final_lsn = self.handover.as_ref().and_then(|(_, h)| h.final_lsn);
-        if election.trigger == Trigger::LeaderAsked && final_lsn.is_some_and(|lsn| mine.flush < lsn) {
-            return;
+        if election.trigger == Trigger::LeaderAsked {
+            // Without a list only the last byte of a clean stop proves that nothing is missing here.
+            let proof_needed = record.policy.kind != PolicyKind::Quorum;
+            if final_lsn.map_or(proof_needed, |lsn| mine.flush < lsn) {
+                return;
+            }
         }
         self.defer_or_decide(record, &mine, &given);
     }
@@ -328,6 +332,17 @@ impl Decider {
         let rank = |p: &Promised| (self.position(p), p.priority, p.member == mine.member);
         let Some(best) = given.iter().filter(|p| p.candidate).max_by_key(|p| rank(p)) else { return };
         let position = self.position(mine);
+        let forced = self.election.as_ref().is_some_and(|e| e.accept_loss);
+        if record.policy.kind != PolicyKind::Asynchronous
+            && !forced
+            && let Some(holder) = given.iter().max_by_key(|p| self.position(p))
+            && self.position(holder) > self.position(best)
+        {
+            // What only a member holds that may not lead may have been acknowledged.
+            let holder = holder.member.name.clone();
+            self.blocked_by(Reason::HolderMayNotLead { holder });
+            return;
+        }
         let preferred =
             self.handover.as_ref().is_some_and(|(_, h)| h.candidate.as_ref() == Some(&self.setup.me));
         let mine_is_best = best.member == mine.member || (preferred && self.position(best) == position);

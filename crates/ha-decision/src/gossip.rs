@@ -97,7 +97,7 @@ impl Decider {
 
     pub(crate) fn may_be_promoted(&self) -> bool {
         let tagged = self.member(&self.setup.me).is_none_or(|m| m.nofailover);
-        !tagged && self.node.job.is_none() && self.me_id().is_some() && !self.maintenance.is_leaving()
+        !tagged && self.node.job.is_none() && self.me_id().is_some()
     }
 
     pub(crate) fn beat_heard(&mut self, from: &MemberName, beat: &Beat) {

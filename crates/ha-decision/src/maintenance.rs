@@ -130,6 +130,12 @@ impl Decider {
                     self.end_work(Err(Refusal::CalledOff { seconds: LEAVE_LIMIT.as_secs(), why }));
                     return false;
                 }
+                if self.leader_looks_gone(record) {
+                    // Nobody is there to change the list, and this member may be needed to lead.
+                    let (seconds, why) = (LEAVE_LIMIT.as_secs(), "the leader is gone".to_owned());
+                    self.end_work(Err(Refusal::CalledOff { seconds, why }));
+                    return false;
+                }
                 self.timers.set(Timer::Shrink, limit);
                 self.because(Reason::Leaving);
                 true

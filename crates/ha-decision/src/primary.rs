@@ -297,11 +297,11 @@ impl Decider {
     }
 
     /// The first checkpoint of a promoted server, off the critical path: rewinds onto it wait for it.
-    fn first_checkpoint(&mut self, record: &SyncRecord) {
+    pub(crate) fn first_checkpoint(&mut self, record: &SyncRecord) {
         let Some(instance) = self.instance() else { return };
         let needs_checkpoint = instance.checkpoint_timeline != instance.timeline;
-        let quorum_works =
-            self.confirmed(record, record.policy.members.iter(), Lsn(0)) >= record.policy.k as usize;
+        let quorum_works = record.is_established()
+            && self.confirmed(record, record.policy.members.iter(), Lsn(0)) >= record.policy.k as usize;
         let (Some(leadership), None) = (&mut self.leadership, &self.server.side_job) else { return };
         if !leadership.checkpointed && needs_checkpoint {
             leadership.checkpointed = true;

@@ -273,6 +273,14 @@ pub enum Reason {
         /// Names with reasons.
         missing: String,
     },
+    /// A member that may not lead holds more than all that may.
+    #[error(
+        "BLOCKED: {holder} holds commits that no candidate holds, and may not be promoted itself; change its tags, bring another listed member back, or a human decides with hactl failover --accept-data-loss"
+    )]
+    HolderMayNotLead {
+        /// Who.
+        holder: MemberName,
+    },
     /// Another member holds more.
     #[error("{best} holds more or is preferred: it should lead; gave it the promises")]
     BetterCandidate {

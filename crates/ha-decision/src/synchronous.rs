@@ -250,6 +250,8 @@ impl Decider {
         }
         let Some(lsn) = self.end_of_recovery(life) else { return };
         self.because(Reason::WaitingForFollower);
+        // Those who are to follow may have to be rewound first, and wait for the checkpoint.
+        self.first_checkpoint(record);
         let settings = self.settings();
         let (mode, acks, strict_k, after) =
             (settings.mode, settings.acks, settings.strict_k, settings.degrade_after());
