@@ -5,7 +5,6 @@ use ha_core::standby_names::{StandbyName, StandbyNames};
 
 use super::{Checker, Sync, held};
 use crate::host::Host;
-use crate::postgres_model::Server;
 use crate::world::World;
 
 impl World {
@@ -116,9 +115,4 @@ impl Checker {
             }
         }
     }
-}
-
-/// The copies of the list by which a primary may release commits now or after the next connection.
-fn copies(server: &Server) -> impl Iterator<Item = &StandbyNames> {
-    server.senders.values().map(|s| &s.names).chain([&server.postmaster.standby_names])
 }
