@@ -104,9 +104,11 @@ impl Postgres {
 fn take_place(place: &Place, incarnation: Incarnation) -> Result<(), Error> {
     let copy = growing(place);
     // Files of the source's agent and of its role that must not be taken for ours.
-    for name in ["standby.signal", "recovery.signal", "promote", "postmaster.opts", "postmaster.pid"] {
+    for name in ["recovery.signal", "promote", "postmaster.opts", "postmaster.pid"] {
         durable_file::remove(&copy.join(name))?;
     }
+    // The control file still says "in production", as the source's did: the signal says that this copy is a standby.
+    durable_file::replace(&copy.join("standby.signal"), "", 0o600)?;
     durable_file::replace(&copy.join(INCARNATION_FILE), &format!("{incarnation}\n"), 0o600)?;
     if !is_empty(&place.paths.data_dir)? {
         move_aside(place)?;

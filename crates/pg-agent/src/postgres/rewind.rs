@@ -67,9 +67,10 @@ impl Postgres {
     /// for the diverged history.
     fn make_own(&self, incarnation: Incarnation) -> Result<(), Error> {
         let place = &self.place;
-        for name in ["standby.signal", "recovery.signal", "promote", "postmaster.opts"] {
+        for name in ["recovery.signal", "promote", "postmaster.opts"] {
             durable_file::remove(&place.data(name))?;
         }
+        durable_file::replace(&place.data("standby.signal"), "", 0o600)?;
         let slots = place.data("pg_replslot");
         for entry in std::fs::read_dir(&slots).map_err(Error::file("list", &slots))?.flatten() {
             if entry.file_name().to_string_lossy().starts_with("m_") {
