@@ -160,7 +160,8 @@ impl Decider {
                 node.job = Some(JobMarker { kind: JobKind::Clone, epoch: record.epoch, source: None });
                 self.persist(node);
                 self.end_work(Ok(RequestDone::Done));
-                false
+                // Marked as to be thrown away: it must not be started and listed once more.
+                true
             }
             Stage::Up => {
                 if self.instance().is_some() {
@@ -168,6 +169,13 @@ impl Decider {
                 }
                 false
             }
+        }
+    }
+
+    /// The directory was cloned, for whatever reason: a wish to have it cloned is fulfilled.
+    pub(crate) fn cloned(&mut self) {
+        if self.maintenance.work.as_ref().is_some_and(|w| w.reinitialize) {
+            self.end_work(Ok(RequestDone::Done));
         }
     }
 

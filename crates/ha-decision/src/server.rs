@@ -134,6 +134,7 @@ impl Decider {
                 self.server.applied = None;
                 self.server.needs_clone = false;
                 self.data_replaced(incarnation);
+                self.cloned();
             }
             (Job::Start { settings, standby }, _) => {
                 self.applied(settings);
@@ -205,6 +206,10 @@ impl Decider {
     pub(crate) fn notice_drift(&mut self) {
         let Some(instance) = self.instance() else { return };
         let observed = self.postgres.as_ref().map_or(MonoTime(0), |p| p.at);
+        if self.server.job.is_some() || observed < self.server.changed_at {
+            // What a job is just writing is no drift.
+            return;
+        }
         let names = instance.drifted.join(", ");
         if !names.is_empty() && self.server.applied.as_ref().is_some_and(|a| a.at < observed) {
             self.note(Reason::Drift { names });
