@@ -34,13 +34,13 @@ impl Checker {
 
     /// I7.
     fn list_is_not_empty(&mut self, host: &Host, record: Option<&SyncRecord>) {
-        let Some(directory) = host.disk.data.present() else { return };
+        let (Some(directory), Some(server)) = (host.disk.data.present(), &host.server) else { return };
         // A walsender's own empty copy only keeps it from confirming. What lets commits go is the checkpointer's flag,
-        // which a crash of a backend makes again from the postmaster's copy, and a start from the file.
+        // which a crash of a backend makes again from the postmaster's copy. The file of a stopped server is written
+        // anew before each start.
         let empty = directory.settings.standby_names.is_unguarded()
-            || host.server.as_ref().is_some_and(|s| {
-                !s.commits_wait || !s.in_recovery && s.postmaster.standby_names.is_unguarded()
-            });
+            || !server.commits_wait
+            || !server.in_recovery && server.postmaster.standby_names.is_unguarded();
         let allowed = record.is_some_and(|r| {
             r.policy.kind == PolicyKind::Asynchronous
                 || r.policy.kind == PolicyKind::Pinned && r.leader.member == host.name
