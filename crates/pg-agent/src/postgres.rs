@@ -52,7 +52,10 @@ use ha_decision::ServerSettings;
 
 use control_data::ControlDataReader;
 use observe::Reserved;
+use process::Postmaster;
 
+/// Reading a small file and `/proc`.
+const LOOK_LIMIT: Duration = Duration::from_secs(5);
 /// One short statement on the reserved connection.
 const RESERVED_LIMIT: Duration = Duration::from_secs(2);
 
@@ -122,6 +125,18 @@ impl Postgres {
             None => guard.insert(Reserved::connect(&self.place).await.map_err(|e| e.into_error())?),
         };
         reserved.session().value(operation, sql, RESERVED_LIMIT).await
+    }
+
+    /// The postmaster, when one runs.
+    async fn postmaster(&self) -> Result<Option<Postmaster>, Error> {
+        let find = |postgres: &Self| Postmaster::find(&postgres.place.paths.data_dir);
+        self.blocking("looking for the postmaster", LOOK_LIMIT, find).await
+    }
+
+    /// Whether any process of PostgreSQL works in the directory.
+    async fn any_alive(&self) -> Result<bool, Error> {
+        let look = |postgres: &Self| process::any_alive(&postgres.place.paths.data_dir);
+        self.blocking("looking for processes", LOOK_LIMIT, look).await
     }
 
     /// Where the server's log ends now; for [`Self::log_speaks_of_storage`].

@@ -88,6 +88,12 @@ pub(crate) fn values(
         DEFAULTS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let given = user.parameters.iter().filter(|(name, _)| ha_config::agent_owned(name).is_none());
     values.extend(given.map(|(name, value)| (name.to_ascii_lowercase(), value.clone())));
+    // pg_rewind lets a single-user server recover, without our command line; with other values it would note them in
+    // the control file, or refuse a slot.
+    let arguments = start_arguments(place, user, None);
+    let shared =
+        ["wal_level", "wal_log_hints", "full_page_writes", "max_wal_senders", "max_replication_slots"];
+    values.extend(arguments.into_iter().filter(|(name, _)| shared.contains(&name.as_str())));
     values.extend(owned_values(place, settings));
     values
 }

@@ -3,6 +3,8 @@
 
 use std::fs::OpenOptions;
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use tokio::process::Command;
@@ -15,12 +17,13 @@ use super::starter::Starter;
 #[derive(Debug)]
 pub struct DirectStarter {
     place: Place,
+    running: Arc<AtomicBool>,
 }
 
 impl DirectStarter {
     /// Starts the server of this place.
     pub fn new(place: Place) -> Self {
-        Self { place }
+        Self { place, running: Arc::default() }
     }
 }
 
@@ -50,11 +53,14 @@ impl Starter for DirectStarter {
             command.arg("-c").arg(format!("{name}={value}"));
         }
         let mut child = command.spawn().map_err(|error| error.to_string())?;
+        self.running.store(true, Ordering::Release);
+        let running = Arc::clone(&self.running);
         // Somebody must reap it: a zombie keeps its number and so its pid file valid.
         tokio::spawn(async move {
             if let Ok(status) = child.wait().await {
                 tracing::info!(%status, "postmaster ended");
             }
+            running.store(false, Ordering::Release);
         });
         Ok(())
     }
@@ -66,6 +72,6 @@ impl Starter for DirectStarter {
     }
 
     async fn is_populated(&self) -> Result<bool, String> {
-        Ok(process::any_alive(&self.place.paths.data_dir))
+        Ok(self.running.load(Ordering::Acquire) || process::any_alive(&self.place.paths.data_dir))
     }
 }

@@ -84,7 +84,9 @@ impl Postgres {
         let at = ha_daemon::boottime();
         let files = self.blocking("looking at the data directory", LIMIT, |postgres| {
             let data_dir = &postgres.place.paths.data_dir;
-            (Postmaster::find(data_dir), process::said_state(data_dir), process::any_alive(data_dir))
+            let postmaster = Postmaster::find(data_dir);
+            let alive = postmaster.is_some() || process::any_alive(data_dir);
+            (postmaster, process::said_state(data_dir), alive)
         });
         let (postmaster, said, alive) = match files.await {
             Ok(files) => files,

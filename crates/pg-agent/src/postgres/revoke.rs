@@ -13,7 +13,7 @@ use ha_decision::ServerSettings;
 
 use super::configure::FILES_LIMIT;
 use super::error::Error;
-use super::process::{self, Postmaster};
+use super::process;
 use super::query::Row;
 use super::{Postgres, pass_file};
 
@@ -36,11 +36,7 @@ impl Postgres {
         }
         self.blocking("removing the pass file", FILES_LIMIT, move |p| pass_file::revoke(&p.place, epoch))
             .await??;
-        let data_dir = self.place.paths.data_dir.clone();
-        match self
-            .blocking("looking for the postmaster", FILES_LIMIT, move |_| Postmaster::find(&data_dir))
-            .await?
-        {
+        match self.postmaster().await? {
             None => self.start_revoked(settings).await?,
             Some(postmaster) => {
                 self.write_files(settings).await?;

@@ -7,7 +7,6 @@ use ha_decision::ServerSettings;
 
 use super::configure::FILES_LIMIT;
 use super::error::Error;
-use super::process::Postmaster;
 use super::session::NoSession;
 use super::{Postgres, config_file, durable_file, locked, process, program, timeline_history};
 
@@ -67,9 +66,9 @@ impl Postgres {
         let limit = if standby { STANDBY_LIMIT } else { PRIMARY_LIMIT };
         let mut seen = false;
         loop {
-            let alive = Postmaster::find(&self.place.paths.data_dir).is_some();
+            let alive = self.postmaster().await?.is_some();
             seen |= alive;
-            if !alive && (seen || begun.elapsed() > APPEAR_LIMIT || self.has_ended(log_before)) {
+            if !alive && (seen || begun.elapsed() > APPEAR_LIMIT || self.is_group_empty().await?) {
                 return Err(Error::NotStarted(self.log_since(log_before)));
             }
             let reason = match tokio::time::timeout(limit, self.look()).await {
@@ -90,10 +89,10 @@ impl Postgres {
         }
     }
 
-    /// Whether a postmaster that was never seen has already given up: it says FATAL before it writes its pid file, for
-    /// instance about its port.
-    fn has_ended(&self, log_before: u64) -> bool {
-        self.log_since(log_before).contains("FATAL:") && !process::any_alive(&self.place.paths.data_dir)
+    /// Whether a postmaster that was never seen has already given up, for instance over its port: it then ends before it
+    /// writes its pid file.
+    async fn is_group_empty(&self) -> Result<bool, Error> {
+        Ok(!self.starter.is_populated().await.unwrap_or(true) && !self.any_alive().await?)
     }
 
     /// Length of the server's log.

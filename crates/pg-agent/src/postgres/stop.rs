@@ -9,7 +9,6 @@ use ha_decision::StopMode;
 use rustix::process::Signal;
 
 use super::error::Error;
-use super::process::{self, Postmaster};
 use super::{Postgres, final_position};
 
 /// How long a fast stop may take: the shutdown checkpoint and the standbys' confirmation of it.
@@ -59,12 +58,6 @@ impl Postgres {
         end.await?.map(Some)
     }
 
-    async fn postmaster(&self) -> Result<Option<Postmaster>, Error> {
-        let limit = Duration::from_secs(5);
-        self.blocking("looking for the postmaster", limit, |p| Postmaster::find(&p.place.paths.data_dir))
-            .await
-    }
-
     async fn stop_immediately(&self) -> Result<(), Error> {
         if let Some(postmaster) = self.postmaster().await? {
             postmaster.signal(Signal::QUIT)?;
@@ -78,8 +71,7 @@ impl Postgres {
         let begun = Instant::now();
         let mut killed = false;
         loop {
-            let alive = process::any_alive(&self.place.paths.data_dir);
-            if !alive && !self.starter.is_populated().await.unwrap_or(false) {
+            if !self.any_alive().await? && !self.starter.is_populated().await.unwrap_or(false) {
                 return Ok(());
             }
             if !killed && begun.elapsed() > CHILDREN_LIMIT {

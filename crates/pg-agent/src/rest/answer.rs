@@ -121,7 +121,7 @@ impl Parameters {
     pub(super) fn tags_match(&self, tags: &Map<String, Value>) -> bool {
         self.tags.iter().all(|(name, wanted)| match tags.get(name) {
             Some(Value::String(value)) => value == wanted,
-            Some(other) => other.to_string() == wanted.to_lowercase(),
+            Some(other) => other.to_string().as_str() == wanted.to_lowercase(),
             None => false,
         })
     }

@@ -75,3 +75,19 @@ fn an_unreachable_source_changes_nothing() {
         assert_eq!(facts.incarnation, Some(a.id.incarnation));
     });
 }
+
+#[test]
+fn servers_with_certificates_clone_stream_and_rewind_encrypted() {
+    run("rejoin::servers_with_certificates_clone_stream_and_rewind_encrypted", || async {
+        let servers = Servers::with_certificates(2);
+        servers.bring_up().await;
+        let [a, b] = &servers.members[..] else { unreachable!() };
+        let encrypted =
+            "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_replication USING (pid) HAVING count(*) > 0";
+        assert_eq!(a.sql(encrypted), "t");
+        diverge(&servers).await;
+        a.postgres.rewind(&servers.upstream(0, 1, 2), Incarnation(0x77)).await.unwrap();
+        follows_again(&servers, Incarnation(0x77)).await;
+        assert_eq!(b.sql(encrypted), "t");
+    });
+}

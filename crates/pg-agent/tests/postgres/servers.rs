@@ -4,12 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ha_config::{Postgres as PostgresConfig, PostgresPaths, Secret, Secrets};
+use ha_config::{Postgres as PostgresConfig, PostgresPaths, Secret, Secrets, Tls};
 use ha_core::postgres_view::{Instance, PostgresProcess};
 use ha_core::standby_names::{StandbyName, StandbyNames};
 use ha_core::{Epoch, Incarnation, MemberId};
@@ -47,7 +48,7 @@ pub(crate) struct Server {
 /// Servers and their directory; both end with it.
 pub(crate) struct Servers {
     pub(crate) members: Vec<Server>,
-    directory: tempfile::TempDir,
+    _directory: tempfile::TempDir,
 }
 
 impl Drop for Servers {
@@ -56,14 +57,15 @@ impl Drop for Servers {
             let data = &server.place.paths.data_dir;
             if data.join("postmaster.pid").exists() {
                 let pg_ctl = server.place.paths.bin_dir.join("pg_ctl");
-                let _ =
-                    Command::new(pg_ctl).arg("-D").arg(data).args(["-m", "immediate", "-s", "stop"]).status();
+                drop(
+                    Command::new(pg_ctl).arg("-D").arg(data).args(["-m", "immediate", "-s", "stop"]).status(),
+                );
             }
             if std::thread::panicking() {
                 let log = std::fs::read_to_string(&server.place.paths.log_file).unwrap_or_default();
                 let lines: Vec<&str> = log.lines().collect();
                 let from = lines.len().saturating_sub(25);
-                eprintln!("--- log of {}\n{}", server.id, lines[from..].join("\n"));
+                tracing::error!(member = %server.id, "end of its log:\n{}", lines[from..].join("\n"));
             }
         }
     }
@@ -72,7 +74,17 @@ impl Drop for Servers {
 impl Servers {
     /// Members pg1, pg2, ... with nothing in their directories.
     pub(crate) fn new(count: u32) -> Self {
+        Self::build(count, |_| None)
+    }
+
+    /// The same with a certificate of one authority.
+    pub(crate) fn with_certificates(count: u32) -> Self {
+        Self::build(count, |directory| Some(certificates(directory)))
+    }
+
+    fn build(count: u32, tls: impl FnOnce(&Path) -> Option<Tls>) -> Self {
         let directory = tempfile::tempdir().unwrap();
+        let tls = tls(directory.path());
         let paths = PostgresConfig::default()
             .resolve(&"main".parse().unwrap())
             .expect("these tests need an installed PostgreSQL");
@@ -82,10 +94,10 @@ impl Servers {
             .iter()
             .zip(1..)
             .map(|(listener, number)| {
-                server(directory.path(), number, listener.local_addr().unwrap().port(), &paths)
+                server(directory.path(), number, listener.local_addr().unwrap().port(), &paths, tls.clone())
             })
             .collect();
-        Self { members, directory }
+        Self { members, _directory: directory }
     }
 
     /// How `member` streams from `leader` at `epoch`.
@@ -117,7 +129,7 @@ impl Servers {
     }
 }
 
-fn server(directory: &Path, number: u32, port: u16, paths: &PostgresPaths) -> Server {
+fn server(directory: &Path, number: u32, port: u16, paths: &PostgresPaths, tls: Option<Tls>) -> Server {
     let id = MemberId::new(format!("pg{number}").parse().unwrap(), Incarnation(number));
     let home = directory.join(id.name.as_str());
     std::fs::create_dir(&home).unwrap();
@@ -139,7 +151,7 @@ fn server(directory: &Path, number: u32, port: u16, paths: &PostgresPaths) -> Se
             heartbeat_key: None,
         },
         member_addresses: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
-        tls: None,
+        tls,
         initdb: vec![],
         slots: true,
         max_slot_wal_keep_size: Some(1 << 30),
@@ -199,4 +211,26 @@ pub(crate) fn any_one(members: &BTreeSet<MemberId>, epoch: u64) -> ServerSetting
         upstream: None,
         access: Access::Open,
     }
+}
+
+/// An authority and a certificate for 127.0.0.1.
+fn certificates(directory: &Path) -> Tls {
+    let authority_key = rcgen::KeyPair::generate().unwrap();
+    let mut authority = rcgen::CertificateParams::default();
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let tls = Tls {
+        ca: directory.join("ca.crt"),
+        cert: directory.join("host.crt"),
+        key: directory.join("host.key"),
+    };
+    std::fs::write(&tls.ca, authority.self_signed(&authority_key).unwrap().pem()).unwrap();
+    let issuer = rcgen::Issuer::new(authority, authority_key);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut host = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    // Without a name of its own it would pass for a copy of the authority's certificate.
+    host.distinguished_name.push(rcgen::DnType::CommonName, "host");
+    std::fs::write(&tls.cert, host.signed_by(&key, &issuer).unwrap().pem()).unwrap();
+    std::fs::write(&tls.key, key.serialize_pem()).unwrap();
+    std::fs::set_permissions(&tls.key, std::fs::Permissions::from_mode(0o600)).unwrap();
+    tls
 }
