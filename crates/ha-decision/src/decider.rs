@@ -71,7 +71,10 @@ pub struct Decider {
     pub(crate) isolated: bool,
     pub(crate) timers: Timers,
     pub(crate) doing: Option<Reason>,
+    told: Option<Reason>,
     pub(crate) blocked: Option<Reason>,
+    /// Why a leader that serves does not serve well; found anew at every decision.
+    pub(crate) trouble: Option<Reason>,
     actions: VecDeque<Action>,
     last_op: u64,
     #[cfg(feature = "testing")]
@@ -112,7 +115,9 @@ impl Decider {
             isolated: false,
             timers: Timers::default(),
             doing: None,
+            told: None,
             blocked: None,
+            trouble: None,
             actions: VecDeque::new(),
             last_op: 0,
             #[cfg(feature = "testing")]
@@ -222,12 +227,19 @@ impl Decider {
     fn decide(&mut self) {
         self.timers.clear();
         self.blocked = None;
+        self.trouble = None;
         self.drop_void_promise();
         self.notice_drift();
         self.situation();
         self.supply_guard();
         self.keep_slots();
         self.gossip();
+        if self.doing != self.told {
+            self.told.clone_from(&self.doing);
+            if let Some(reason) = self.doing.clone() {
+                self.note(reason);
+            }
+        }
     }
 
     fn situation(&mut self) {
@@ -283,12 +295,9 @@ impl Decider {
         self.act(Action::Note(reason));
     }
 
-    /// What this member does now; told when it changes.
+    /// What this member does now; the last word of a decision counts, and is told when it differs from the one before.
     pub(crate) fn because(&mut self, reason: Reason) {
-        if self.doing.as_ref() != Some(&reason) {
-            self.note(reason.clone());
-            self.doing = Some(reason);
-        }
+        self.doing = Some(reason);
     }
 
     /// Why this member cannot go on without help; told when it changes.

@@ -81,6 +81,11 @@ impl ListChange {
         now >= self.began + STUCK_AFTER
     }
 
+    /// Whether it waits for the end of a job, so that no transaction of it can be on its way.
+    pub(crate) fn awaits_job(&self) -> bool {
+        matches!(self.stage, Stage::Proving | Stage::Bounce | Stage::Marking)
+    }
+
     /// What the server must use while the change is under way.
     pub(crate) fn names(&self) -> StandbyNames {
         match self.stage {

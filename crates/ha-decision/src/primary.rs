@@ -241,13 +241,14 @@ impl Decider {
         if !self.guard_ready(record.epoch) || !self.settle(&wanted) {
             return;
         }
-        self.because(if record.policy.kind == PolicyKind::Pinned {
-            Reason::LeadingPinned
-        } else {
-            Reason::Leading
-        });
         self.keep_list(record);
         self.first_checkpoint(record);
+        let well = match record.policy.kind {
+            PolicyKind::Pinned => Reason::LeadingPinned,
+            PolicyKind::Quorum | PolicyKind::Asynchronous => Reason::Leading,
+        };
+        let reason = self.trouble.take().unwrap_or(well);
+        self.because(reason);
     }
 
     /// Marks the end of recovery of this life of PostgreSQL; none while that is under way.
@@ -278,8 +279,8 @@ impl Decider {
     fn pass_barrier(&mut self, record: &SyncRecord, life: u64) -> bool {
         if record.policy.kind == PolicyKind::Quorum {
             let access = self.server.applied.as_ref().map_or(Access::Keep, |a| a.settings.access);
-            let wanted =
-                ServerSettings { standby_names: StandbyNames::of_record(record), upstream: None, access };
+            let names = self.wanted_names(record);
+            let wanted = ServerSettings { standby_names: names, upstream: None, access };
             if !self.settle(&wanted) {
                 return false;
             }
@@ -287,6 +288,7 @@ impl Decider {
             if self.confirmed(record, record.policy.members.iter(), lsn) < record.policy.k as usize {
                 self.because(Reason::WaitingForBarrier { k: record.policy.k });
                 self.keep_list(record);
+                self.trouble = None;
                 return false;
             }
         }

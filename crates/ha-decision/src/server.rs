@@ -167,14 +167,18 @@ impl Decider {
         if matches!(job, Job::Revoke { .. }) {
             self.revocation = None;
         }
+        if matches!(job, Job::Configure { .. } | Job::Revoke { .. } | Job::Start { .. } | Job::Promote { .. })
+        {
+            // What the files and the server hold now is not known.
+            self.server.applied = None;
+        }
         match job {
             Job::Rewind { .. } => self.server.needs_clone |= failure.needs_clone,
             Job::Start { standby: false, .. } => self.server.failed_primary_starts += 1,
-            // What the files and the server hold now is not known.
-            Job::Configure { .. } | Job::Revoke { .. } | Job::Start { .. } | Job::Promote { .. } => {
-                self.server.applied = None;
+            Job::ProveBlocked | Job::MarkBarrier | Job::BounceSenders { .. } => {
+                // A change whose transaction is on its way goes on holding the list.
+                self.list_change.take_if(|change| change.awaits_job());
             }
-            Job::ProveBlocked | Job::MarkBarrier | Job::BounceSenders { .. } => self.list_change = None,
             _ => {}
         }
     }

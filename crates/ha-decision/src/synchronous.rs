@@ -199,7 +199,7 @@ impl Decider {
         let since = *leadership.alone_since.get_or_insert(now);
         if now < since + after {
             self.timers.set(Timer::Degrade, since + after);
-            self.because(Reason::NoStandbyConfirms);
+            self.trouble = Some(Reason::NoStandbyConfirms);
             return;
         }
         let heard = self.others().iter().any(|m| self.is_heard(m));
@@ -208,7 +208,7 @@ impl Decider {
         } else if self.settings().mode == ReplicationMode::Synchronous {
             self.pin(record, "no standby has confirmed for too long");
         } else {
-            self.because(Reason::StrictWaits);
+            self.trouble = Some(Reason::StrictWaits);
         }
     }
 
