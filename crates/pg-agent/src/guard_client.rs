@@ -270,3 +270,6 @@ async fn converse(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
