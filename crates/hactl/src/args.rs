@@ -59,6 +59,8 @@ pub(crate) enum Command {
     Restart(RestartArgs),
     /// Reload PostgreSQL's configuration on one member or on all.
     Reload(ReloadArgs),
+    /// Throw one member's data away and clone it again.
+    Reinit(ReinitArgs),
     /// Maintenance mode: the agents watch but change nothing.
     Pause(PauseArgs),
     /// End maintenance mode.
@@ -121,6 +123,9 @@ pub(crate) struct ListArgs {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct StatusArgs {
+    /// Only this member [default: all].
+    #[arg(value_name = "MEMBER")]
+    pub(crate) member: Option<String>,
     /// How to write the result.
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) format: Format,
@@ -167,6 +172,16 @@ pub(crate) struct ReloadArgs {
     /// The member [default: all].
     #[arg(value_name = "MEMBER")]
     pub(crate) member: Option<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ReinitArgs {
+    /// The member; not the leader.
+    #[arg(value_name = "MEMBER")]
+    pub(crate) member: String,
+    /// Do not ask.
+    #[arg(short, long)]
+    pub(crate) yes: bool,
 }
 
 #[derive(Debug, ClapArgs)]

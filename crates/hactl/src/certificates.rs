@@ -20,7 +20,6 @@ const HOST_DIR: &str = "/etc/matriarch/tls";
 ///
 /// # Errors
 /// With [`Code::Configuration`] when there is none that can be read; the message names the places.
-#[expect(dead_code, reason = "used by the commands that ask agents")]
 pub(crate) fn find(given: Option<&Path>) -> anyhow::Result<ClientFiles> {
     let home = std::env::var_os("HOME").map(|home| Path::new(&home).join(".config/matriarch"));
     let places = match given {

@@ -8,7 +8,6 @@ use crate::exit_code::{Code, Stop};
 ///
 /// # Errors
 /// With [`Code::NotConfirmed`] when the answer is not yes, or when there is no terminal to ask on.
-#[expect(dead_code, reason = "used by the commands that ask agents")]
 pub(crate) fn confirm(question: &str, yes: bool) -> anyhow::Result<()> {
     if yes {
         return Ok(());

@@ -5,7 +5,6 @@ use std::process::ExitCode;
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(dead_code, reason = "used by the commands that ask agents")]
 pub(crate) enum Code {
     /// Done.
     Done = 0,
@@ -48,7 +47,8 @@ pub(crate) fn report(outcome: anyhow::Result<Code>) -> ExitCode {
     ExitCode::from(code as u8)
 }
 
-fn code_of(error: &anyhow::Error) -> Code {
+/// The exit code of an error.
+pub(crate) fn code_of(error: &anyhow::Error) -> Code {
     error
         .chain()
         .find_map(|cause| {

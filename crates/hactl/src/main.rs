@@ -1,14 +1,18 @@
 //! `hactl`, the admin's command: asks agents, shows what they say, requests changes. It never writes to etcd.
 //!
-//! Begin reading at [`args`] (the words) and [`command`] (one module for each group of them).
+//! Begin reading at [`args`] (the words) and [`command`] (one module for each group of them). [`overview`] merges what
+//! the agents say, [`output`] writes it.
 
 #![forbid(unsafe_code)]
 
+mod agents;
 mod args;
 mod certificates;
 mod command;
 mod confirm;
 mod exit_code;
+mod output;
+mod overview;
 
 use clap::Parser as _;
 

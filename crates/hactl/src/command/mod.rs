@@ -1,9 +1,12 @@
 //! One module for each group of words.
 
 mod check;
-mod cluster;
 mod init;
 mod lab;
+mod leadership;
+mod maintenance;
+mod server;
+mod show;
 
 use std::io::Write as _;
 
@@ -20,14 +23,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Code> {
     match &args.command {
         Command::Init(init) => init::run(args, init),
         Command::Check => check::run(args),
-        Command::List(list) => cluster::list(args, list),
-        Command::Status(status) => cluster::status(args, status),
-        Command::Switchover(switchover) => cluster::switchover(args, switchover),
-        Command::Failover(failover) => cluster::failover(args, failover),
-        Command::Restart(restart) => cluster::restart(args, restart),
-        Command::Reload(reload) => cluster::reload(args, reload),
-        Command::Pause(pause) => cluster::pause(args, pause),
-        Command::Resume => cluster::resume(args),
+        Command::List(list) => show::list(args, list),
+        Command::Status(status) => show::status(args, status),
+        Command::Switchover(switchover) => leadership::switchover(args, switchover),
+        Command::Failover(failover) => leadership::failover(args, failover),
+        Command::Restart(restart) => server::restart(args, restart),
+        Command::Reload(reload) => server::reload(args, reload),
+        Command::Reinit(reinit) => server::reinit(args, reinit),
+        Command::Pause(pause) => maintenance::pause(args, pause),
+        Command::Resume => maintenance::resume(args),
         Command::Lab { arguments } => lab::run(arguments),
         Command::Version => {
             writeln!(std::io::stdout(), "hactl {}", env!("CARGO_PKG_VERSION"))?;

@@ -1,0 +1,196 @@
+//! Connections to the agents of the cluster.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use ha_config::{Cluster, DatabaseHost, GRPC_PORT};
+use ha_core::MemberName;
+use ha_rpc::proto::agent_client::AgentClient;
+use ha_rpc::proto::{OperationReply, StatusReply, StatusRequest};
+use ha_rpc::status_code::Outcome;
+use ha_rpc::{TlsFiles, channel};
+use tonic::transport::Channel;
+use tonic::{Code as GrpcCode, Request, Response, Status};
+
+use crate::args::Args;
+use crate::certificates;
+use crate::exit_code::{Code, Stop};
+use crate::overview::Overview;
+
+/// An agent answers from memory; one that needs longer is as good as silent.
+const STATUS_LIMIT: Duration = Duration::from_secs(2);
+
+/// What came of asking one agent how it is.
+pub(crate) type Answers = BTreeMap<MemberName, Result<StatusReply, String>>;
+
+/// The cluster and how to reach it.
+#[derive(Debug)]
+pub(crate) struct Agents {
+    pub(crate) cluster: Cluster,
+    tls: TlsFiles,
+}
+
+/// An operation of the agent's client.
+pub(crate) type Client = AgentClient<Channel>;
+
+impl Agents {
+    /// Reads the file and finds the certificate.
+    pub(crate) fn load(args: &Args) -> anyhow::Result<Self> {
+        let cluster = ha_config::load(args.config())?;
+        let files = certificates::find(args.cert_dir.as_deref())?;
+        Ok(Self { cluster, tls: TlsFiles { ca: files.ca, cert: files.cert, key: files.key } })
+    }
+
+    /// Runs a command's conversation with the agents.
+    pub(crate) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.context("start the runtime")?.block_on(work)
+    }
+
+    /// Asks every agent, all at once; those that do not answer are part of the result.
+    pub(crate) async fn ask_all(&self) -> Answers {
+        let mut asked = tokio::task::JoinSet::new();
+        for host in &self.cluster.databases {
+            let (name, address, tls) = (host.name.clone(), address_of(host), self.tls.clone());
+            asked.spawn(async move {
+                let answer = status(&name, address, &tls).await.map_err(|error| format!("{error:#}"));
+                (name, answer)
+            });
+        }
+        asked.join_all().await.into_iter().collect()
+    }
+
+    /// Asks every agent and merges what they say.
+    pub(crate) async fn overview(&self) -> Overview {
+        Overview::new(&self.cluster, self.ask_all().await)
+    }
+
+    /// As [`Self::overview`].
+    ///
+    /// # Errors
+    /// With [`Code::Unreachable`] when no agent answers.
+    pub(crate) async fn reached_overview(&self) -> anyhow::Result<Overview> {
+        let overview = self.overview().await;
+        overview.require_an_answer()?;
+        Ok(overview)
+    }
+
+    /// The member of this name.
+    ///
+    /// # Errors
+    /// With [`Code::Refused`] when the file has no such member.
+    pub(crate) fn host(&self, name: &str) -> anyhow::Result<&DatabaseHost> {
+        self.cluster.database(name).ok_or_else(|| {
+            let names: Vec<&str> = self.cluster.databases.iter().map(|host| host.name.as_str()).collect();
+            let message = format!(
+                "{name:?} is no member of cluster {}: it has {}",
+                self.cluster.name,
+                names.join(", ")
+            );
+            Stop::new(Code::Refused, message).into()
+        })
+    }
+
+    /// Has one agent do something, with a deadline.
+    ///
+    /// # Errors
+    /// With [`Code::Unreachable`] when there is no connection, and by the agent's answer otherwise.
+    pub(crate) async fn request<T, F>(
+        &self,
+        host: &DatabaseHost,
+        limit: Duration,
+        message: T,
+        call: impl FnOnce(Client, Request<T>) -> F,
+    ) -> anyhow::Result<OperationReply>
+    where
+        F: Future<Output = Result<Response<OperationReply>, Status>>,
+    {
+        let connected = channel::connect(host.name.as_str(), address_of(host), &self.tls).await;
+        let channel = connected.map_err(|error| {
+            let reason = format!("{:#}", anyhow::Error::from(error));
+            let message = format!("{reason}; nothing was asked. See hactl list for who can be reached");
+            anyhow::Error::from(Stop::new(Code::Unreachable, message))
+        })?;
+        let call = call(AgentClient::new(channel), channel::with_deadline(message, limit));
+        // A connection that dies is noticed by its pings; the deadline is for an agent that hangs.
+        match tokio::time::timeout(limit, call).await {
+            Ok(answer) => answer.map(Response::into_inner).map_err(|status| explain(host, &status)),
+            Err(_) => Err(unknown(host, &format!("no answer within {} s", limit.as_secs()))),
+        }
+    }
+}
+
+fn address_of(host: &DatabaseHost) -> SocketAddr {
+    SocketAddr::new(host.address, GRPC_PORT)
+}
+
+async fn status(name: &MemberName, address: SocketAddr, tls: &TlsFiles) -> anyhow::Result<StatusReply> {
+    let channel = channel::connect(name.as_str(), address, tls).await?;
+    let request = channel::with_deadline(StatusRequest {}, STATUS_LIMIT);
+    let mut client = AgentClient::new(channel);
+    match tokio::time::timeout(STATUS_LIMIT, client.status(request)).await {
+        Ok(Ok(reply)) => Ok(reply.into_inner()),
+        Ok(Err(status)) => anyhow::bail!("{}", status.message()),
+        Err(_) => anyhow::bail!("its agent did not answer within {} s", STATUS_LIMIT.as_secs()),
+    }
+}
+
+/// What an agent's refusal means for the shell.
+fn explain(host: &DatabaseHost, status: &Status) -> anyhow::Error {
+    let (name, said) = (&host.name, status.message());
+    let (code, message) = match Outcome::of(status) {
+        Some(Outcome::Refused) => (Code::Refused, format!("refused by {name}: {said}")),
+        Some(Outcome::NotNow) => (Code::Refused, format!("not now, says {name}: {said}")),
+        Some(Outcome::CalledOff) => (Code::Failed, format!("{name}: {said}")),
+        Some(Outcome::Failed) => (Code::Failed, format!("{name}: failed: {said}")),
+        None => match status.code() {
+            GrpcCode::PermissionDenied | GrpcCode::Unauthenticated => {
+                let advice = "use the certificate that hactl init wrote to the directory `admin`";
+                (Code::Refused, format!("{name} does not accept this certificate: {said}; {advice}"))
+            }
+            GrpcCode::Unimplemented => {
+                (Code::Refused, format!("the agent of {name} does not know this request; is it older?"))
+            }
+            _ => return unknown(host, said),
+        },
+    };
+    Stop::new(code, message).into()
+}
+
+fn unknown(host: &DatabaseHost, why: &str) -> anyhow::Error {
+    let message = format!(
+        "asked {}, and the outcome is not known ({why}): it may still be carried out; hactl list shows how things are",
+        host.name
+    );
+    Stop::new(Code::Unknown, message).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit_code::code_of;
+
+    #[test]
+    fn each_way_of_not_succeeding_has_its_own_exit_code() {
+        let reference =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/config/cluster.toml");
+        let cluster = ha_config::load(&reference).unwrap();
+        let host = &cluster.databases[0];
+        for (status, code) in [
+            (Outcome::Refused.status("pg2 lags"), Code::Refused),
+            (Outcome::NotNow.status("busy"), Code::Refused),
+            (Outcome::CalledOff.status("called off"), Code::Failed),
+            (Outcome::Failed.status("initdb"), Code::Failed),
+            (Status::permission_denied("proxy"), Code::Refused),
+            (Status::unavailable("connection reset"), Code::Unknown),
+            (Status::deadline_exceeded(""), Code::Unknown),
+        ] {
+            let error = explain(host, &status);
+            assert_eq!(code_of(&error), code, "{error}");
+            assert!(error.to_string().contains(host.name.as_str()), "{error}");
+        }
+    }
+}
