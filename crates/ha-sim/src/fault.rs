@@ -252,15 +252,18 @@ impl World {
 
     /// The last fault is over and everything works from now on.
     pub(crate) fn heal_all(&mut self) {
+        let thawed = self.hosts.iter().map(|h| h.frozen_until).max().unwrap_or(0);
+        if thawed > self.now() {
+            self.queue.at(thawed, Ev::HealAll);
+            return;
+        }
         self.say(|| "=== everything works again".to_owned());
         self.healed_at = Some(self.now());
         self.net.heal();
         self.store.down_until = 0;
-        let now = self.now();
         for host in 0..self.hosts.len() {
             self.power_on(host);
             let h = &mut self.hosts[host];
-            h.frozen_until = h.frozen_until.min(now);
             h.slow_until = 0;
             h.guard.down_until = 0;
         }
