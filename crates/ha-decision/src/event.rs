@@ -117,6 +117,8 @@ pub enum GuardNews {
         /// Epoch.
         epoch: Epoch,
     },
+    /// It can be reached again and holds no deadline.
+    Reachable,
     /// It cannot be reached.
     Unavailable,
 }

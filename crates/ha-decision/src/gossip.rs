@@ -74,7 +74,8 @@ impl Decider {
             history: instance.map(|i| i.history.clone()).unwrap_or_default(),
             hears_leader: self.sync().is_some_and(|s| self.hears_leader(&s.record)),
             candidate: self.may_be_promoted(),
-            leaving: self.maintenance.is_leaving(),
+            // Data that is to be replaced must not be counted on, even if its server seems to stream a moment longer.
+            leaving: self.maintenance.is_leaving() || self.node.job.is_some(),
         }
     }
 

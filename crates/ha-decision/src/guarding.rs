@@ -72,6 +72,7 @@ impl Decider {
                 self.guarding.armed = None;
                 self.guarding.asked = None;
             }
+            GuardNews::Reachable => self.guarding.armed = None,
             GuardNews::Unavailable => {
                 self.guarding.unavailable = true;
                 self.guarding.armed = None;

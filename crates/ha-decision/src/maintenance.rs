@@ -49,9 +49,9 @@ impl Maintenance {
         self.work.as_ref().map(|w| w.request)
     }
 
-    /// Asks to be taken out of the list.
+    /// Asks to be taken out of the list, and to be kept out until its PostgreSQL is up again.
     pub(crate) fn is_leaving(&self) -> bool {
-        self.work.as_ref().is_some_and(|w| w.stage != Stage::Up)
+        self.work.is_some()
     }
 
     pub(crate) fn server_stopped(&mut self) {

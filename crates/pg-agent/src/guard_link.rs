@@ -55,7 +55,7 @@ async fn listen(client: GuardClient, mut notices: mpsc::Receiver<Notice>, events
                 if let Some(fence) = status.fence {
                     acknowledge(&client, &events, fence.epoch).await;
                 }
-                status.armed.map(armed)
+                Some(status.armed.map_or(GuardNews::Reachable, armed))
             }
             Notice::Said(Reply::Fenced(fence)) => {
                 acknowledge(&client, &events, fence.epoch).await;
