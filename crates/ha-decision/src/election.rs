@@ -14,7 +14,7 @@ use ha_core::{Epoch, MemberId, MemberName, MonoTime, Position, ReplicationMode, 
 use crate::action::{Action, LeaseChoice, RequestId};
 use crate::decider::Decider;
 use crate::event::TxnOutcome;
-use crate::reason::Reason;
+use crate::reason::{Reason, trigger_words};
 use crate::request::{Refusal, RequestDone};
 use crate::store::TxnFor;
 use crate::timers::Timer;
@@ -417,7 +417,7 @@ impl Decider {
             parent: mine.timeline,
             switch_lsn: mine.flush,
             member: self.setup.me.clone(),
-            reason: Reason::Electing { epoch: record.epoch, trigger }.to_string(),
+            reason: trigger_words(trigger).to_owned(),
             extra: Default::default(),
         };
         let leader_revision = self.store.view.as_ref().map_or(Revision(0), |v| v.leader_revision());

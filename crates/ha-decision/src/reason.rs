@@ -362,7 +362,8 @@ pub enum Reason {
     },
 }
 
-fn trigger_words(trigger: Trigger) -> &'static str {
+/// What made a member want to lead, in words; also kept in the history.
+pub(crate) fn trigger_words(trigger: Trigger) -> &'static str {
     match trigger {
         Trigger::LeaseExpired => "the leader's lease ran out and nobody hears it",
         Trigger::LeaderAsked => "the leader asked for it",
