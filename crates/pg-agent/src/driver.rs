@@ -23,7 +23,7 @@ use crate::executor::Executor;
 use crate::guard_link::GuardLink;
 use crate::node_state_file::{NodeStateError, NodeStateFile};
 use crate::peers::{PeerEvent, Peers};
-use crate::postgres::Postgres;
+use crate::postgres::{Postgres, UserSettings};
 use crate::rpc_service::OperatorRequest;
 use crate::snapshot::SnapshotSource;
 use crate::store_link::StoreLink;
@@ -133,6 +133,12 @@ impl Driver {
     fn handle(&mut self, event: Event) {
         match &event {
             Event::Postgres(view) => self.seen = Some(view.clone()),
+            Event::Store(view) => {
+                if let Some(config) = &view.config {
+                    let (parameters, hba) = (config.record.parameters.clone(), config.record.hba.clone());
+                    self.parts.postgres.set_user_settings(UserSettings { parameters, hba });
+                }
+            }
             // The decider waits for an observation that began after the job's end.
             Event::JobDone { .. } => self.observe_now.notify_one(),
             _ => {}
