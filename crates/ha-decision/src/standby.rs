@@ -41,13 +41,15 @@ impl Decider {
     }
 
     fn standby_with_data(&mut self, record: &SyncRecord, facts: &DataFacts) {
+        // First of all: such a directory is this member's own to replace, also when its initdb lost the race to found
+        // the cluster and left another system identifier.
+        if self.node.job.is_some() {
+            self.clone_data(record, "an earlier job was interrupted");
+            return;
+        }
         if facts.system_id != record.system_id {
             let (found, expected) = (facts.system_id, record.system_id);
             self.blocked_by(Reason::ForeignData { found, expected });
-            return;
-        }
-        if self.node.job.is_some() {
-            self.clone_data(record, "an earlier job was interrupted");
             return;
         }
         if self.maintenance_of_standby(record) {
