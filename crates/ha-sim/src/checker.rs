@@ -41,6 +41,7 @@ pub(crate) struct Checker {
     burned: BTreeSet<(usize, Incarnation)>,
     pub(crate) promises: u64,
     pub(crate) late_but_safe: u64,
+    pub(crate) listed_replaced: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -193,6 +194,12 @@ impl Checker {
         {
             let story = format!("{id} throws away its data, though it leads epoch {}", sync.record.epoch);
             self.broken("E2 a leader keeps its data", story);
+        }
+        if let Some(sync) = sync
+            && sync.record.is_established()
+            && sync.record.policy.lists(&id)
+        {
+            self.listed_replaced += 1;
         }
         self.burned.insert((host, id.incarnation));
         if let Some(incarnation) = new.present().and_then(|d| d.incarnation)

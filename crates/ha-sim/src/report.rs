@@ -101,6 +101,8 @@ tally! {
     late_but_safe,
     /// Acknowledged commits that asynchronous mode lost.
     lost_asynchronously,
+    /// Directories of listed members that were replaced (harmless for what was acknowledged, bad for a takeover).
+    listed_replaced,
     /// Runs.
     runs,
 }

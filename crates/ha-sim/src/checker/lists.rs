@@ -1,5 +1,6 @@
 //! Who may confirm, by the copies that the processes use right now: I1, I2 and I7.
 
+use ha_core::MemberId;
 use ha_core::record::{PolicyKind, SyncRecord};
 use ha_core::standby_names::{StandbyName, StandbyNames};
 
@@ -93,7 +94,7 @@ impl Checker {
         }
     }
 
-    /// I2: whatever was acknowledged is on k members of the policy.
+    /// I2: whoever may promise enough holds whatever was acknowledged.
     fn history_is_covered(&mut self, record: &SyncRecord, hosts: &[Host]) {
         let policy = &record.policy;
         // The newest acknowledged commit stands for all: logs that hold it hold everything before it.
@@ -107,9 +108,17 @@ impl Checker {
                 }
             }
             PolicyKind::Quorum => {
-                let have: Vec<_> = policy.members.iter().filter(|m| held(hosts, m, lsn, id)).collect();
-                if have.len() < policy.k as usize {
-                    let story = format!("record {id} at {lsn} is on {have:?} of {policy:?}");
+                // Who is listed with a life of its directory that is gone can promise nothing, so it endangers nothing:
+                // what counts is that no n - k + 1 of the present ones lack the commit.
+                let present = |m: &MemberId| hosts.iter().any(|h| h.id().as_ref() == Some(m));
+                let lacking: Vec<_> = policy
+                    .members
+                    .iter()
+                    .filter(|m| present(m) && !held(hosts, m, lsn, id))
+                    .map(ToString::to_string)
+                    .collect();
+                if lacking.len() >= policy.needed_promises() {
+                    let story = format!("record {id} at {lsn} is not on {lacking:?} of {policy:?}");
                     self.broken("I2 the record covers all that was acknowledged", story);
                 }
             }
