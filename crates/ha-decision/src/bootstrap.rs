@@ -39,7 +39,15 @@ impl Decider {
             None => return,
         }
         match view.initialize.as_ref().map(|i| i.record.member.clone()) {
-            Some(member) if member == self.setup.me => self.may_initialize(),
+            Some(member) if member == self.setup.me => {
+                if self.won_initialize {
+                    self.may_initialize();
+                } else {
+                    // Won in an earlier life of this agent, whose founding transaction may still be on its way and
+                    // names data that is about to go. It compares this key, so writing the key anew outdates it.
+                    self.claim_initialize();
+                }
+            }
             Some(member) => self.because(Reason::OtherInitializes { member }),
             None => self.ask_to_initialize(),
         }
@@ -66,25 +74,40 @@ impl Decider {
             self.because(Reason::WaitingForReports { missing: missing.join(", ") });
             return;
         }
+        self.claim_initialize();
+    }
+
+    fn claim_initialize(&mut self) {
         if !self.lease.ready || !self.can_txn() {
             return;
         }
+        let revision = self.initialize_revision();
         let record =
             InitializeRecord { member: self.setup.me.clone(), system_id: None, extra: Default::default() };
         self.submit(
             TxnFor::Initialize,
             Txn {
                 purpose: "win the right to initialize",
-                compares: vec![(StoreKey::Initialize, Revision(0)), (StoreKey::Sync, Revision(0))],
+                compares: vec![(StoreKey::Initialize, revision), (StoreKey::Sync, Revision(0))],
                 puts: vec![(StoreKey::Initialize, to_json(&record), LeaseChoice::Member)],
                 deletes: Vec::new(),
             },
         );
     }
 
+    fn initialize_revision(&self) -> Revision {
+        let initialize = self.store.view.as_ref().and_then(|v| v.initialize.as_ref());
+        initialize.map_or(Revision(0), |i| i.revision)
+    }
+
+    pub(crate) fn initialize_won(&mut self) {
+        self.won_initialize = true;
+        self.may_initialize();
+    }
+
     /// This member has won: `initdb`.
-    pub(crate) fn may_initialize(&mut self) {
-        if self.sync().is_some() || !self.job_free() {
+    fn may_initialize(&mut self) {
+        if self.sync().is_some() || self.founded.is_some() || !self.job_free() {
             return;
         }
         self.because(Reason::Initializing);
@@ -143,8 +166,6 @@ impl Decider {
             extra: Default::default(),
         };
         let view = self.store.view.as_ref();
-        let initialize_revision =
-            view.and_then(|v| v.initialize.as_ref()).map_or(Revision(0), |i| i.revision);
         let mut puts = vec![
             (StoreKey::Sync, to_json(&sync), LeaseChoice::None),
             self.put_leader(&sync),
@@ -158,7 +179,10 @@ impl Decider {
             TxnFor::FoundCluster,
             Txn {
                 purpose: "found the cluster",
-                compares: vec![(StoreKey::Sync, Revision(0)), (StoreKey::Initialize, initialize_revision)],
+                compares: vec![
+                    (StoreKey::Sync, Revision(0)),
+                    (StoreKey::Initialize, self.initialize_revision()),
+                ],
                 puts,
                 deletes: Vec::new(),
             },

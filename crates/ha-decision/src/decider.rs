@@ -63,6 +63,8 @@ pub struct Decider {
     pub(crate) handover: Option<(MemberName, HandOver)>,
     pub(crate) switchover: Option<Switchover>,
     pub(crate) maintenance: Maintenance,
+    /// This agent, in this life, holds the right to run `initdb`.
+    pub(crate) won_initialize: bool,
     /// A finished `initdb` whose cluster is not founded yet.
     pub(crate) founded: Option<(SystemId, Lsn)>,
     /// Listed members without a stream, and since when.
@@ -110,6 +112,7 @@ impl Decider {
             handover: None,
             switchover: None,
             maintenance: Maintenance::default(),
+            won_initialize: false,
             founded: None,
             absent_since: BTreeMap::new(),
             isolated: false,
@@ -212,7 +215,7 @@ impl Decider {
         }
         match message {
             PeerMessage::State(state) => {
-                self.peers.insert(from, PeerStatus { state, heard_at: self.now });
+                self.peers.insert(from, PeerStatus { state, heard_at: self.now, connected: true });
             }
             PeerMessage::Beat(beat) => self.beat_heard(&from, &beat),
             PeerMessage::Echo(echo) => self.echo_heard(echo),

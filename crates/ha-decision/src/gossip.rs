@@ -122,13 +122,13 @@ impl Decider {
     /// The stream from a member ended: it is not heard until it speaks again.
     pub(crate) fn peer_lost(&mut self, member: &MemberName) {
         if let Some(peer) = self.peers.get_mut(member) {
-            peer.heard_at = MonoTime(0);
+            peer.connected = false;
         }
     }
 
     /// Whether a member was heard within the time that counts as alive.
     pub(crate) fn is_heard(&self, member: &MemberName) -> bool {
-        self.peers.get(member).is_some_and(|p| self.now.since(p.heard_at) < self.silence())
+        self.peers.get(member).is_some_and(|p| p.connected && self.now.since(p.heard_at) < self.silence())
     }
 
     /// Silence that counts: at least two missed rounds of gossip.

@@ -56,6 +56,8 @@ pub struct PeerStatus {
     pub state: PeerState,
     /// When.
     pub heard_at: MonoTime,
+    /// Whether its stream lives. Without it the member counts as silent, however short that may be.
+    pub connected: bool,
 }
 
 /// Role as `hactl list` prints it.

@@ -216,7 +216,7 @@ impl Decider {
 
     fn txn_won(&mut self, kind: TxnFor) {
         match kind {
-            TxnFor::Initialize => self.may_initialize(),
+            TxnFor::Initialize => self.initialize_won(),
             TxnFor::FoundCluster => self.cluster_founded(),
             TxnFor::Reacquire => self.leadership_won("its agent took it up again"),
             TxnFor::RenewEpoch => {
