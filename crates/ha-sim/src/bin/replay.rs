@@ -46,6 +46,9 @@ fn many(first: u64, last: u64, size: usize, mutant: Mutant) -> ExitCode {
     for seed in first..last {
         let outcome = ha_sim::run(seed, size, mutant);
         tally.add(&outcome.tally);
+        for why in outcome.tally.blocked.keys() {
+            println!("seed {seed}: blocked: {why}");
+        }
         if let Some(violation) = outcome.violation {
             println!("seed {seed}: {}: {}", violation.rule, violation.story);
             rules.entry(violation.rule).or_default().push(seed);
