@@ -122,6 +122,7 @@ fn peer(primary: bool) -> PeerStatus {
             leaving: false,
         },
         heard_at: NOW,
+        connected: true,
     }
 }
 
