@@ -16,7 +16,7 @@ const LEFT_ALONE: Duration = Duration::from_secs(15);
 
 #[test]
 fn foreign_data_directory() {
-    scenario("foreign_data_directory", reference, &["system identifier"], |lab| {
+    scenario("foreign_data_directory", reference, &["belongs to system"], |lab| {
         let primary = lab.wait_healthy(SETTLE)?;
         let host = lab.databases_except(&[&primary])[0];
         let load = writing(lab, &primary)?;
@@ -33,7 +33,7 @@ fn foreign_data_directory() {
             if now == before { Ok(()) } else { Err("pg_control changed".to_owned()) }
         })?;
         let log = fs::read_to_string(lab.dir().log(host, "pg-agent"))?;
-        ensure!(log.contains("system identifier"), "the agent's log does not say why it does nothing");
+        ensure!(log.contains("belongs to system"), "the agent's log does not say why it does nothing");
         load.wait_for_acks(SOME_ROWS, TAKEOVER)?;
 
         // What it says to do: move it away.

@@ -39,14 +39,24 @@ impl Story {
 pub fn run(dir: &Path) -> Result<()> {
     let story = Story(Instant::now());
     story.tell("three hosts and a client: network, etcd with TLS, pg-guard, pg-agent; all start at once");
-    let lab = Lab::start(&LabOptions::reference(dir)?)?;
+    let mut lab = Lab::start(&LabOptions::reference(dir)?)?;
+    match play(&story, &lab) {
+        Ok(()) => lab.down(),
+        Err(error) => {
+            lab.keep_files();
+            Err(error.context(format!("logs: {}/<host>/log", lab.dir().path().display())))
+        }
+    }
+}
+
+fn play(story: &Story, lab: &Lab) -> Result<()> {
     let leader = lab.wait_healthy(BOOTSTRAP)?;
     story.tell(&format!("bootstrapped: {leader} leads, the others are synchronous standbys"));
-    list(&lab)?;
+    list(lab)?;
 
     story.tell("eight connections write numbered rows, one row per transaction");
-    Load::prepare(&lab, &leader)?;
-    let load = Load::start(&lab, LoadOptions::all_hosts(&lab)?)?;
+    Load::prepare(lab, &leader)?;
+    let load = Load::start(lab, LoadOptions::all_hosts(lab)?)?;
     load.wait_for_acks(500, Duration::from_secs(20))?;
 
     let candidate = lab.databases_except(&[&leader])[0].to_owned();
@@ -74,8 +84,8 @@ pub fn run(dir: &Path) -> Result<()> {
 
     let attempts = load.finish()?;
     write_log(&attempts, &lab.dir().path().join("load.jsonl"))?;
-    list(&lab)?;
-    let verdict = Verdict::new(&attempts, &rows(&lab, &leader)?);
+    list(lab)?;
+    let verdict = Verdict::new(&attempts, &rows(lab, &leader)?);
     let first = outage(&attempts[..], switchover).map(|_| between(&attempts, switchover, power_loss));
     let switchover = first.flatten().context("no acknowledged row around the switchover")?;
     let power_loss = outage(&attempts, power_loss).context("no acknowledged row after the power loss")?;
@@ -90,9 +100,9 @@ pub fn run(dir: &Path) -> Result<()> {
     verdict.check()?;
     ensure!(switchover.length() < SWITCHOVER_BOUND, "the switchover took longer than {SWITCHOVER_BOUND:?}");
     ensure!(power_loss.length() < POWER_LOSS_BOUND, "the takeover took longer than {POWER_LOSS_BOUND:?}");
-    check_logs(&lab, &[])?;
+    check_logs(lab, &[])?;
     story.tell("nothing acknowledged was lost");
-    lab.down()
+    Ok(())
 }
 
 /// The longest pause that began after one fault and before the next.
