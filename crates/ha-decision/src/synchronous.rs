@@ -115,9 +115,12 @@ impl Decider {
         let (acks, strict_k) = (settings.acks, settings.strict_k);
         let listed = record.policy.members.clone();
         self.watch_loneliness(record, &listed);
-        if let Some(new) =
-            eligible.iter().find(|m| !listed.contains(*m) && !listed.iter().any(|l| l.name == m.name))
-        {
+        // A new life of a listed member waits until the old one has left; except where nobody may leave before
+        // somebody has joined.
+        let full = strict_k && listed.len() <= record.policy.k as usize;
+        let joins =
+            |m: &&MemberId| !listed.contains(*m) && (full || !listed.iter().any(|l| l.name == m.name));
+        if let Some(new) = eligible.iter().find(joins) {
             // Key first: it must be consulted from now on, before it can confirm anything.
             let mut members = listed;
             members.insert(new.clone());

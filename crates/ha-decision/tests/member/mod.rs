@@ -1,0 +1,291 @@
+//! One decider with a hand on its clock: feeds events, answers nothing by itself, keeps every action.
+
+use std::time::Duration;
+
+use ha_core::cluster_view::{StoreKey, StoreView};
+use ha_core::node_state::NodeState;
+use ha_core::peer_message::{PeerMessage, PeerPhase, PeerState, Promised};
+use ha_core::postgres_view::{
+    ControlState, DataDirectory, DataFacts, Instance, PostgresProcess, PostgresView,
+};
+use ha_core::record::{
+    ClusterSettings, GuardArming, HistoryRecord, LeaderRecord, Policy, SyncRecord, Versioned,
+};
+use ha_core::{
+    BootId, Epoch, Generation, Incarnation, Lsn, MemberId, MemberName, MonoTime, ReplicationMode, Revision,
+    SystemId, Timeline,
+};
+use ha_decision::{
+    Action, Decider, Event, GuardNeed, Job, JobOutput, LeaseNews, MemberSetup, OpId, Setup, Timings, Txn,
+    TxnOutcome,
+};
+
+pub(crate) const SYSTEM: SystemId = SystemId(77);
+
+pub(crate) fn name(text: &str) -> MemberName {
+    text.parse().expect("a good name")
+}
+
+/// The member with the incarnation that all these tests give it.
+pub(crate) fn id(text: &str) -> MemberId {
+    let number = u32::from(text.as_bytes()[2]);
+    MemberId::new(name(text), Incarnation(number))
+}
+
+pub(crate) struct Member {
+    pub(crate) decider: Decider,
+    pub(crate) now: MonoTime,
+    pub(crate) view: StoreView,
+    pub(crate) actions: Vec<Action>,
+}
+
+fn setup(me: &str, node_state: NodeState) -> Setup {
+    let members = ["pg1", "pg2", "pg3"].map(|m| MemberSetup {
+        name: name(m),
+        address: format!("10.0.1.1{}", &m[2..]),
+        port: 5432,
+        nofailover: false,
+        nosync: false,
+        priority: 1,
+    });
+    Setup {
+        me: name(me),
+        members: members.to_vec(),
+        timings: Timings {
+            lease_ttl: Duration::from_secs(10),
+            drift: Duration::from_millis(100),
+            net_margin: Duration::from_millis(500),
+            demote_lead: Duration::from_secs(2),
+            renew_interval: Duration::from_secs(2),
+            detection: Duration::from_secs(1),
+            promise_timeout: Duration::from_millis(300),
+            abort_after: Duration::from_secs(2),
+            bootstrap_grace: Duration::from_secs(5),
+            switchover_limit: Duration::from_secs(20),
+        },
+        initial_settings: ClusterSettings {
+            mode: ReplicationMode::Synchronous,
+            acks: 1,
+            strict_k: false,
+            degrade_after_ms: 5000,
+            maximum_lag_bytes: 1 << 20,
+            automatic: true,
+            unfenced: false,
+            parameters: Default::default(),
+            hba: Vec::new(),
+            extra: Default::default(),
+        },
+        guard: GuardNeed::Off,
+        rewind: true,
+        node_state,
+        entropy: 1,
+        boot: BootId("boot".to_owned()),
+        version: "test".to_owned(),
+        file_digest: "digest".to_owned(),
+    }
+}
+
+impl Member {
+    /// A member of a cluster that pg1 leads at epoch 1 with the listed members, k = 1, whose lease has run out.
+    pub(crate) fn of_leaderless_cluster(me: &str, listed: &[&str]) -> Self {
+        let node_state = NodeState { incarnation: Some(id(me).incarnation), ..NodeState::default() };
+        let mut member = Self {
+            decider: Decider::new(setup(me, node_state)),
+            now: MonoTime(1_000_000_000),
+            view: StoreView { cluster_id: 1, revision: Revision(10), ..StoreView::default() },
+            actions: Vec::new(),
+        };
+        let policy = Policy::quorum(Epoch(1), listed.iter().map(|m| id(m)).collect(), 1);
+        member.set_sync(SyncRecord {
+            proto: 1,
+            min_reader: 1,
+            min_writer: 1,
+            cluster_uuid: "uuid".to_owned(),
+            system_id: SYSTEM,
+            epoch: Epoch(1),
+            generation: Generation(4),
+            leader: id("pg1").into(),
+            policy,
+            extra: Default::default(),
+        });
+        let history = HistoryRecord {
+            epoch: Epoch(1),
+            parent: Timeline(0),
+            switch_lsn: Lsn(0),
+            member: name("pg1"),
+            reason: "initdb".to_owned(),
+            extra: Default::default(),
+        };
+        member.view.history.insert(Timeline(1), history);
+        member
+    }
+
+    pub(crate) fn set_sync(&mut self, record: SyncRecord) {
+        self.view.revision = self.view.revision.next();
+        self.view.sync = Some(Versioned { record, revision: self.view.revision });
+    }
+
+    pub(crate) fn sync(&self) -> SyncRecord {
+        self.view.sync.as_ref().expect("a sync record").record.clone()
+    }
+
+    pub(crate) fn put_leader(&mut self, member: &str, epoch: u64) {
+        self.view.revision = self.view.revision.next();
+        let record = LeaderRecord {
+            member: name(member),
+            incarnation: id(member).incarnation,
+            epoch: Epoch(epoch),
+            guard: GuardArming::Armed,
+            extra: Default::default(),
+        };
+        self.view.leader = Some(Versioned { record, revision: self.view.revision });
+    }
+
+    pub(crate) fn event(&mut self, event: Event) {
+        self.decider.handle_event(self.now, event);
+        self.drain();
+    }
+
+    pub(crate) fn wait(&mut self, milliseconds: u64) {
+        self.now = self.now + Duration::from_millis(milliseconds);
+        self.decider.handle_timeout(self.now);
+        self.drain();
+    }
+
+    fn drain(&mut self) {
+        while let Some(action) = self.decider.poll_action() {
+            self.actions.push(action);
+        }
+    }
+
+    pub(crate) fn see_store(&mut self) {
+        let view = self.view.clone();
+        self.event(Event::Store(Box::new(view)));
+        self.event(Event::Lease(LeaseNews::Ready));
+        self.event(Event::Lease(LeaseNews::Renewed { sent_at: self.now, leads: None }));
+    }
+
+    /// PostgreSQL runs as a standby on timeline 1 with this much, without a walreceiver.
+    pub(crate) fn see_standby(&mut self, flush: u64) {
+        self.see(true, flush);
+    }
+
+    pub(crate) fn see_primary(&mut self, flush: u64) {
+        self.see(false, flush);
+    }
+
+    fn see(&mut self, in_recovery: bool, flush: u64) {
+        let incarnation = id(self.decider.status().me.as_str()).incarnation;
+        let instance = Instance {
+            life: 1,
+            in_recovery,
+            timeline: Timeline(1),
+            flush: Lsn(flush),
+            replay: Lsn(flush),
+            receiver: None,
+            senders: Vec::new(),
+            standby_names: String::new(),
+            drifted: Vec::new(),
+            pending_restart: Vec::new(),
+            checkpoint_timeline: Timeline(1),
+            history: Vec::new(),
+            version: 150_000,
+        };
+        let facts = DataFacts {
+            system_id: SYSTEM,
+            incarnation: Some(incarnation),
+            state: if in_recovery { ControlState::InArchiveRecovery } else { ControlState::InProduction },
+            timeline: Timeline(1),
+            checkpoint: Lsn(1),
+            minimum_recovery: Lsn(1),
+            standby_signal: in_recovery,
+        };
+        self.now = self.now + Duration::from_millis(1);
+        self.event(Event::Postgres(PostgresView {
+            at: self.now,
+            data: DataDirectory::Present(facts),
+            process: PostgresProcess::Running(Box::new(instance)),
+        }));
+    }
+
+    pub(crate) fn hear(&mut self, from: &str, message: PeerMessage) {
+        self.event(Event::Peer { from: name(from), message });
+    }
+
+    pub(crate) fn hear_state(&mut self, from: &str, phase: PeerPhase) {
+        let state = PeerState {
+            incarnation: Some(id(from).incarnation),
+            system_id: Some(SYSTEM),
+            phase,
+            epoch: self.sync().epoch,
+            revision: self.view.sync_revision(),
+            timeline: Timeline(1),
+            flush: Lsn(100),
+            replay: Lsn(100),
+            checkpoint_timeline: Timeline(1),
+            history: Vec::new(),
+            hears_leader: false,
+            candidate: true,
+            leaving: false,
+        };
+        self.hear(from, PeerMessage::State(state));
+    }
+
+    pub(crate) fn promised_by(&self, from: &str, flush: u64) -> PeerMessage {
+        PeerMessage::Promised(Promised {
+            epoch: self.sync().epoch,
+            revision: self.view.sync_revision(),
+            member: id(from),
+            timeline: Timeline(1),
+            flush: Lsn(flush),
+            candidate: true,
+            priority: 1,
+        })
+    }
+
+    pub(crate) fn jobs(&self) -> Vec<(OpId, Job)> {
+        let jobs = self.actions.iter().filter_map(|a| match a {
+            Action::Job { id, job } => Some((*id, job.clone())),
+            _ => None,
+        });
+        jobs.collect()
+    }
+
+    pub(crate) fn txns(&self) -> Vec<(OpId, Txn)> {
+        let txns = self.actions.iter().filter_map(|a| match a {
+            Action::Txn { id, txn } => Some((*id, txn.clone())),
+            _ => None,
+        });
+        txns.collect()
+    }
+
+    /// The sync record that the last transaction wants to write.
+    pub(crate) fn wanted_sync(&self) -> Option<SyncRecord> {
+        let (_, txn) = self.txns().pop()?;
+        let (_, value, _) = txn.puts.iter().find(|(key, ..)| *key == StoreKey::Sync)?;
+        serde_json::from_slice(value).ok()
+    }
+
+    pub(crate) fn end_job(&mut self, output: JobOutput) {
+        let (id, _) = self.jobs().pop().expect("a job runs");
+        self.now = self.now + Duration::from_millis(1);
+        self.event(Event::JobDone { id, result: Ok(output) });
+    }
+
+    pub(crate) fn end_txn(&mut self, outcome: TxnOutcome) {
+        let (id, _) = self.txns().pop().expect("a transaction is under way");
+        self.event(Event::TxnDone { id, outcome });
+    }
+
+    /// Runs until this member has revoked and waits for the others.
+    pub(crate) fn revoke_own(&mut self, flush: u64) {
+        self.see_store();
+        self.see_standby(flush);
+        self.wait(3000);
+        self.see_store();
+        self.see_standby(flush);
+        self.wait(200);
+        self.end_job(JobOutput::Revoked { timeline: Timeline(1), flush: Lsn(flush) });
+        self.see_standby(flush);
+    }
+}

@@ -1,0 +1,152 @@
+//! Who may take over, on what evidence, and in which order things are said and done.
+
+mod member;
+
+use ha_core::cluster_view::StoreKey;
+use ha_core::peer_message::{PeerMessage, PeerPhase, PromiseRefusal, PromiseRequest, Trigger};
+use ha_core::{Epoch, Revision};
+use ha_decision::{Action, Job, StopMode, TxnOutcome};
+use member::{Member, id};
+
+#[test]
+fn one_promise_of_two_is_not_enough() {
+    let mut pg2 = Member::of_leaderless_cluster("pg2", &["pg2", "pg3"]);
+    pg2.revoke_own(100);
+    pg2.wait(5000);
+    assert!(pg2.txns().is_empty(), "took over without the promise of pg3: {:?}", pg2.txns());
+    let blocked = pg2.decider.status().blocked.expect("it says why it is blocked");
+    assert!(blocked.contains("needs 2 promises") && blocked.contains("pg3"), "{blocked}");
+}
+
+#[test]
+fn all_promises_decide_in_one_transaction_on_the_revision_of_the_promises() {
+    let mut pg2 = Member::of_leaderless_cluster("pg2", &["pg2", "pg3"]);
+    pg2.revoke_own(100);
+    let promised = pg2.promised_by("pg3", 100);
+    pg2.hear("pg3", promised);
+    dbg!(pg2.decider.status().doing, &pg2.actions);
+    let (_, txn) = pg2.txns().pop().expect("it takes over");
+    assert!(txn.compares.contains(&(StoreKey::Sync, pg2.view.sync_revision())));
+    assert!(txn.compares.contains(&(StoreKey::Leader, Revision(0))));
+    let wanted = pg2.wanted_sync().expect("it writes the sync record");
+    assert_eq!((wanted.epoch, wanted.leader.id()), (Epoch(2), id("pg2")));
+    assert!(
+        wanted.is_established() && wanted.policy.lists(&id("pg3")),
+        "pg3 holds as much: it may confirm at once"
+    );
+}
+
+#[test]
+fn a_member_that_holds_less_is_not_listed_at_once_and_the_winner_is_unestablished() {
+    let mut pg2 = Member::of_leaderless_cluster("pg2", &["pg2", "pg3"]);
+    pg2.revoke_own(100);
+    let promised = pg2.promised_by("pg3", 90);
+    pg2.hear("pg3", promised);
+    let wanted = pg2.wanted_sync().expect("it takes over");
+    assert!(!wanted.is_established());
+    assert_eq!(wanted.policy, pg2.sync().policy, "the old policy stays until a follower has everything");
+}
+
+#[test]
+fn who_holds_more_gets_the_promises() {
+    let mut pg2 = Member::of_leaderless_cluster("pg2", &["pg2", "pg3"]);
+    pg2.revoke_own(100);
+    let promised = pg2.promised_by("pg3", 101);
+    pg2.hear("pg3", promised);
+    assert!(pg2.txns().is_empty());
+    let handed = pg2.actions.iter().any(|a| {
+        matches!(a, Action::Send { to, message: PeerMessage::TakeOver(t) } if to.as_str() == "pg3" && t.promises.len() == 2)
+    });
+    assert!(handed, "pg3 does not learn that it should lead");
+}
+
+#[test]
+fn a_promise_is_durable_before_the_walreceiver_is_stopped() {
+    let mut pg2 = Member::of_leaderless_cluster("pg2", &["pg2", "pg3"]);
+    pg2.revoke_own(100);
+    let persisted = pg2
+        .actions
+        .iter()
+        .position(|a| matches!(a, Action::Persist(state) if state.promise.is_some()))
+        .expect("the promise is made durable");
+    let revoked = pg2
+        .actions
+        .iter()
+        .position(|a| matches!(a, Action::Job { job: Job::Revoke { .. }, .. }))
+        .expect("the walreceiver is stopped");
+    assert!(persisted < revoked);
+}
+
+#[test]
+fn nobody_promises_while_the_leader_is_heard() {
+    let mut pg3 = Member::of_leaderless_cluster("pg3", &["pg2", "pg3"]);
+    pg3.see_store();
+    pg3.see_standby(100);
+    pg3.wait(3000);
+    pg3.hear_state("pg1", PeerPhase::Primary);
+    let request = PromiseRequest {
+        epoch: Epoch(1),
+        revision: pg3.view.sync_revision(),
+        candidate: id("pg2"),
+        trigger: Trigger::LeaseExpired,
+    };
+    pg3.hear("pg2", PeerMessage::PromiseRequest(request));
+    let refused = pg3.actions.iter().any(|a| {
+        matches!(a, Action::Send { message: PeerMessage::PromiseRefused(r), .. } if r.refusal == PromiseRefusal::HearsLeader)
+    });
+    assert!(refused && pg3.jobs().is_empty());
+}
+
+#[test]
+fn an_unknown_outcome_is_followed_by_nothing_but_a_bump() {
+    let mut pg2 = Member::of_leaderless_cluster("pg2", &["pg2", "pg3"]);
+    pg2.revoke_own(100);
+    let promised = pg2.promised_by("pg3", 100);
+    pg2.hear("pg3", promised);
+    pg2.end_txn(TxnOutcome::Unknown);
+    pg2.wait(1000);
+    let wanted = pg2.wanted_sync().expect("it moves the revision on");
+    assert_eq!((wanted.epoch, wanted.leader.id()), (Epoch(1), id("pg1")), "not a second attempt");
+    assert_eq!(wanted.generation, pg2.sync().generation.next());
+    assert!(!pg2.jobs().iter().any(|(_, job)| matches!(job, Job::Promote { .. })));
+}
+
+#[test]
+fn a_deposed_primary_is_ended_at_once() {
+    let mut pg1 = Member::of_leaderless_cluster("pg1", &["pg2", "pg3"]);
+    let mut record = pg1.sync();
+    record.epoch = Epoch(2);
+    record.leader = id("pg2").into();
+    pg1.set_sync(record);
+    pg1.see_store();
+    pg1.see_primary(100);
+    assert_eq!(pg1.jobs().len(), 1);
+    assert!(matches!(pg1.jobs()[0].1, Job::Stop { mode: StopMode::Immediate }));
+}
+
+#[test]
+fn a_restarted_agent_changes_nothing_before_it_has_won_its_leadership_again() {
+    let mut pg1 = Member::of_leaderless_cluster("pg1", &["pg2", "pg3"]);
+    pg1.put_leader("pg1", 1);
+    pg1.see_store();
+    pg1.see_primary(100);
+    assert!(pg1.jobs().is_empty(), "{:?}", pg1.jobs());
+    let wanted = pg1.wanted_sync().expect("a compare-and-swap, although the record says so already");
+    assert_eq!(wanted.generation, pg1.sync().generation.next());
+    assert_eq!(wanted.epoch, Epoch(1));
+}
+
+#[test]
+fn a_store_that_went_back_in_time_decides_nothing() {
+    let mut pg2 = Member::of_leaderless_cluster("pg2", &["pg2", "pg3"]);
+    let restored = pg2.view.clone();
+    let mut record = pg2.sync();
+    record.epoch = Epoch(5);
+    pg2.set_sync(record);
+    pg2.see_store();
+    pg2.see_standby(100);
+    pg2.view = restored;
+    pg2.see_store();
+    pg2.wait(20_000);
+    assert!(pg2.txns().is_empty() && pg2.decider.status().blocked.is_some());
+}
