@@ -116,7 +116,11 @@ impl World {
                 let pause = self.rng.between(200 * MS, 3 * SECOND);
                 self.agent_dies(host, Some(pause), true);
             }
-            FaultKind::AgentFreeze => self.hosts[host].frozen_until = self.now() + duration,
+            FaultKind::AgentFreeze => {
+                // Never shorter than an earlier one: what waits for the thaw must come in order.
+                let until = self.now() + duration;
+                self.hosts[host].frozen_until = self.hosts[host].frozen_until.max(until);
+            }
             FaultKind::PostgresCrash => self.server_dies(host),
             FaultKind::PowerLoss => self.power_off(host, duration),
             FaultKind::LeaderPowerLoss => {

@@ -2,6 +2,7 @@
 
 use crate::checker::Violation;
 use crate::clock::SECOND;
+use crate::host::Host;
 use crate::mutant::Mutant;
 use crate::report::Tally;
 use crate::world::World;
@@ -84,7 +85,7 @@ impl World {
         for host in &self.hosts {
             let Some(agent) = &host.agent else { continue };
             let status = agent.decider.status();
-            words.push(format!("{}: {} (blocked: {:?})", host.name, status.doing, status.blocked));
+            words.push(format!("{}: {}; {}", host.name, status.doing, condition(host)));
             blocked.extend(status.blocked);
         }
         let writes = self.tally.confirmed_after_healing >= COMMITS_WANTED;
@@ -96,5 +97,27 @@ impl World {
         }
         let rule = if writes { "L3 every member comes back" } else { "L1 writes work again" };
         self.fail(rule, words.join("; "));
+    }
+}
+
+/// What a host's PostgreSQL really is like.
+fn condition(host: &Host) -> String {
+    let Some(directory) = host.disk.data.present() else { return "no data".to_owned() };
+    let (end, timeline) = (directory.wal.end(), directory.wal.timeline());
+    let wal = format!("WAL to {end} of timeline {timeline}");
+    match &host.server {
+        None => format!("{wal}, stopped"),
+        Some(s) => {
+            let receiver = s.receiver.as_ref().map(|r| (r.upstream.member.as_str(), r.phase));
+            let senders: Vec<_> =
+                s.senders.values().map(|x| (x.name.to_string(), x.streaming, x.listed, x.flush)).collect();
+            format!(
+                "{wal}, {:?}, standby {}, {:?}, {} wait, receiver {receiver:?}, senders {senders:?}",
+                s.phase,
+                s.in_recovery,
+                s.postmaster.access,
+                s.waiters.len()
+            )
+        }
     }
 }
