@@ -281,6 +281,9 @@ impl Member {
     pub(crate) fn revoke_own(&mut self, flush: u64) {
         self.see_store();
         self.see_standby(flush);
+        // The settings with which it follows the leader.
+        self.end_job(JobOutput::Done);
+        self.see_standby(flush);
         self.wait(3000);
         self.see_store();
         self.see_standby(flush);
