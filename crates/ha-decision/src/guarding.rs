@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use ha_core::record::{PolicyKind, SyncRecord};
+use ha_core::record::{GuardArming, PolicyKind, SyncRecord};
 use ha_core::{Epoch, MonoTime};
 
 use crate::action::{Action, GuardCommand};
@@ -22,6 +22,8 @@ use crate::timers::Timer;
 const WORTH_SENDING: Duration = Duration::from_millis(250);
 /// How long the guard may take to answer before it is asked again.
 const GUARD_ANSWERS: Duration = Duration::from_secs(1);
+/// A supervisor starts a dead guard again within a second; one that is away for longer is reported as not armed.
+const GUARD_IS_AWAY: Duration = Duration::from_secs(5);
 /// The guard's own bound for a hold.
 const LONGEST_HOLD: Duration = Duration::from_secs(3600);
 
@@ -33,6 +35,8 @@ pub(crate) struct Guarding {
     asked: Option<(Epoch, MonoTime, MonoTime)>,
     refused: Option<String>,
     unavailable: bool,
+    /// Since when it cannot be reached.
+    away_since: Option<MonoTime>,
     held: Option<MonoTime>,
 }
 
@@ -49,6 +53,9 @@ impl Guarding {
 impl Decider {
     pub(crate) fn guard_news(&mut self, news: GuardNews) {
         self.guarding.unavailable = false;
+        if !matches!(news, GuardNews::Unavailable) {
+            self.guarding.away_since = None;
+        }
         match news {
             GuardNews::Armed { epoch, deadline } => {
                 self.guarding.armed = Some((epoch, deadline));
@@ -75,6 +82,7 @@ impl Decider {
             GuardNews::Reachable => self.guarding.armed = None,
             GuardNews::Unavailable => {
                 self.guarding.unavailable = true;
+                self.guarding.away_since.get_or_insert(self.now);
                 self.guarding.armed = None;
                 self.guarding.asked = None;
             }
@@ -84,6 +92,21 @@ impl Decider {
     /// Whether a leadership of this member will be announced as guarded.
     pub(crate) fn guard_will_arm(&self) -> bool {
         self.setup.guard != GuardNeed::Off && !self.guarding.unavailable
+    }
+
+    /// Whether what the leader record says of the guard is no longer so: after a lost lease the others rely on it.
+    pub(crate) fn guard_record_is_wrong(&mut self, recorded: GuardArming) -> bool {
+        match recorded {
+            GuardArming::Unarmed => self.guarding.is_armed(),
+            GuardArming::Armed => {
+                let Some(since) = self.guarding.away_since else { return false };
+                let due = since + GUARD_IS_AWAY;
+                if self.now < due {
+                    self.timers.set(Timer::Guard, due);
+                }
+                self.now >= due
+            }
+        }
     }
 
     fn evidence(&self, record: &SyncRecord) -> Option<MonoTime> {

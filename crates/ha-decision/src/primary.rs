@@ -87,15 +87,19 @@ impl Decider {
             self.take_up_again(record);
             return;
         }
-        if !self.leader_key_is_mine(record) && !self.resigned_in_isolation() {
+        if !self.leader_key_is_right(record) && !self.resigned_in_isolation() {
             self.take_up_again(record);
         }
         self.run_primary(record);
     }
 
-    fn leader_key_is_mine(&self, record: &SyncRecord) -> bool {
+    /// The leader record names this leadership and says the truth about its guard.
+    fn leader_key_is_right(&mut self, record: &SyncRecord) -> bool {
         let Some(leader) = self.store.view.as_ref().and_then(|v| v.leader.as_ref()) else { return false };
-        leader.record.epoch == record.epoch && leader.record.incarnation == record.leader.incarnation
+        let guard = leader.record.guard;
+        let mine =
+            leader.record.epoch == record.epoch && leader.record.incarnation == record.leader.incarnation;
+        mine && !self.guard_record_is_wrong(guard)
     }
 
     /// Re-acquisition: only by a compare-and-swap, never by a read. It outdates every request of an earlier life of
