@@ -3,13 +3,12 @@
 use ha_core::BootId;
 use ha_core::postgres_view::{PostgresProcess, PostgresView};
 use ha_decision::{
-    Action, Decider, Event, GuardCommand, GuardNeed, MemberSetup, OpId, Request, RequestId, Setup, TxnOutcome,
+    Action, Decider, Event, GuardCommand, MemberSetup, OpId, Request, RequestId, Setup, TxnOutcome,
 };
 
 use crate::clock::{MS, SECOND};
 use crate::host::{Agent, StoreFace};
 use crate::mutant::Mutant;
-use crate::plan::Plan;
 use crate::world::{Ev, World};
 
 /// How often an agent looks at its PostgreSQL.
@@ -72,9 +71,9 @@ impl World {
         Setup {
             me: self.hosts[host].name.clone(),
             members,
-            timings: Plan::timings(),
+            timings: self.plan.timings.clone(),
             initial_settings: self.plan.settings(),
-            guard: GuardNeed::Required,
+            guard: self.plan.guard,
             node_state,
             entropy,
             boot: BootId(format!("{}-{}", self.hosts[host].name, self.hosts[host].boot)),
@@ -94,6 +93,14 @@ impl World {
         if let Some(pause) = restart {
             let boot = self.hosts[host].boot;
             self.queue.after(pause, Ev::AgentStarts { host, boot });
+        }
+    }
+
+    /// This agent dies, and comes back soon.
+    pub(crate) fn agent_dies_soon(&mut self, host: usize, agent: u64) {
+        if self.healed_at.is_none() && self.hosts[host].agent(agent).is_some() {
+            let pause = self.rng.between(100 * MS, 1500 * MS);
+            self.agent_dies(host, Some(pause), true);
         }
     }
 

@@ -15,6 +15,12 @@ pub enum FaultKind {
     AgentCrash,
     /// An agent stands still and does not know it.
     AgentFreeze,
+    /// The leader's agent stands still or is gone for longer than its lease, while links to its host come and go.
+    LeaderStranded,
+    /// The leader's PostgreSQL is killed.
+    LeaderPostgresCrash,
+    /// The leader's host is cut off for longer than its lease.
+    LeaderIsolation,
     /// The postmaster and all its children are killed.
     PostgresCrash,
     /// A host loses power and comes back.
@@ -55,9 +61,12 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 23] = [
         Self::AgentCrash,
         Self::AgentFreeze,
+        Self::LeaderStranded,
+        Self::LeaderPostgresCrash,
+        Self::LeaderIsolation,
         Self::PostgresCrash,
         Self::PowerLoss,
         Self::LeaderPowerLoss,
@@ -109,6 +118,7 @@ impl World {
         let host = self.rng.index(self.hosts.len());
         let other = (host + 1 + self.rng.index(self.hosts.len() - 1)) % self.hosts.len();
         let duration = self.duration();
+        let leader = (0..self.hosts.len()).find(|&h| self.leads(h)).unwrap_or(host);
         let (name, other_name) = (self.host_name(host).to_owned(), self.host_name(other).to_owned());
         self.say(|| format!("--- {kind:?} ({name}, {other_name}, {} ms)", duration / MS));
         match kind {
@@ -122,11 +132,15 @@ impl World {
                 self.hosts[host].frozen_until = self.hosts[host].frozen_until.max(until);
             }
             FaultKind::PostgresCrash => self.server_dies(host),
-            FaultKind::PowerLoss => self.power_off(host, duration),
-            FaultKind::LeaderPowerLoss => {
-                let leader = (0..self.hosts.len()).find(|&h| self.leads(h)).unwrap_or(host);
-                self.power_off(leader, duration);
+            FaultKind::LeaderPostgresCrash => self.server_dies(leader),
+            FaultKind::LeaderStranded => self.strand(leader),
+            FaultKind::LeaderIsolation => {
+                let ttl = self.plan.ttl();
+                let duration = self.rng.between(ttl, 2 * ttl + 5 * SECOND);
+                self.cut_links(FaultKind::Isolation, leader, other, duration);
             }
+            FaultKind::PowerLoss => self.power_off(host, duration),
+            FaultKind::LeaderPowerLoss => self.power_off(leader, duration),
             FaultKind::TotalPowerLoss => {
                 for host in 0..self.hosts.len() {
                     let away = self.rng.between(SECOND, 10 * SECOND);
@@ -153,7 +167,6 @@ impl World {
             }
             FaultKind::GuardDown => self.hosts[host].guard.down_until = self.now() + duration,
             FaultKind::Switchover => {
-                let leader = (0..self.hosts.len()).find(|&h| self.leads(h)).unwrap_or(host);
                 let candidate =
                     (other != leader && self.rng.chance(500)).then(|| self.hosts[other].name.clone());
                 self.request(leader, Request::Switchover { candidate });
@@ -175,8 +188,43 @@ impl World {
         match self.rng.between(0, 9) {
             0..=2 => self.rng.between(100 * MS, 1500 * MS),
             3..=5 => self.rng.between(SECOND, 6 * SECOND),
-            _ => self.rng.between(8 * SECOND, 25 * SECOND),
+            _ => self.rng.between(self.plan.ttl(), 2 * self.plan.ttl() + 5 * SECOND),
         }
+    }
+
+    /// Nobody steers the leader's PostgreSQL for longer than the lease, and the others hear it now and then.
+    fn strand(&mut self, leader: usize) {
+        let ttl = self.plan.ttl();
+        let away = self.rng.between(ttl + 2 * SECOND, 2 * ttl + 8 * SECOND);
+        if self.rng.chance(500) {
+            self.agent_dies(leader, Some(away), true);
+        } else {
+            let until = self.now() + away;
+            self.hosts[leader].frozen_until = self.hosts[leader].frozen_until.max(until);
+        }
+        let mut at = self.rng.between(0, ttl);
+        while at < away {
+            let gap = self.rng.between(200 * MS, 5 * SECOND);
+            for other in 0..self.hosts.len() {
+                if other != leader && self.rng.chance(700) {
+                    self.queue.after(at, Ev::Cut { a: leader, b: other, duration: gap });
+                }
+            }
+            at += gap + self.rng.between(50 * MS, 2 * SECOND);
+        }
+    }
+
+    /// Cuts a pair of hosts for a while.
+    pub(crate) fn cut(&mut self, a: usize, b: usize, duration: u64) {
+        if self.healed_at.is_some() {
+            return;
+        }
+        let links = vec![(a, b), (b, a)];
+        for (from, to) in &links {
+            self.net.block(*from, *to);
+        }
+        self.topology_changed();
+        self.queue.after(duration, Ev::Heals(Healing::Links(links)));
     }
 
     fn cut_links(&mut self, kind: FaultKind, host: usize, other: usize, duration: u64) {

@@ -3,12 +3,9 @@
 use ha_core::{Epoch, MonoTime};
 use ha_decision::{Event, GuardCommand, GuardNews};
 
-use crate::clock::{MS, SECOND, US};
+use crate::clock::{MS, US};
 use crate::host::Armed;
 use crate::world::{Ev, World};
-
-/// The guard kills up to this much before the deadline.
-const KILL_LEAD: u64 = SECOND;
 
 impl World {
     pub(crate) fn guard_command(&mut self, host: usize, command: &GuardCommand) {
@@ -86,7 +83,7 @@ impl World {
 
     fn guard_schedule(&mut self, host: usize) {
         let Some(armed) = self.hosts[host].guard.armed else { return };
-        let lead = self.rng.between(KILL_LEAD / 2, KILL_LEAD);
+        let lead = self.rng.between(self.plan.kill_lead / 2, self.plan.kill_lead);
         let at = self.hosts[host].clock.global(armed.deadline).saturating_sub(lead);
         let boot = self.hosts[host].boot;
         self.queue.at(at, Ev::GuardDue { host, boot });
@@ -104,7 +101,7 @@ impl World {
             self.queue.at(back, Ev::GuardDue { host, boot });
             return;
         }
-        let due = h.clock.global(armed.deadline).saturating_sub(KILL_LEAD);
+        let due = h.clock.global(armed.deadline).saturating_sub(self.plan.kill_lead);
         if now < due {
             return; // Renewed since; another one is scheduled.
         }

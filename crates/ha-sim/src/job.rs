@@ -273,6 +273,12 @@ impl World {
                     return Next::Again(10 * MS);
                 }
                 self.checker.revoked(host, epoch, &self.hosts[host]);
+                if self.rng.chance(self.plan.dying_promisers)
+                    && let Some(agent) = self.hosts[host].agent.as_ref().map(|a| a.number)
+                {
+                    let fate = self.rng.between(MS, 800 * MS);
+                    self.queue.after(fate, Ev::AgentDies { host, agent });
+                }
                 Next::Done(output)
             }
         }

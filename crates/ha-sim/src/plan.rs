@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ha_core::ReplicationMode;
 use ha_core::record::ClusterSettings;
-use ha_decision::Timings;
+use ha_decision::{GuardNeed, Timings};
 
 use crate::clock::{MS, SECOND};
 use crate::fault::FaultKind;
@@ -40,6 +40,18 @@ pub struct Plan {
     pub late_reloads: u64,
     /// Clients.
     pub clients: usize,
+    /// Timings of every member.
+    pub timings: Timings,
+    /// How long an agent waits for an answer of the store, nanoseconds.
+    pub call_deadline: u64,
+    /// How long before the deadline the guard kills, nanoseconds.
+    pub kill_lead: u64,
+    /// Whether there are guards. Durability never rests on them, so many runs go without.
+    pub guard: GuardNeed,
+    /// An agent whose transaction is under way for long dies meanwhile, per mille.
+    pub dying_senders: u64,
+    /// An agent dies soon after it has carried out a promise, per mille.
+    pub dying_promisers: u64,
 }
 
 impl Plan {
@@ -55,6 +67,7 @@ impl Plan {
             faults.push(FaultKind::PowerLoss);
         }
         let some = |rng: &mut Rng, most: u64| if rng.chance(500) { 0 } else { rng.between(1, most) };
+        let seconds = rng.pick(&[4, 6, 10]);
         let low = rng.pick(&[200 * MS, SECOND, 3 * SECOND]);
         Self {
             size,
@@ -65,11 +78,17 @@ impl Plan {
             fault_pause: (low, low * 5),
             faults_end: rng.between(25, 80) * SECOND,
             lost_answers: some(rng, 150),
-            late_requests: some(rng, 150),
+            late_requests: some(rng, 300),
             failing_jobs: some(rng, 60),
             dying_actions: some(rng, 150),
             late_reloads: rng.between(20, 300),
             clients: 4,
+            timings: timings(seconds),
+            call_deadline: 100 * MS * seconds,
+            kill_lead: 100 * MS * seconds,
+            guard: if rng.chance(400) { GuardNeed::Off } else { GuardNeed::Required },
+            dying_senders: rng.pick(&[0, 300]),
+            dying_promisers: rng.pick(&[0, 0, 500]),
         }
     }
 
@@ -89,19 +108,31 @@ impl Plan {
         }
     }
 
-    /// The timings of every member: the defaults of the configuration.
-    pub fn timings() -> Timings {
-        Timings {
-            lease_ttl: Duration::from_secs(10),
-            drift: Duration::from_millis(100),
-            net_margin: Duration::from_millis(500),
-            demote_lead: Duration::from_secs(2),
-            renew_interval: Duration::from_secs(2),
-            detection: Duration::from_secs(1),
-            promise_timeout: Duration::from_millis(300),
-            abort_after: Duration::from_secs(2),
-            bootstrap_grace: Duration::from_secs(5),
-            switchover_limit: Duration::from_secs(10),
-        }
+    /// The TTL of the leader's lease, nanoseconds.
+    pub fn ttl(&self) -> u64 {
+        u64::try_from(self.timings.lease_ttl.as_nanos()).unwrap_or(SECOND)
+    }
+
+    /// How often it is renewed, nanoseconds.
+    pub fn renew_every(&self) -> u64 {
+        u64::try_from(self.timings.renew_interval.as_nanos()).unwrap_or(SECOND)
+    }
+}
+
+/// Timings for a TTL of `seconds`; they keep the relation that the configuration demands:
+/// renewal + 2 x call deadline <= TTL - drift - net margin - kill lead - demote lead.
+fn timings(seconds: u64) -> Timings {
+    let ms = Duration::from_millis;
+    Timings {
+        lease_ttl: Duration::from_secs(seconds),
+        drift: ms(10 * seconds),
+        net_margin: ms(50 * seconds),
+        demote_lead: ms(200 * seconds),
+        renew_interval: ms(200 * seconds),
+        detection: Duration::from_secs(1),
+        promise_timeout: ms(300),
+        abort_after: Duration::from_secs(2),
+        bootstrap_grace: Duration::from_secs(5),
+        switchover_limit: Duration::from_secs(10),
     }
 }

@@ -13,17 +13,12 @@ use ha_store::model::Model;
 use ha_store::{KeepAlive, LeaseId, Snapshot, TxnOutcome as StoreOutcome};
 
 use crate::clock::{MS, SECOND};
-use crate::plan::Plan;
 use crate::world::{Ev, World, member_name};
 
 const PREFIX: &str = "/matriarch/sim/";
-/// An agent waits this long for an answer.
-const CALL_DEADLINE: u64 = SECOND;
 /// A watch that hears nothing for so long is broken.
 const WATCH_TIMEOUT: u64 = 1500 * MS;
 const ELECTION_TIMEOUT: Duration = Duration::from_secs(1);
-/// The renew interval of the leadership lease.
-const RENEW_EVERY: u64 = 2 * SECOND;
 const KEEP_MEMBER_EVERY: u64 = 8 * SECOND;
 const MEMBER_TTL: Duration = Duration::from_secs(30);
 
@@ -274,13 +269,19 @@ impl World {
     fn call(&mut self, host: usize, agent: u64, what: StoreCall) {
         let id = self.number();
         let reachable = self.store_reachable(host);
+        let is_txn = matches!(what, StoreCall::Txn { .. });
         self.store.calls.insert(id, Call { host, agent, what, awaited: true, tries: 0 });
-        self.queue.after(CALL_DEADLINE, Ev::StoreTimeout { call: id });
+        let deadline = self.plan.call_deadline;
+        self.queue.after(deadline, Ev::StoreTimeout { call: id });
         if reachable {
             let mut delay = self.net.delay(&mut self.rng) + self.rng.between(MS, 8 * MS);
             if self.rng.chance(self.late_requests()) {
                 delay += self.rng.between(200 * MS, 12 * SECOND);
                 self.tally.late_requests += 1;
+                if is_txn && self.rng.chance(self.plan.dying_senders) {
+                    let fate = self.rng.between(MS, 2 * SECOND);
+                    self.queue.after(fate, Ev::AgentDies { host, agent });
+                }
             }
             self.queue.after(delay, Ev::StoreArrives { call: id });
         } else if self.rng.chance(500) {
@@ -322,6 +323,7 @@ impl World {
 
     fn carry_out(&mut self, host: usize, what: &StoreCall) -> Answer {
         let now = self.store_time();
+        let lease_ttl = self.plan.timings.lease_ttl;
         let model = &mut self.store.model;
         match what {
             StoreCall::Txn { txn, lease, member, .. } => {
@@ -355,7 +357,7 @@ impl World {
                 model.snapshot(now).map_or(Answer::Failed, |s| Answer::View(Box::new(view(&s))))
             }
             StoreCall::Grant => {
-                model.grant(now, Plan::timings().lease_ttl).map_or(Answer::Failed, |l| Answer::Lease(l.id))
+                model.grant(now, lease_ttl).map_or(Answer::Failed, |l| Answer::Lease(l.id))
             }
             StoreCall::GrantMember => {
                 model.grant(now, MEMBER_TTL).map_or(Answer::Failed, |l| Answer::Lease(l.id))
@@ -415,6 +417,7 @@ impl World {
             return;
         }
         self.store.calls.remove(&id);
+        let every = self.plan.renew_every();
         let Some(a) = self.hosts[host].agent(agent) else { return };
         match (what, answer) {
             (StoreCall::Txn { op, .. }, Answer::Txn(outcome)) => {
@@ -435,7 +438,7 @@ impl World {
             (StoreCall::Grant, Answer::Lease(lease)) => {
                 a.store.lease = Some(lease);
                 a.store.lease_busy = false;
-                a.store.lease_due = now + RENEW_EVERY;
+                a.store.lease_due = now + every;
                 self.news(host, 0, Event::Lease(LeaseNews::Ready));
             }
             (StoreCall::KeepAlive { lease, sent_at }, Answer::Kept(KeepAlive::Renewed { .. })) => {
@@ -505,7 +508,7 @@ impl World {
 
     /// Renews or grants the leases that are due.
     fn lease_rounds(&mut self, host: usize) {
-        let now = self.now();
+        let (now, every) = (self.now(), self.plan.renew_every());
         let h = &mut self.hosts[host];
         let (frozen, sent_at) = (h.frozen_until > now, h.time(now));
         let Some(a) = h.agent.as_mut() else { return };
@@ -524,7 +527,7 @@ impl World {
         face.lease_busy |= leadership.is_some();
         face.member_busy |= membership.is_some();
         if leadership.is_some() {
-            face.lease_due = now + RENEW_EVERY;
+            face.lease_due = now + every;
         }
         for what in leadership.into_iter().chain(membership) {
             self.call(host, number, what);

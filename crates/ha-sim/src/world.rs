@@ -30,6 +30,7 @@ const TICK: u64 = 250 * MS;
 #[derive(Debug)]
 pub(crate) enum Ev {
     Tick,
+    AgentDies { host: usize, agent: u64 },
     AgentStarts { host: usize, boot: u64 },
     Wake { host: usize, agent: u64, at: u64 },
     ToAgent { host: usize, agent: u64, news: Box<Event> },
@@ -54,6 +55,7 @@ pub(crate) enum Ev {
     Replay { host: usize, life: u64, to: usize },
     GuardDue { host: usize, boot: u64 },
     Client { client: usize, token: u64 },
+    Cut { a: usize, b: usize, duration: u64 },
     Fault,
     Heals(Healing),
     HealAll,
@@ -202,6 +204,7 @@ impl World {
                 self.tick();
                 self.queue.after(TICK, Ev::Tick);
             }
+            Ev::AgentDies { host, agent } => self.agent_dies_soon(host, agent),
             Ev::AgentStarts { host, boot } => self.agent_starts(host, boot),
             Ev::Wake { host, agent, at } => self.wake(host, agent, at),
             Ev::ToAgent { host, agent, news } => self.tell(host, agent, news),
@@ -230,6 +233,7 @@ impl World {
             Ev::Replay { host, life, to } => self.replay(host, life, to),
             Ev::GuardDue { host, boot } => self.guard_due(host, boot),
             Ev::Client { client, token } => self.client(client, token),
+            Ev::Cut { a, b, duration } => self.cut(a, b, duration),
             Ev::Fault => self.next_fault(),
             Ev::Heals(healing) => self.heals(&healing),
             Ev::HealAll => self.heal_all(),
