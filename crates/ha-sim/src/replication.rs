@@ -60,7 +60,10 @@ impl World {
                 // What the walsender knows: its timeline history and its flushed position. It does not compare contents.
                 let fits =
                     directory.wal.end_of(timeline).is_some_and(|there| end <= there.min(directory.flushed));
-                server.phase == Phase::Up && directory.system_id == system_id && fits
+                // Its slot is taken while an older walsender of the same member hangs on to it; without slots both would
+                // count as confirmations.
+                let slot_is_free = server.senders.values().all(|s| s.standby != host);
+                server.phase == Phase::Up && directory.system_id == system_id && fits && slot_is_free
             });
         if !admitted {
             self.receiver_ends(host, life, pid);
