@@ -19,6 +19,8 @@ JOBS ?= 2
 # make integration TEST=primary_power_loss runs one scenario.
 TEST ?=
 
+SIM_TESTS = $(patsubst crates/ha-sim/tests/%.rs,--test %,$(wildcard crates/ha-sim/tests/*.rs))
+
 .PHONY: help setup build fmt lint deny unit sim integration check test demo lab down bench clean
 
 help: ## List these targets
@@ -38,19 +40,20 @@ lint: ## Clippy with the workspace's lints, warnings are errors
 
 deny: ## Licences, bans and sources of the dependencies
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny check licenses bans sources; \
-	else cargo test --locked -q -p integration-tests --test policy; fi
+	else cargo test --locked -q --workspace --test policy; fi
 
-unit: ## Unit, scenario and contract tests
-	cargo test --locked --workspace --exclude ha-sim --exclude integration-tests
+# Always the whole workspace: a part of it alone would build its dependencies again with other features.
+unit: ## Unit, scenario and contract tests, and the simulation
+	cargo test --locked --workspace
 
-sim: ## Simulated clusters: seeds and mutants
-	cargo test --locked -p ha-sim
+sim: ## Simulated clusters alone (SEEDS=10000 for more)
+	cargo test --locked --workspace $(SIM_TESTS)
 
 integration: build ## Every failure on real PostgreSQL and etcd (TEST=name for one of them)
 	CARGO_TARGET_$(RUNNER_KEY)_RUNNER='$(AS_ROOT)' MATRIARCH_BIN_DIR='$(BIN_DIR)' \
-	cargo test --locked -p integration-tests --test policy --test failures -- --test-threads=$(JOBS) $(TEST)
+	cargo test --locked --workspace --test failures -- --test-threads=$(JOBS) $(TEST)
 
-check: fmt lint deny unit sim ## The fast part: everything that needs no lab
+check: fmt lint deny unit ## The fast part: everything that needs no lab
 
 test: setup ## Everything, as continuous integration runs it
 	@$(MAKE) --no-print-directory check
