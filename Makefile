@@ -61,7 +61,7 @@ test: setup ## Everything, as continuous integration runs it
 
 demo: setup ## Watch a cluster bootstrap, switch over and survive a power loss
 	@$(MAKE) --no-print-directory build
-	$(AS_ROOT) $(LAB) --dir .lab-demo demo
+	$(AS_ROOT) $(LAB) --dir $(TARGET_DIR)/labs/demo demo
 
 lab: setup ## Bring the reference cluster up and leave it running; break it with `hactl-lab`
 	@$(MAKE) --no-print-directory build
