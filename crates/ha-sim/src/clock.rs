@@ -68,7 +68,7 @@ impl<E> Queue<E> {
     }
 
     /// Takes the next thing; time moves there.
-    pub fn next(&mut self) -> Option<E> {
+    pub fn take(&mut self) -> Option<E> {
         let Reverse(entry) = self.heap.pop()?;
         self.now = entry.at;
         Some(entry.what)
@@ -116,11 +116,11 @@ mod tests {
         queue.at(3, "a");
         queue.at(5, "c");
         assert_eq!(
-            [queue.next(), queue.next(), queue.next(), queue.next()],
+            [queue.take(), queue.take(), queue.take(), queue.take()],
             [Some("a"), Some("b"), Some("c"), None]
         );
         queue.at(1, "late");
-        assert_eq!(queue.next(), Some("late"));
+        assert_eq!(queue.take(), Some("late"));
         assert_eq!(queue.now(), 5, "time never goes back");
     }
 

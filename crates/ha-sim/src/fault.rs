@@ -51,6 +51,8 @@ pub enum FaultKind {
     GuardDown,
     /// An operator asks for a switchover.
     Switchover,
+    /// An operator asks for a failover, without accepting loss.
+    Failover,
     /// An operator restarts a PostgreSQL.
     Restart,
     /// An operator has a member cloned again.
@@ -61,7 +63,7 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::AgentCrash,
         Self::AgentFreeze,
         Self::LeaderStranded,
@@ -82,6 +84,7 @@ impl FaultKind {
         Self::SlowNetwork,
         Self::GuardDown,
         Self::Switchover,
+        Self::Failover,
         Self::Restart,
         Self::Reinitialize,
         Self::Maintenance,
@@ -171,6 +174,7 @@ impl World {
                     (other != leader && self.rng.chance(500)).then(|| self.hosts[other].name.clone());
                 self.request(leader, Request::Switchover { candidate });
             }
+            FaultKind::Failover => self.request(host, Request::Failover { accept_data_loss: false }),
             FaultKind::Restart => self.request(host, Request::Restart),
             FaultKind::Reinitialize => self.request(host, Request::Reinitialize),
             FaultKind::Maintenance => {

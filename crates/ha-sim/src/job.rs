@@ -1,14 +1,14 @@
 //! Jobs: each a few steps with pauses between them. An agent that dies leaves its jobs where they were.
 
-use ha_core::Lsn;
-use ha_decision::{Access, Event, Job, JobFailure, JobOutput, OpId, StopMode};
+use ha_core::record::PolicyKind;
+use ha_decision::{Event, GuardNeed, Job, JobFailure, JobOutput, OpId, StopMode};
 
 use crate::clock::{MS, SECOND};
 use crate::host::Running;
 use crate::mutant::Mutant;
 use crate::postgres_model::wal::lsn;
-use crate::postgres_model::{Data, Phase, RecordKind, Waiter};
-use crate::world::{Ev, Process, World};
+use crate::postgres_model::{Phase, RecordKind, Server};
+use crate::world::{Ev, World};
 
 /// How a step ends.
 pub(crate) enum Next {
@@ -312,187 +312,27 @@ impl World {
         let name = self.host_name(host).to_owned();
         self.say(|| format!("{name}: PostgreSQL is a primary on timeline {got}, left {parent} at {switch}"));
         self.checker.promoted(host, epoch, got);
+        self.nobody_else_writes(host);
         self.checker.written(host, system, end, id, got);
         if got == timeline { Next::Done(JobOutput::Done) } else { failed("another timeline was taken") }
     }
 
-    fn job_prove_blocked(&mut self, host: usize, running: &mut Running) -> Next {
-        if !self.hosts[host].server.as_ref().is_some_and(|s| s.phase == Phase::Up && !s.in_recovery) {
-            return failed("no primary is running");
-        }
-        let Some(end) = self.commit(host, None) else { return failed("the commit failed") };
-        let waits = self.hosts[host].server.as_mut().is_some_and(|s| s.waiters.remove(&end).is_some());
-        if waits {
-            return match self.write(host, RecordKind::Mark) {
-                Some(end) => Next::Done(JobOutput::Flushed { lsn: lsn(end) }),
-                None => failed("the record could not be written"),
-            };
-        }
-        if self.now() - running.begun > 5 * SECOND {
-            failed("commits do not wait")
-        } else {
-            Next::Again(20 * MS)
-        }
-    }
-
-    fn job_mark_barrier(&mut self, host: usize) -> Next {
-        if !self.hosts[host].server.as_ref().is_some_and(|s| s.phase == Phase::Up && !s.in_recovery) {
-            return failed("no primary is running");
-        }
-        match self.write(host, RecordKind::Mark) {
-            Some(_) if self.mutant == Mutant::ShrinkWithoutBarrier => {
-                Next::Done(JobOutput::Flushed { lsn: Lsn(0) })
-            }
-            Some(end) => Next::Done(JobOutput::Flushed { lsn: lsn(end) }),
-            None => failed("the record could not be written"),
-        }
-    }
-
-    fn job_checkpoint(&mut self, host: usize, step: u32) -> Next {
-        if self.hosts[host].server.as_ref().is_none_or(|s| s.phase != Phase::Up) {
-            return failed("the server is not running");
-        }
-        if step == 0 {
-            return Next::After(self.rng.between(30 * MS, 1500 * MS));
-        }
-        if self.hosts[host].is_primary() {
-            self.write(host, RecordKind::Checkpoint);
-        }
-        if let Some(directory) = self.hosts[host].disk.data.present_mut() {
-            directory.note_checkpoint();
-        }
-        Next::Done(JobOutput::Done)
-    }
-
-    fn job_mark_epoch(&mut self, host: usize, running: &mut Running) -> Next {
-        if !self.hosts[host].server.as_ref().is_some_and(|s| s.phase == Phase::Up && !s.in_recovery) {
-            return failed("no primary is running");
-        }
-        if running.step == 0 {
-            return match self.commit(host, None) {
-                Some(end) => {
-                    running.kept = end as u64;
-                    Next::After(5 * MS)
-                }
-                None => failed("the commit failed"),
-            };
-        }
-        let end = running.kept as usize;
-        if self.hosts[host].server.as_ref().is_some_and(|s| !s.waiters.contains_key(&end)) {
-            return Next::Done(JobOutput::Done);
-        }
-        if self.now() - running.begun > 10 * SECOND {
-            // The agent gives up and cancels its own session; nobody takes that for an acknowledgement.
-            if let Some(server) = &mut self.hosts[host].server {
-                server.waiters.remove(&end);
-            }
-            return failed("the quorum does not confirm");
-        }
-        Next::Again(20 * MS)
-    }
-
-    /// Commits a record at `synchronous_commit = on`; returns its LSN. The answer, if there is one, is noted.
-    pub(crate) fn commit(&mut self, host: usize, client: Option<usize>) -> Option<usize> {
-        let record = self.number();
-        let waiter = Waiter { record, client };
-        let (server, directory) = self.hosts[host].running()?;
-        if server.in_recovery || server.phase != Phase::Up {
-            return None;
-        }
-        let (end, answered) = server.commit(directory, waiter);
-        let (system, timeline) = (directory.system_id, directory.wal.timeline());
-        self.checker.written(host, system, end, record, timeline);
-        if answered {
-            self.answered(host, vec![(end, waiter)]);
-        }
-        self.pump_all(host);
-        Some(end)
-    }
-
-    /// Writes and flushes a record that nobody waits for; returns its LSN.
-    pub(crate) fn write(&mut self, host: usize, kind: RecordKind) -> Option<usize> {
-        let id = self.number();
-        let (server, directory) = self.hosts[host].running()?;
-        if server.in_recovery {
-            return None;
-        }
-        let end = server.write(directory, id, kind);
-        let (system, timeline) = (directory.system_id, directory.wal.timeline());
-        self.checker.written(host, system, end, id, timeline);
-        self.pump_all(host);
-        Some(end)
-    }
-
-    /// Writes the agent-owned files; a password file appears for the epoch of the upstream.
-    pub(crate) fn write_settings(&mut self, host: usize, mut settings: ha_decision::ServerSettings) {
-        if let Some(upstream) = &settings.upstream {
-            self.hosts[host].disk.passfiles.insert(upstream.announced.epoch);
-        }
-        if let Data::Present(directory) = &mut self.hosts[host].disk.data {
-            if settings.access == Access::Keep {
-                settings.access = directory.settings.access;
-            }
-            directory.settings = settings;
-        }
-        self.checker.look_again();
-    }
-
-    /// SIGHUP: every process reads the file at its own time.
-    pub(crate) fn send_reload(&mut self, host: usize) {
-        let Some(server) = &self.hosts[host].server else { return };
-        let life = server.life;
-        let mut processes =
-            vec![Process::Postmaster, Process::Checkpointer, Process::Startup, Process::Session];
-        processes.extend(server.senders.keys().map(|pid| Process::Sender(*pid)));
-        for process in processes {
-            let mut delay = self.rng.between(MS, 30 * MS);
-            if self.rng.chance(self.plan.late_reloads) {
-                delay += self.rng.between(10 * MS, 2500 * MS);
-            }
-            self.queue.after(delay, Ev::Reload { host, life, process });
-        }
-    }
-
-    pub(crate) fn reload(&mut self, host: usize, life: u64, process: Process) {
-        let Some((server, directory)) = self.hosts[host].life(life) else { return };
-        let settings = directory.settings.clone();
-        let answered = match process {
-            Process::Postmaster => {
-                server.postmaster = settings;
-                Vec::new()
-            }
-            Process::Session => {
-                server.session_names = settings.standby_names;
-                Vec::new()
-            }
-            Process::Startup => {
-                let same = server.startup_upstream == settings.upstream;
-                server.startup_upstream = settings.upstream;
-                // The startup process ends a walreceiver whose conninfo has changed.
-                if !same && server.receiver.is_some() {
-                    self.terminate_receiver(host);
-                }
-                Vec::new()
-            }
-            Process::Checkpointer => server.checkpointer_reloads(&settings.standby_names),
-            Process::Sender(pid) => server.sender_reloads(pid, &settings.standby_names),
-        };
-        self.checker.look_again();
-        self.answered(host, answered);
-    }
-
-    /// The mutant that relaxes the list of a leader that steps down.
-    fn empty_list_of_demoted(&mut self, host: usize) {
-        let leads = self.store.sync.as_ref().is_some_and(|s| s.record.leader.member == self.hosts[host].name);
-        if self.mutant != Mutant::ListEmptiedOnDemotion || leads || !self.hosts[host].is_primary() {
+    /// Without confirmations only the old leader's end makes a new one safe: its guard must have seen to it, unless the
+    /// plan keeps guards from it or an operator holds them back.
+    fn nobody_else_writes(&mut self, host: usize) {
+        let now = self.now();
+        let asynchronous =
+            self.store.sync.as_ref().is_some_and(|s| s.record.policy.kind == PolicyKind::Asynchronous);
+        if !asynchronous || self.plan.guard != GuardNeed::Required {
             return;
         }
-        let Some(sync) = &self.store.sync else { return };
-        let mut pinned = sync.record.clone();
-        pinned.policy = ha_core::record::Policy::pinned(pinned.epoch);
-        if let Some(directory) = self.hosts[host].disk.data.present_mut() {
-            directory.settings.standby_names = ha_core::standby_names::StandbyNames::of_record(&pinned);
+        let other = self.hosts.iter().enumerate().find(|(i, h)| {
+            let watched = h.guard.down_until <= now && h.time(now) >= h.guard.hold_until;
+            *i != host && h.server.as_ref().is_some_and(Server::takes_commits) && watched
+        });
+        if let Some(other) = other.map(|(_, h)| h.name.clone()) {
+            let story = format!("pg{} was promoted while {other} takes commits", host + 1);
+            self.fail("1P one writable primary past the deadline", story);
         }
-        self.send_reload(host);
     }
 }

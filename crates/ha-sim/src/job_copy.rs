@@ -38,7 +38,7 @@ impl World {
                 for (at, id) in base.into_iter().enumerate() {
                     self.checker.written(host, system_id, at + 1, id, ha_core::Timeline(1));
                 }
-                self.hosts[host].disk.data = Data::Present(directory);
+                self.hosts[host].disk.data = Data::Present(Box::new(directory));
                 self.start_server(host);
                 Next::After(20 * MS)
             }
@@ -83,7 +83,7 @@ impl World {
             return failed("the source was restarted");
         }
         let copied = directory.copied(copy.incarnation);
-        self.lose_data(host, Data::Present(copied));
+        self.lose_data(host, Data::Present(Box::new(copied)));
         self.tally.clones += 1;
         Next::Done(JobOutput::Done)
     }
@@ -100,7 +100,7 @@ impl World {
             return Next::After(self.rng.between(150 * MS, 2000 * MS));
         }
         if let Some(result) = running.result.take() {
-            self.lose_data(host, Data::Present(*result));
+            self.lose_data(host, Data::Present(result));
             self.tally.rewinds += 1;
             return Next::Done(JobOutput::Done);
         }

@@ -48,6 +48,8 @@ pub struct Plan {
     pub kill_lead: u64,
     /// Whether there are guards. Durability never rests on them, so many runs go without.
     pub guard: GuardNeed,
+    /// The same for transactions that replace the sync record, per mille.
+    pub late_decisions: u64,
     /// An agent whose transaction is under way for long dies meanwhile, per mille.
     pub dying_senders: u64,
     /// An agent dies soon after it has carried out a promise, per mille.
@@ -69,7 +71,7 @@ impl Plan {
         let some = |rng: &mut Rng, most: u64| if rng.chance(500) { 0 } else { rng.between(1, most) };
         let seconds = rng.pick(&[4, 6, 10]);
         let low = rng.pick(&[200 * MS, SECOND, 3 * SECOND]);
-        Self {
+        let plan = Self {
             size,
             mode,
             acks: if size > 3 && rng.chance(400) || rng.chance(150) { 2 } else { 1 },
@@ -87,8 +89,32 @@ impl Plan {
             call_deadline: 100 * MS * seconds,
             kill_lead: 100 * MS * seconds,
             guard: if rng.chance(400) { GuardNeed::Off } else { GuardNeed::Required },
-            dying_senders: rng.pick(&[0, 300]),
+            late_decisions: rng.pick(&[0, 0, 300]),
+            dying_senders: rng.pick(&[0, 700]),
             dying_promisers: rng.pick(&[0, 0, 500]),
+        };
+        if rng.chance(300) { plan.siege(rng) } else { plan }
+    }
+
+    /// Nothing but what brings promises into danger: nobody ends an old leader, it stays reachable now and then, and
+    /// decisions, agents and lists are slow.
+    fn siege(self, rng: &mut Rng) -> Self {
+        use FaultKind as F;
+        let mut faults = vec![F::LeaderStranded, F::LeaderStranded];
+        for kind in [F::AgentCrash, F::PairCut, F::OneWay, F::PostgresCrash, F::PowerLoss, F::StoreCut] {
+            if rng.chance(400) {
+                faults.push(kind);
+            }
+        }
+        Self {
+            mode: if self.mode.waits_for_standbys() { self.mode } else { ReplicationMode::Strict },
+            faults,
+            fault_pause: (SECOND, 10 * SECOND),
+            guard: GuardNeed::Off,
+            late_decisions: 300,
+            dying_senders: rng.pick(&[0, 700]),
+            dying_promisers: rng.pick(&[0, 500]),
+            ..self
         }
     }
 

@@ -15,6 +15,8 @@
 
 pub mod directory;
 pub mod server;
+#[cfg(test)]
+mod tests;
 pub mod wal;
 
 pub use directory::{Data, Directory};

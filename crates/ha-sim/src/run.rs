@@ -60,6 +60,7 @@ fn play(seed: u64, size: usize, mutant: Mutant, tracing: bool) -> Outcome {
     world.tally.virtual_ms = world.now() / 1_000_000;
     world.tally.runs = 1;
     world.tally.promises = world.checker.promises;
+    world.tally.lost_asynchronously = world.checker.lost_asynchronously;
     world.tally.listed_replaced = world.checker.listed_replaced;
     world.tally.late_but_safe = world.checker.late_but_safe;
     Outcome { seed, size, violation: world.failure, tally: world.tally, trace: world.trace.into_lines() }

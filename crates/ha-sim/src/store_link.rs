@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ha_core::cluster_view::{StoreView, to_json};
+use ha_core::cluster_view::{StoreKey, StoreView, to_json};
 use ha_core::record::{LeaderRecord, MemberRecord, SyncRecord, Versioned};
 use ha_core::{Epoch, MonoTime, Revision};
 use ha_decision::action::Txn;
@@ -16,8 +16,6 @@ use crate::clock::{MS, SECOND};
 use crate::world::{Ev, World, member_name};
 
 const PREFIX: &str = "/matriarch/sim/";
-/// A watch that hears nothing for so long is broken.
-const WATCH_TIMEOUT: u64 = 1500 * MS;
 const ELECTION_TIMEOUT: Duration = Duration::from_secs(1);
 const KEEP_MEMBER_EVERY: u64 = 8 * SECOND;
 const MEMBER_TTL: Duration = Duration::from_secs(30);
@@ -28,11 +26,11 @@ pub(crate) struct StoreSide {
     pub(crate) model: Model,
     /// Host of the etcd leader; none while there is none.
     pub(crate) leader: Option<usize>,
-    electing: bool,
+    pub(crate) electing: bool,
     /// All of etcd is stopped before this global time.
     pub(crate) down_until: u64,
     calls: BTreeMap<u64, Call>,
-    known: Revision,
+    pub(crate) known: Revision,
     /// The sync record as it is, whatever anybody believes.
     pub(crate) sync: Option<Versioned<SyncRecord>>,
 }
@@ -48,7 +46,7 @@ struct Call {
 }
 
 #[derive(Debug, Clone)]
-enum StoreCall {
+pub(crate) enum StoreCall {
     Txn {
         op: OpId,
         txn: Txn,
@@ -115,7 +113,7 @@ fn leads_by(host: usize, lease: LeaseId, snapshot: &Snapshot) -> Option<Epoch> {
 }
 
 /// A snapshot as agents read it.
-fn view(snapshot: &Snapshot) -> StoreView {
+pub(crate) fn view(snapshot: &Snapshot) -> StoreView {
     let entries = snapshot
         .entries
         .values()
@@ -124,134 +122,6 @@ fn view(snapshot: &Snapshot) -> StoreView {
 }
 
 impl World {
-    fn store_time(&self) -> MonoTime {
-        MonoTime(self.now())
-    }
-
-    /// Whether a majority of the etcd members reaches this one.
-    fn etcd_majority(&self, host: usize) -> bool {
-        let size = self.hosts.len();
-        let reached = (0..size).filter(|&o| self.hosts[o].powered && self.net.both(host, o)).count();
-        self.hosts[host].powered && reached * 2 > size
-    }
-
-    /// Whether the agent of a host gets through to the store's leader, over any member.
-    pub(crate) fn store_reachable(&self, host: usize) -> bool {
-        let Some(leader) = self.store.leader else { return false };
-        !self.net.store_blocked(host)
-            && (0..self.hosts.len()).any(|member| {
-                self.hosts[member].powered && self.net.both(host, member) && self.net.both(member, leader)
-            })
-    }
-
-    /// Power or links changed: the leader may have lost its majority.
-    pub(crate) fn topology_changed(&mut self) {
-        let down = self.store.down_until > self.now();
-        if self.store.leader.is_some_and(|leader| down || !self.etcd_majority(leader)) {
-            self.store_loses_leader();
-        }
-        self.plan_election();
-    }
-
-    pub(crate) fn store_loses_leader(&mut self) {
-        let now = self.store_time();
-        self.store.model.lose_leader(now);
-        self.store.leader = None;
-        self.say(|| "etcd has no leader".to_owned());
-        self.plan_election();
-    }
-
-    fn plan_election(&mut self) {
-        if self.store.leader.is_none() && !self.store.electing {
-            self.store.electing = true;
-            let pause = self.rng.between(600 * MS, 2200 * MS);
-            self.queue.after(pause, Ev::StoreElects);
-        }
-    }
-
-    pub(crate) fn store_elects(&mut self) {
-        self.store.electing = false;
-        if self.store.leader.is_some() {
-            return;
-        }
-        let down = self.store.down_until > self.now();
-        let able: Vec<usize> = (0..self.hosts.len()).filter(|&h| !down && self.etcd_majority(h)).collect();
-        if able.is_empty() {
-            self.plan_election();
-            return;
-        }
-        let leader = self.rng.pick(&able);
-        self.store.leader = Some(leader);
-        let now = self.store_time();
-        self.store.model.elect_leader(now);
-        self.tally.store_elections += 1;
-        self.say(|| format!("etcd leader is on pg{}", leader + 1));
-    }
-
-    pub(crate) fn store_tick(&mut self) {
-        let now = self.store_time();
-        self.store.model.advance(now);
-        self.store_changed();
-        for host in 0..self.hosts.len() {
-            self.watch_tick(host);
-            self.lease_rounds(host);
-        }
-    }
-
-    /// Repairs or gives up an agent's watch.
-    fn watch_tick(&mut self, host: usize) {
-        let reachable = self.store_reachable(host);
-        let now = self.now();
-        let Some(agent) = self.hosts[host].agent.as_mut() else { return };
-        let (number, face) = (agent.number, &mut agent.store);
-        if reachable {
-            face.unreachable_since = None;
-            if !face.connected || face.stale {
-                self.call(host, number, StoreCall::Resync);
-            }
-            return;
-        }
-        face.stale = true;
-        let since = *face.unreachable_since.get_or_insert(now);
-        if face.connected && now - since >= WATCH_TIMEOUT {
-            face.connected = false;
-            self.news(host, 0, Event::StoreLost);
-        }
-    }
-
-    /// After anything that may have written: the ground truth and the watches follow.
-    fn store_changed(&mut self) {
-        if self.store.model.revision() == self.store.known {
-            return;
-        }
-        self.store.known = self.store.model.revision();
-        let now = self.now();
-        if self.store.known.0.is_multiple_of(64) {
-            let keep = Revision(self.store.known.0 - 32);
-            self.store.model.compact(keep);
-        }
-        let view = view(&self.store.model.peek());
-        if view.sync != self.store.sync {
-            let before = std::mem::replace(&mut self.store.sync, view.sync.clone());
-            self.sync_changed(before, &view);
-        }
-        for host in 0..self.hosts.len() {
-            let reachable = self.store_reachable(host);
-            let delay = self.rng.between(MS, 30 * MS)
-                + if self.rng.chance(30) { self.rng.between(0, 1500 * MS) } else { 0 };
-            let Some(agent) = self.hosts[host].agent.as_mut() else { continue };
-            if !agent.store.connected || !reachable {
-                agent.store.stale = true;
-                continue;
-            }
-            let at = (now + delay).max(agent.store.next_delivery);
-            agent.store.next_delivery = at;
-            let agent = agent.number;
-            self.queue
-                .at(at, Ev::ToAgent { host, agent, news: Box::new(Event::Store(Box::new(view.clone()))) });
-        }
-    }
-
     pub(crate) fn txn(&mut self, host: usize, op: OpId, txn: Txn) {
         let Some(agent) = self.hosts[host].agent.as_ref() else { return };
         let (number, lease, member) = (agent.number, agent.store.lease, agent.store.member_lease);
@@ -266,16 +136,19 @@ impl World {
         self.call(host, number, StoreCall::Txn { op, txn, lease, member });
     }
 
-    fn call(&mut self, host: usize, agent: u64, what: StoreCall) {
+    pub(crate) fn call(&mut self, host: usize, agent: u64, what: StoreCall) {
         let id = self.number();
         let reachable = self.store_reachable(host);
         let is_txn = matches!(what, StoreCall::Txn { .. });
+        let decides =
+            matches!(&what, StoreCall::Txn { txn, .. } if txn.puts.iter().any(|p| p.0 == StoreKey::Sync));
         self.store.calls.insert(id, Call { host, agent, what, awaited: true, tries: 0 });
         let deadline = self.plan.call_deadline;
         self.queue.after(deadline, Ev::StoreTimeout { call: id });
         if reachable {
             let mut delay = self.net.delay(&mut self.rng) + self.rng.between(MS, 8 * MS);
-            if self.rng.chance(self.late_requests()) {
+            let late = if decides { self.plan.late_decisions } else { 0 }.max(self.plan.late_requests);
+            if self.healed_at.is_none() && self.rng.chance(late) {
                 delay += self.rng.between(200 * MS, 12 * SECOND);
                 self.tally.late_requests += 1;
                 if is_txn && self.rng.chance(self.plan.dying_senders) {
@@ -287,10 +160,6 @@ impl World {
         } else if self.rng.chance(500) {
             self.queue.after(50 * MS, Ev::StoreAnswers { call: id, answer: Answer::Failed });
         }
-    }
-
-    fn late_requests(&self) -> u64 {
-        if self.healed_at.is_some() { 0 } else { self.plan.late_requests }
     }
 
     pub(crate) fn store_arrives(&mut self, id: u64) {
@@ -356,9 +225,7 @@ impl World {
             StoreCall::ReadAfter { .. } | StoreCall::Resync => {
                 model.snapshot(now).map_or(Answer::Failed, |s| Answer::View(Box::new(view(&s))))
             }
-            StoreCall::Grant => {
-                model.grant(now, lease_ttl).map_or(Answer::Failed, |l| Answer::Lease(l.id))
-            }
+            StoreCall::Grant => model.grant(now, lease_ttl).map_or(Answer::Failed, |l| Answer::Lease(l.id)),
             StoreCall::GrantMember => {
                 model.grant(now, MEMBER_TTL).map_or(Answer::Failed, |l| Answer::Lease(l.id))
             }
@@ -507,7 +374,7 @@ impl World {
     }
 
     /// Renews or grants the leases that are due.
-    fn lease_rounds(&mut self, host: usize) {
+    pub(crate) fn lease_rounds(&mut self, host: usize) {
         let (now, every) = (self.now(), self.plan.renew_every());
         let h = &mut self.hosts[host];
         let (frozen, sent_at) = (h.frozen_until > now, h.time(now));
@@ -516,11 +383,11 @@ impl World {
         if frozen {
             return;
         }
-        let leadership = (!face.lease_busy && face.lease_due <= now).then(|| match face.lease {
+        let leadership = (!face.lease_busy && face.lease_due <= now).then_some(match face.lease {
             Some(lease) => StoreCall::KeepAlive { lease, sent_at },
             None => StoreCall::Grant,
         });
-        let membership = (!face.member_busy && face.member_due <= now).then(|| match face.member_lease {
+        let membership = (!face.member_busy && face.member_due <= now).then_some(match face.member_lease {
             Some(lease) => StoreCall::KeepMember { lease },
             None => StoreCall::GrantMember,
         });

@@ -197,7 +197,7 @@ impl World {
 
     /// Takes one step; false when there is nothing left to do.
     pub(crate) fn step(&mut self) -> bool {
-        let Some(event) = self.queue.next() else { return false };
+        let Some(event) = self.queue.take() else { return false };
         self.tally.events += 1;
         match event {
             Ev::Tick => {

@@ -1,5 +1,7 @@
 //! Random histories. `SEEDS` sets how many, `FIRST` where they begin.
 
+#![allow(clippy::print_stderr, reason = "numbers of a run belong into the test's output")]
+
 use ha_sim::{Mutant, Outcome, Tally, run, story};
 
 fn number(name: &str, default: u64) -> u64 {

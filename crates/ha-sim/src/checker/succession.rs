@@ -5,7 +5,7 @@ use ha_core::record::{PolicyKind, SyncRecord, Versioned};
 use ha_core::{Epoch, MemberId, MemberName, Timeline};
 use ha_decision::Job;
 
-use super::{Checker, Sync};
+use super::{Checker, Sync, held};
 use crate::host::Host;
 use crate::world::World;
 
@@ -101,7 +101,12 @@ impl Checker {
         let leader = new.record.leader.id();
         let policys_leader = self.leaders.get(&policy.epoch) == Some(&leader);
         match policy.kind {
-            PolicyKind::Asynchronous => return,
+            PolicyKind::Asynchronous => {
+                let before = self.unguarded.len();
+                self.unguarded.retain(|lsn, id| held(hosts, &leader, *lsn, *id));
+                self.lost_asynchronously += (before - self.unguarded.len()) as u64;
+                return;
+            }
             PolicyKind::Pinned if !policys_leader && !handed_over(&old.record, &leader, hosts) => {
                 let story = format!("{leader} takes epoch {} from a pinned leader", new.record.epoch);
                 self.broken("I4 nobody replaces a pinned leader", story);

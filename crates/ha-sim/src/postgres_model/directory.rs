@@ -17,7 +17,7 @@ pub enum Data {
     /// Half of a copy.
     Broken,
     /// Usable.
-    Present(Directory),
+    Present(Box<Directory>),
 }
 
 /// A usable data directory.
