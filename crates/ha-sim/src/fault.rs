@@ -109,6 +109,9 @@ impl World {
             self.queue.after(pause, Ev::HealAll);
             return;
         }
+        if self.plan.faults.is_empty() {
+            return;
+        }
         let kind = self.rng.pick(&self.plan.faults);
         *self.tally.faults.entry(kind).or_insert(0) += 1;
         self.play(kind);
@@ -117,7 +120,7 @@ impl World {
         self.queue.after(pause, Ev::Fault);
     }
 
-    fn play(&mut self, kind: FaultKind) {
+    pub(crate) fn play(&mut self, kind: FaultKind) {
         let host = self.rng.index(self.hosts.len());
         let other = (host + 1 + self.rng.index(self.hosts.len() - 1)) % self.hosts.len();
         let duration = self.duration();

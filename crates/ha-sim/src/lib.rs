@@ -38,4 +38,4 @@ mod world;
 pub use checker::Violation;
 pub use mutant::Mutant;
 pub use report::Tally;
-pub use run::{Outcome, run, story};
+pub use run::{Outage, Outcome, calm, outage, run, story};

@@ -96,6 +96,14 @@ impl Plan {
         if rng.chance(300) { plan.siege(rng) } else { plan }
     }
 
+    /// Nothing breaks.
+    pub(crate) fn calm_down(&mut self) {
+        self.faults = Vec::new();
+        (self.lost_answers, self.late_requests, self.late_decisions) = (0, 0, 0);
+        (self.failing_jobs, self.dying_actions, self.dying_senders, self.dying_promisers) = (0, 0, 0, 0);
+        self.faults_end = u64::MAX;
+    }
+
     /// Nothing but what brings promises into danger: nobody ends an old leader, it stays reachable now and then, and
     /// decisions, agents and lists are slow.
     fn siege(self, rng: &mut Rng) -> Self {

@@ -29,6 +29,16 @@ macro_rules! tally {
                 $(self.$name += other.$name;)*
             }
 
+            /// What was added since `earlier`.
+            #[must_use]
+            pub fn since(&self, earlier: &Self) -> Self {
+                Self {
+                    faults: BTreeMap::new(),
+                    blocked: BTreeMap::new(),
+                    $($name: self.$name - earlier.$name,)*
+                }
+            }
+
             fn numbers(&self) -> Vec<(&'static str, u64)> {
                 vec![$((stringify!($name), self.$name)),*]
             }

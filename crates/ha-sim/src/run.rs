@@ -2,13 +2,14 @@
 
 use crate::checker::Violation;
 use crate::clock::SECOND;
+use crate::fault::FaultKind;
 use crate::host::Host;
 use crate::mutant::Mutant;
 use crate::report::Tally;
 use crate::world::World;
 
 /// After everything works again, writes must be acknowledged and every member must be back within so long.
-const RECOVERY_LIMIT: u64 = 120 * SECOND;
+const RECOVERY_LIMIT: u64 = 45 * SECOND;
 /// So many commits show that writes work.
 const COMMITS_WANTED: u64 = 10;
 /// A run that takes more steps than this is a storm.
@@ -37,6 +38,46 @@ pub fn run(seed: u64, size: usize, mutant: Mutant) -> Outcome {
 /// Runs one seed and keeps its story.
 pub fn story(seed: u64, size: usize, mutant: Mutant) -> Outcome {
     play(seed, size, mutant, true)
+}
+
+/// Nothing breaks: what a cluster did until it was whole, and in the quiet minute after that.
+pub fn calm(seed: u64, size: usize) -> (Tally, Tally) {
+    let mut world = World::new(seed, size, Mutant::None, false);
+    world.plan.calm_down();
+    while world.now() < 40 * SECOND && world.step() {}
+    let until_whole = world.tally.clone();
+    while world.failure.is_none() && world.now() < 100 * SECOND && world.step() {}
+    assert!(world.failure.is_none() && world.is_whole(), "seed {seed} is not calm: {:?}", world.failure);
+    let quiet = world.tally.since(&until_whole);
+    (until_whole, quiet)
+}
+
+/// What one fault in an otherwise calm cluster did.
+#[derive(Debug, Clone)]
+pub struct Outage {
+    /// How long no client was answered, virtual milliseconds; none when nobody was answered again within a minute.
+    pub milliseconds: Option<u64>,
+    /// A broken rule.
+    pub violation: Option<Violation>,
+    /// The story, when it was asked for.
+    pub trace: Vec<String>,
+}
+
+/// One fault in a calm cluster.
+pub fn outage(seed: u64, size: usize, fault: FaultKind, tracing: bool) -> Outage {
+    let mut world = World::new(seed, size, Mutant::None, tracing);
+    world.plan.calm_down();
+    while world.now() < 40 * SECOND && world.step() {}
+    world.longest_pause = 0;
+    world.play(fault);
+    let begun = world.last_answer;
+    while world.failure.is_none() && world.now() < 100 * SECOND && world.step() {}
+    let silent = world.now() - world.last_answer > 5 * SECOND || world.last_answer == begun;
+    Outage {
+        milliseconds: (!silent).then_some(world.longest_pause / 1_000_000),
+        violation: world.failure,
+        trace: world.trace.into_lines(),
+    }
 }
 
 fn play(seed: u64, size: usize, mutant: Mutant, tracing: bool) -> Outcome {

@@ -78,6 +78,8 @@ impl World {
         }
         self.clients[client].waiting = None;
         self.tally.confirmed_to_clients += 1;
+        self.longest_pause = self.longest_pause.max(self.now() - self.last_answer);
+        self.last_answer = self.now();
         if self.healed_at.is_some_and(|healed| begun > healed) && self.leads(host) {
             self.tally.confirmed_after_healing += 1;
         }

@@ -87,6 +87,9 @@ pub(crate) struct World {
     pub(crate) tally: Tally,
     pub(crate) trace: Trace,
     pub(crate) failure: Option<Violation>,
+    /// When a client was last answered, and the longest pause before an answer since that was reset.
+    pub(crate) last_answer: u64,
+    pub(crate) longest_pause: u64,
     /// When the last fault ended.
     pub(crate) healed_at: Option<u64>,
     numbers: u64,
@@ -134,6 +137,8 @@ impl World {
             tally: Tally::default(),
             trace: Trace::new(tracing),
             failure: None,
+            last_answer: 0,
+            longest_pause: 0,
             healed_at: None,
             numbers: 0,
             system_ids: 0,

@@ -1,11 +1,12 @@
 //! Runs one seed and prints its story: `replay SEED [SIZE] [MUTANT]`; or many, and prints what broke:
-//! `replay FIRST..LAST [SIZE] [MUTANT]`.
+//! `replay FIRST..LAST [SIZE] [MUTANT]`; or one fault in a calm cluster: `replay SEED SIZE FAULT`.
 
 #![allow(clippy::print_stdout, reason = "a program that prints")]
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
+use ha_sim::fault::FaultKind;
 use ha_sim::{Mutant, Tally};
 
 fn main() -> ExitCode {
@@ -14,6 +15,16 @@ fn main() -> ExitCode {
     let size = arguments.next().and_then(|s| s.parse().ok()).unwrap_or(3);
     let wanted = arguments.next().unwrap_or_default();
     let mutant = Mutant::ALL.into_iter().find(|m| format!("{m:?}") == wanted).unwrap_or_default();
+    if let (Ok(seed), Some(fault)) =
+        (seeds.parse(), FaultKind::ALL.into_iter().find(|f| format!("{f:?}") == wanted))
+    {
+        let outage = ha_sim::outage(seed, size, fault, true);
+        for line in &outage.trace {
+            println!("{line}");
+        }
+        println!("outage {:?} ms, {:?}", outage.milliseconds, outage.violation);
+        return ExitCode::SUCCESS;
+    }
     let range = seeds.split_once("..").and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
     match (seeds.parse(), range) {
         (Ok(seed), _) => one(seed, size, mutant),

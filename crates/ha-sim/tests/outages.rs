@@ -1,0 +1,48 @@
+//! How long clients wait for one fault in an otherwise healthy cluster, in virtual time. The models' delays are guesses, so
+//! these are not measurements; they show a decision that waits for the wrong thing.
+
+#![allow(clippy::print_stderr, reason = "numbers of a run belong into the test's output")]
+
+use ha_sim::fault::FaultKind;
+use ha_sim::outage;
+
+/// Median and worst of many seeds, milliseconds.
+fn of(fault: FaultKind) -> (u64, u64) {
+    let mut all: Vec<(u64, u64)> = (1..=150)
+        .map(|seed| {
+            let outage = outage(seed, 3, fault, false);
+            assert!(outage.violation.is_none(), "seed {seed}: {fault:?} breaks {:?}", outage.violation);
+            let ms = outage.milliseconds;
+            (ms.unwrap_or_else(|| panic!("seed {seed}: nobody was answered again after {fault:?}")), seed)
+        })
+        .collect();
+    all.sort_unstable();
+    let (median, worst) = (all[all.len() / 2].0, all[all.len() - 1]);
+    eprintln!("{fault:?}: median {median} ms, worst {} ms (seed {})", worst.0, worst.1);
+    (median, worst.0)
+}
+
+#[test]
+fn power_loss_of_the_leader() {
+    of(FaultKind::LeaderPowerLoss);
+}
+
+#[test]
+fn isolation_of_the_leader() {
+    of(FaultKind::LeaderIsolation);
+}
+
+#[test]
+fn crash_of_the_leaders_postgres() {
+    of(FaultKind::LeaderPostgresCrash);
+}
+
+#[test]
+fn planned_switchover() {
+    of(FaultKind::Switchover);
+}
+
+#[test]
+fn crash_of_an_agent() {
+    of(FaultKind::AgentCrash);
+}
