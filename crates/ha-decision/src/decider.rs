@@ -237,9 +237,11 @@ impl Decider {
         self.supply_guard();
         self.keep_slots();
         self.gossip();
-        if self.doing != self.told {
-            self.told.clone_from(&self.doing);
-            if let Some(reason) = self.doing.clone() {
+        // What needs help is said rather than what goes on beside it.
+        let word = self.blocked.as_ref().or(self.doing.as_ref());
+        if word != self.told.as_ref() {
+            self.told = word.cloned();
+            if let Some(reason) = self.told.clone() {
                 self.note(reason);
             }
         }
