@@ -102,6 +102,8 @@ impl Plan {
         (self.lost_answers, self.late_requests, self.late_decisions) = (0, 0, 0);
         (self.failing_jobs, self.dying_actions, self.dying_senders, self.dying_promisers) = (0, 0, 0, 0);
         self.faults_end = u64::MAX;
+        self.guard = GuardNeed::Required;
+        self.late_reloads = 0;
     }
 
     /// Nothing but what brings promises into danger: nobody ends an old leader, it stays reachable now and then, and

@@ -33,7 +33,7 @@ pub struct Directory {
     pub wal: Wal,
     /// How much of it survives a power loss.
     pub flushed: usize,
-    /// Latest checkpoint of the control file.
+    /// Where the latest checkpoint of the control file begins.
     pub checkpoint: usize,
     /// Its timeline.
     pub checkpoint_timeline: Timeline,
@@ -67,7 +67,7 @@ impl Directory {
             incarnation: Some(incarnation),
             state: ControlState::InProduction,
             flushed: wal.end(),
-            checkpoint: wal.end(),
+            checkpoint: wal.end().saturating_sub(1),
             checkpoint_timeline: Timeline(1),
             wal,
             standby_signal: false,

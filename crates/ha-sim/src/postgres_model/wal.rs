@@ -118,11 +118,11 @@ impl Wal {
         same
     }
 
-    /// Position of the last checkpoint (its end) at or before `end`, and its timeline.
+    /// Where the last checkpoint record before `end` begins, and its timeline.
     pub fn last_checkpoint(&self, end: usize) -> Option<(usize, Timeline)> {
         let records = &self.records[..end.min(self.records.len())];
         let kinds = [RecordKind::Checkpoint, RecordKind::Shutdown, RecordKind::Base];
-        records.iter().rposition(|r| kinds.contains(&r.kind)).map(|i| (i + 1, records[i].timeline))
+        records.iter().rposition(|r| kinds.contains(&r.kind)).map(|i| (i, records[i].timeline))
     }
 }
 
