@@ -362,6 +362,35 @@ pub enum Reason {
     },
 }
 
+impl Reason {
+    /// Whether a human should look: logged as a warning instead of as news.
+    pub fn needs_a_look(&self) -> bool {
+        matches!(
+            self,
+            Self::StoreRolledBack
+                | Self::ObservingOnly { .. }
+                | Self::DataWithoutCluster { .. }
+                | Self::OtherHasData { .. }
+                | Self::ForeignData { .. }
+                | Self::UnusableData { .. }
+                | Self::Fenced { .. }
+                | Self::LeaseRunsOut { .. }
+                | Self::Unprotected
+                | Self::LeadingPinned
+                | Self::StrictWaits
+                | Self::NoStandbyConfirms
+                | Self::PromisesMissing { .. }
+                | Self::HolderMayNotLead { .. }
+                | Self::LeaderPinned { .. }
+                | Self::NotAutomatic
+                | Self::LeaderUnfenced
+                | Self::TooFarBehind { .. }
+                | Self::JobFailed { .. }
+                | Self::Drift { .. }
+        )
+    }
+}
+
 /// What made a member want to lead, in words; also kept in the history.
 pub(crate) fn trigger_words(trigger: Trigger) -> &'static str {
     match trigger {

@@ -187,6 +187,7 @@ impl Driver {
                     let executor = Arc::clone(&self.parts.executor);
                     tokio::spawn(async move { executor.keep_slots(members).await });
                 }
+                Action::Note(reason) if reason.needs_a_look() => tracing::warn!("{reason}"),
                 Action::Note(reason) => tracing::info!("{reason}"),
             }
         }
