@@ -9,6 +9,7 @@ use ha_decision::{
 use crate::clock::{MS, SECOND};
 use crate::host::{Agent, StoreFace};
 use crate::mutant::Mutant;
+use crate::postgres_model::server::lists;
 use crate::world::{Ev, World};
 
 /// How often an agent looks at its PostgreSQL.
@@ -301,10 +302,18 @@ impl World {
         }
         let at = h.time(now);
         let data = h.disk.data.facts();
-        let process = match (&h.server, h.disk.data.present()) {
+        let mut process = match (&h.server, h.disk.data.present()) {
             (Some(server), Some(directory)) => server.view(directory, now),
             _ => PostgresProcess::Stopped,
         };
+        if self.mutant == Mutant::InForceUnchecked
+            && let (PostgresProcess::Running(instance), Some(server)) = (&mut process, &h.server)
+        {
+            for sender in &mut instance.senders {
+                let listed = sender.name.as_ref().is_some_and(|n| lists(&server.postmaster.standby_names, n));
+                sender.sync_priority = u32::from(listed);
+            }
+        }
         // The look itself takes a moment, so its result is a little old when it arrives.
         let took = self.rng.between(MS, 20 * MS);
         self.news(host, took, Event::Postgres(PostgresView { at, data, process }));

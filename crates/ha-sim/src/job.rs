@@ -260,13 +260,15 @@ impl World {
                 Next::After(10 * MS)
             }
             _ => {
+                let (mutant, less) = (self.mutant, self.rng.index(6));
                 let Some((server, directory)) = self.hosts[host].running() else {
                     return failed("the server is gone");
                 };
                 let exact = server.receiver.is_none() && server.replay == directory.wal.end();
+                let less = if mutant == Mutant::PositionUnderReported { less } else { 0 };
                 let output = JobOutput::Revoked {
                     timeline: directory.wal.timeline(),
-                    flush: lsn(directory.wal.end()),
+                    flush: lsn(directory.wal.end().saturating_sub(less)),
                 };
                 if !exact && self.mutant != Mutant::PromiseWithoutStop {
                     running.step = 2;

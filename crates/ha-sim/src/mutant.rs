@@ -23,6 +23,14 @@ pub enum Mutant {
     PromiseWithoutStop,
     /// A promise leaves the password file, so a walreceiver may come back.
     PasswordFileKept,
+    /// The new list is taken for in force when the postmaster has it, not when the walsender of the removed member has.
+    InForceUnchecked,
+    /// A promiser reports less than it holds.
+    PositionUnderReported,
+    /// The store does not compare the revision of the sync record.
+    CompareIgnored,
+    /// A standby confirms what it has not flushed.
+    ConfirmedBeforeFlush,
 }
 
 impl Mutant {
@@ -37,7 +45,7 @@ impl Mutant {
     }
 
     /// All that must be killed.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 12] = [
         Self::NoCoverageRule,
         Self::PromiseForgottenOnRestart,
         Self::ReacquireByRead,
@@ -46,5 +54,9 @@ impl Mutant {
         Self::UnknownTreatedAsFailed,
         Self::PromiseWithoutStop,
         Self::PasswordFileKept,
+        Self::InForceUnchecked,
+        Self::PositionUnderReported,
+        Self::CompareIgnored,
+        Self::ConfirmedBeforeFlush,
     ];
 }

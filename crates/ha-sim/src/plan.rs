@@ -38,6 +38,8 @@ pub struct Plan {
     pub dying_actions: u64,
     /// Reloads that reach a process late, per mille.
     pub late_reloads: u64,
+    /// A member whose storage is slow all the time, so that it usually holds less than the others.
+    pub lagging: Option<usize>,
     /// Clients.
     pub clients: usize,
     /// Timings of every member.
@@ -84,6 +86,7 @@ impl Plan {
             failing_jobs: some(rng, 60),
             dying_actions: some(rng, 150),
             late_reloads: rng.between(20, 300),
+            lagging: rng.chance(500).then(|| rng.index(size)),
             clients: 4,
             timings: timings(seconds),
             call_deadline: 100 * MS * seconds,
@@ -104,6 +107,7 @@ impl Plan {
         self.faults_end = u64::MAX;
         self.guard = GuardNeed::Required;
         self.late_reloads = 0;
+        self.lagging = None;
     }
 
     /// Nothing but what brings promises into danger: nobody ends an old leader, it stays reachable now and then, and

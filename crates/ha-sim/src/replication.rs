@@ -3,6 +3,7 @@
 use ha_core::MonoTime;
 
 use crate::clock::{MS, SECOND, US};
+use crate::mutant::Mutant;
 use crate::postgres_model::server::new_sender;
 use crate::postgres_model::{Data, Phase, Receiver, ReceiverPhase, Record, Waiter};
 use crate::world::{Ev, World};
@@ -182,8 +183,13 @@ impl World {
             return; // Not what follows; cannot happen on one connection.
         }
         directory.wal.append(records);
+        if self.mutant == Mutant::ConfirmedBeforeFlush {
+            self.confirm_flush(host, life, pid);
+        }
+        let Some((server, _)) = self.hosts[host].life(life) else { return };
+        let Some(receiver) = server.receiver.as_mut() else { return };
         if !std::mem::replace(&mut receiver.flushing, true) {
-            let slow = self.hosts[host].slow_until > now;
+            let slow = self.hosts[host].slow_until > now || self.plan.lagging == Some(host);
             let delay =
                 if slow { self.rng.between(20 * MS, 400 * MS) } else { self.rng.between(100 * US, 3 * MS) };
             self.queue.after(delay, Ev::Flush { host, life, pid });
@@ -207,9 +213,10 @@ impl World {
     /// Sends the flushed position to the primary.
     fn confirm_flush(&mut self, host: usize, life: u64, pid: u32) {
         let now = self.now();
-        let delay = self.net.delay(&mut self.rng);
+        let (delay, mutant) = (self.net.delay(&mut self.rng), self.mutant);
         let Some((server, directory)) = self.hosts[host].life(life) else { return };
-        let flush = directory.flushed;
+        let early = mutant == Mutant::ConfirmedBeforeFlush;
+        let flush = if early { directory.wal.end() } else { directory.flushed };
         let Some(receiver) = server.receiver.as_mut().filter(|r| r.pid == pid) else { return };
         let ReceiverPhase::Streaming { sender, life: source_life } = receiver.phase else { return };
         receiver.confirmed = Some(flush);

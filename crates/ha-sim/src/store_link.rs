@@ -13,6 +13,7 @@ use ha_store::model::Model;
 use ha_store::{KeepAlive, LeaseId, Snapshot, TxnOutcome as StoreOutcome};
 
 use crate::clock::{MS, SECOND};
+use crate::mutant::Mutant;
 use crate::world::{Ev, World, member_name};
 
 const PREFIX: &str = "/matriarch/sim/";
@@ -192,12 +193,13 @@ impl World {
 
     fn carry_out(&mut self, host: usize, what: &StoreCall) -> Answer {
         let now = self.store_time();
-        let lease_ttl = self.plan.timings.lease_ttl;
+        let (lease_ttl, mutant) = (self.plan.timings.lease_ttl, self.mutant);
         let model = &mut self.store.model;
         match what {
             StoreCall::Txn { txn, lease, member, .. } => {
                 let mut sent = ha_store::Txn::new();
-                for (key, revision) in &txn.compares {
+                let ignored = |key: &StoreKey| mutant == Mutant::CompareIgnored && *key == StoreKey::Sync;
+                for (key, revision) in txn.compares.iter().filter(|(key, _)| !ignored(key)) {
                     sent = sent.when(format!("{PREFIX}{}", key.relative()), *revision);
                 }
                 for (key, value, choice) in &txn.puts {

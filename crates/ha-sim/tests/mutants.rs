@@ -56,3 +56,23 @@ fn a_promise_while_the_walreceiver_runs_on() {
 fn a_promise_that_leaves_the_password_file() {
     is_killed(Mutant::PasswordFileKept);
 }
+
+#[test]
+fn a_new_list_taken_for_in_force_too_early() {
+    is_killed(Mutant::InForceUnchecked);
+}
+
+#[test]
+fn a_position_that_is_not_exact() {
+    is_killed(Mutant::PositionUnderReported);
+}
+
+#[test]
+fn a_decision_without_a_compare() {
+    is_killed(Mutant::CompareIgnored);
+}
+
+#[test]
+fn a_confirmation_before_the_flush() {
+    is_killed(Mutant::ConfirmedBeforeFlush);
+}
