@@ -50,7 +50,7 @@ sim: ## Simulated clusters alone (SEEDS=10000 for more)
 	cargo test --locked --workspace $(SIM_TESTS)
 
 integration: build ## Every failure on real PostgreSQL and etcd (TEST=name for one of them)
-	CARGO_TARGET_$(RUNNER_KEY)_RUNNER='$(AS_ROOT)' MATRIARCH_BIN_DIR='$(BIN_DIR)' \
+	$(if $(AS_ROOT),CARGO_TARGET_$(RUNNER_KEY)_RUNNER='$(AS_ROOT)') MATRIARCH_BIN_DIR='$(BIN_DIR)' \
 	cargo test --locked --workspace --test failures -- --test-threads=$(JOBS) $(TEST)
 
 check: fmt lint deny unit ## The fast part: everything that needs no lab
