@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
-use ha_core::postgres_view::Instance;
+use ha_core::postgres_view::{Instance, WalSender};
 use ha_core::record::{Policy, SyncRecord};
-use ha_core::standby_names::{StandbyName, StandbyNames};
+use ha_core::standby_names::StandbyNames;
 use ha_core::{Epoch, Lsn, MemberId, MonoTime};
 
 use crate::decider::Decider;
@@ -53,7 +53,6 @@ pub(crate) struct ListChange {
     from: Policy,
     to: Policy,
     stage: Stage,
-    barrier: Option<Lsn>,
     bounced: bool,
     began: MonoTime,
 }
@@ -61,16 +60,7 @@ pub(crate) struct ListChange {
 impl ListChange {
     pub(crate) fn new(now: MonoTime, record: &SyncRecord, goal: Goal, to: Policy) -> Self {
         let stage = if goal == Goal::Guard { Stage::Blocked } else { Stage::Tighten };
-        Self {
-            goal,
-            epoch: record.epoch,
-            from: record.policy.clone(),
-            to,
-            stage,
-            barrier: None,
-            bounced: false,
-            began: now,
-        }
+        Self { goal, epoch: record.epoch, from: record.policy.clone(), to, stage, bounced: false, began: now }
     }
 
     pub(crate) fn applies_to(&self, record: &SyncRecord) -> bool {
@@ -127,29 +117,24 @@ impl Decider {
             return;
         }
         let Some(instance) = self.instance() else { return };
-        match &change.goal {
-            // No commit can have slipped through since the proof: the list was never empty afterwards.
-            Goal::Guard => {
-                if let Some(lsn) = change.barrier {
-                    self.set_stage(Stage::Barrier { lsn });
-                }
-            }
-            Goal::Remove { gone } => {
-                if out_of_force(instance, gone, change.epoch) {
-                    self.mark(change);
-                }
-            }
-            Goal::RaiseAcks if change.bounced => self.mark(change),
-            Goal::RaiseAcks => {
-                let pids = instance
-                    .senders
-                    .iter()
-                    .filter(|s| s.name.as_ref().is_some_and(|n| change.to.members.contains(&n.member)))
-                    .map(|s| s.pid)
-                    .collect();
-                self.set_stage(Stage::Bounce);
-                self.start_job(Job::BounceSenders { pids });
-            }
+        // A walsender releases commits by the count that it has read last, and an earlier attempt may have left it a
+        // lower one. That cannot be seen from outside, so none may be older than this list.
+        let may_be_lower = match change.goal {
+            Goal::Guard => change.to.k > 1,
+            Goal::RaiseAcks => true,
+            Goal::Remove { .. } => false,
+        };
+        if may_be_lower && !change.bounced {
+            let pids = instance
+                .senders
+                .iter()
+                .filter(|s| s.name.as_ref().is_some_and(|n| change.to.members.contains(&n.member)))
+                .map(|s| s.pid)
+                .collect();
+            self.set_stage(Stage::Bounce);
+            self.start_job(Job::BounceSenders { pids });
+        } else if in_force(instance, &change.to, change.epoch) {
+            self.mark(change);
         }
     }
 
@@ -175,10 +160,8 @@ impl Decider {
     pub(crate) fn change_flushed(&mut self, lsn: Lsn) -> bool {
         let Some(change) = &mut self.list_change else { return false };
         match change.stage {
-            Stage::Proving => {
-                change.barrier = Some(lsn);
-                change.stage = Stage::Tighten;
-            }
+            // Only the proof that commits wait; a walsender with an older list may still have let some go.
+            Stage::Proving => change.stage = Stage::Tighten,
             Stage::Marking => change.stage = Stage::Barrier { lsn },
             _ => return false,
         }
@@ -192,8 +175,10 @@ impl Decider {
     }
 }
 
-/// The walsender of a removed member is gone, or has itself read the list without it.
-fn out_of_force(instance: &Instance, gone: &MemberId, epoch: Epoch) -> bool {
-    let name = StandbyName { member: gone.clone(), epoch };
-    instance.senders.iter().filter(|s| s.name.as_ref() == Some(&name)).all(|s| s.sync_priority == 0)
+/// No walsender but those of the new list confirms any more: the others are gone, or have themselves read a list
+/// without them. Not only a removed member: an attempt that was given up may have listed somebody else.
+fn in_force(instance: &Instance, to: &Policy, epoch: Epoch) -> bool {
+    let listed =
+        |s: &WalSender| s.name.as_ref().is_some_and(|n| n.epoch == epoch && to.members.contains(&n.member));
+    instance.senders.iter().all(|s| s.sync_priority == 0 || listed(s))
 }
