@@ -16,6 +16,10 @@ pub struct NodeState {
     pub seen: Seen,
     /// Life of the data directory; the directory holds the same value.
     pub incarnation: Option<Incarnation>,
+    /// Newest epoch that this life of the data directory has led. It holds everything that was ever acknowledged up to
+    /// that epoch, whoever else is asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub led: Option<Epoch>,
     /// The promise that binds this member, if any.
     pub promise: Option<Promise>,
     /// A job that rewrites the data directory and had not ended.

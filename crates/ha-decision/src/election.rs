@@ -94,7 +94,7 @@ impl Decider {
             return;
         }
         let listed = match record.policy.kind {
-            PolicyKind::Quorum => record.policy.lists(&me),
+            PolicyKind::Quorum => record.policy.lists(&me) || self.covers_policy(record),
             PolicyKind::Asynchronous => true,
             PolicyKind::Pinned => {
                 self.blocked_by(Reason::LeaderPinned { leader: record.leader.member.clone() });
@@ -281,7 +281,20 @@ impl Decider {
         if self.mutant == crate::mutant::Mutant::NoCoverageRule {
             return 1;
         }
-        if record.policy.kind == PolicyKind::Quorum { record.policy.needed_promises() } else { 1 }
+        match record.policy.kind {
+            PolicyKind::Quorum if self.covers_policy(record) => 0,
+            PolicyKind::Quorum => record.policy.needed_promises(),
+            PolicyKind::Pinned | PolicyKind::Asynchronous => 1,
+        }
+    }
+
+    /// The present leader is unestablished, so nothing was acknowledged in its epoch; and this life of the data led the
+    /// epoch of the policy, so it holds everything that was acknowledged before. It needs nobody's promise.
+    pub(crate) fn covers_policy(&self, record: &SyncRecord) -> bool {
+        !record.is_established()
+            && record.policy.kind == PolicyKind::Quorum
+            && self.node.job.is_none()
+            && self.node.led == Some(record.policy.epoch)
     }
 
     fn try_to_take_over(&mut self, record: &SyncRecord, me: &MemberId) {
@@ -333,8 +346,10 @@ impl Decider {
         let Some(best) = given.iter().filter(|p| p.candidate).max_by_key(|p| rank(p)) else { return };
         let position = self.position(mine);
         let forced = self.election.as_ref().is_some_and(|e| e.accept_loss);
+        let covers = self.covers_policy(record);
         if record.policy.kind != PolicyKind::Asynchronous
             && !forced
+            && !covers
             && let Some(holder) = given.iter().max_by_key(|p| self.position(p))
             && self.position(holder) > self.position(best)
         {
@@ -345,7 +360,8 @@ impl Decider {
         }
         let preferred =
             self.handover.as_ref().is_some_and(|(_, h)| h.candidate.as_ref() == Some(&self.setup.me));
-        let mine_is_best = best.member == mine.member || (preferred && self.position(best) == position);
+        let mine_is_best =
+            covers || best.member == mine.member || (preferred && self.position(best) == position);
         if !mine_is_best {
             let (best, until) = (best.member.name.clone(), self.now + self.setup.timings.abort_after);
             self.because(Reason::BetterCandidate { best: best.clone() });

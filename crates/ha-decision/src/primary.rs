@@ -46,6 +46,9 @@ impl Decider {
         }
         self.election = None;
         self.handover = None;
+        let mut node = self.node.clone();
+        node.led = Some(record.epoch);
+        self.persist(node);
         if let Some(leadership) = self.leadership.as_mut().filter(|l| l.epoch == record.epoch) {
             leadership.generation = record.generation;
             return;

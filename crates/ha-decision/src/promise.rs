@@ -71,7 +71,8 @@ impl Decider {
         if self.facts().is_none() || self.node.job.is_some() {
             return Err(PromiseRefusal::DataNotReady);
         }
-        if sync.record.policy.kind == PolicyKind::Quorum && !sync.record.policy.lists(&me) {
+        let counts = sync.record.policy.lists(&me) || self.covers_policy(&sync.record);
+        if sync.record.policy.kind == PolicyKind::Quorum && !counts {
             return Err(PromiseRefusal::NotListed);
         }
         if self.runs_as_primary()

@@ -225,6 +225,14 @@ pub enum Reason {
         /// Epoch.
         epoch: Epoch,
     },
+    /// The leader before an unestablished one.
+    #[error(
+        "the leader of epoch {epoch} is gone before it could acknowledge anything: this member led before and holds everything, it comes back to lead"
+    )]
+    OldLeaderReturns {
+        /// Epoch of the lost leader.
+        epoch: Epoch,
+    },
     /// Starting as a standby.
     #[error("starting PostgreSQL as a standby of {leader}")]
     StartingStandby {

@@ -80,6 +80,7 @@ impl Decider {
         let mut node = self.node.clone();
         node.incarnation = Some(incarnation);
         node.promise = None;
+        node.led = None;
         self.persist(node);
         self.start_job(Job::WriteIncarnation { incarnation });
     }
@@ -89,6 +90,7 @@ impl Decider {
         node.incarnation = Some(incarnation);
         node.job = None;
         node.promise = None;
+        node.led = None;
         self.revocation = None;
         self.persist(node);
     }
@@ -179,6 +181,15 @@ impl Decider {
     fn start_following(&mut self, record: &SyncRecord, facts: &DataFacts) {
         if self.is_paused() && self.maintenance.restart_asked().is_none() {
             self.because(Reason::Maintenance { why: "PostgreSQL is stopped and stays so".to_owned() });
+            return;
+        }
+        if facts.is_primary_shaped() && self.covers_policy(record) && self.leader_looks_gone(record) {
+            // The new leader is gone before it could acknowledge anything: this member may lead again, and has to be a
+            // standby for that, because its old timeline is closed.
+            if self.job_free() {
+                self.because(Reason::OldLeaderReturns { epoch: record.epoch });
+                self.start_job(Job::Start { standby: true, settings: Self::settings_without_upstream() });
+            }
             return;
         }
         if facts.is_primary_shaped() {

@@ -3,8 +3,9 @@
 mod member;
 
 use ha_core::cluster_view::StoreKey;
+use ha_core::node_state::NodeState;
 use ha_core::peer_message::{PeerMessage, PeerPhase, PromiseRefusal, PromiseRequest, Trigger};
-use ha_core::{Epoch, Revision};
+use ha_core::{Epoch, Lsn, Revision, Timeline};
 use ha_decision::{Action, Job, JobOutput, StopMode, TxnOutcome};
 use member::{Member, id};
 
@@ -123,6 +124,50 @@ fn a_deposed_primary_is_ended_at_once() {
     pg1.see_primary(100);
     assert_eq!(pg1.jobs().len(), 1);
     assert!(matches!(pg1.jobs()[0].1, Job::Stop { mode: StopMode::Immediate }));
+}
+
+/// pg1 led epoch 1; pg2 took over without anybody that held as much, and is gone before it was established.
+fn old_leader_of_an_unestablished_one(led: Option<Epoch>) -> Member {
+    let durable = NodeState { led, ..NodeState::default() };
+    let mut pg1 = Member::with_node_state("pg1", &["pg2", "pg3"], durable);
+    let mut record = pg1.sync();
+    record.epoch = Epoch(2);
+    record.leader = id("pg2").into();
+    pg1.set_sync(record);
+    pg1.see_store();
+    pg1.see_stopped_primary();
+    pg1
+}
+
+#[test]
+fn the_leader_before_an_unestablished_one_needs_nobody() {
+    let mut pg1 = old_leader_of_an_unestablished_one(Some(Epoch(1)));
+    assert!(
+        matches!(pg1.jobs()[0].1, Job::Start { standby: true, ref settings } if settings.upstream.is_none())
+    );
+    pg1.end_job(JobOutput::Done);
+    pg1.see_standby(100);
+    // Until the silence is long enough it is to follow the leader that the record names.
+    pg1.end_job(JobOutput::Done);
+    pg1.see_standby(100);
+    pg1.wait(3000);
+    pg1.see_store();
+    pg1.see_standby(100);
+    pg1.wait(1000);
+    assert!(matches!(pg1.jobs().pop(), Some((_, Job::Revoke { .. }))));
+    pg1.end_job(JobOutput::Revoked { timeline: Timeline(1), flush: Lsn(100) });
+    pg1.see_standby(100);
+    pg1.wait(400);
+    let wanted = pg1.wanted_sync().expect("it takes over alone");
+    assert_eq!((wanted.epoch, wanted.leader.id()), (Epoch(3), id("pg1")));
+    assert_eq!(wanted.policy, pg1.sync().policy, "and is unestablished itself");
+}
+
+#[test]
+fn an_old_leader_whose_data_was_replaced_needs_promises_as_everybody() {
+    let mut pg1 = old_leader_of_an_unestablished_one(None);
+    pg1.wait(5000);
+    assert!(pg1.jobs().is_empty() && pg1.txns().is_empty());
 }
 
 #[test]

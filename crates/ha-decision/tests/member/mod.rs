@@ -88,7 +88,12 @@ fn setup(me: &str, node_state: NodeState) -> Setup {
 impl Member {
     /// A member of a cluster that pg1 leads at epoch 1 with the listed members, k = 1, whose lease has run out.
     pub(crate) fn of_leaderless_cluster(me: &str, listed: &[&str]) -> Self {
-        let node_state = NodeState { incarnation: Some(id(me).incarnation), ..NodeState::default() };
+        Self::with_node_state(me, listed, NodeState::default())
+    }
+
+    /// The same, and this is durable beside the incarnation.
+    pub(crate) fn with_node_state(me: &str, listed: &[&str], durable: NodeState) -> Self {
+        let node_state = NodeState { incarnation: Some(id(me).incarnation), ..durable };
         let mut member = Self {
             decider: Decider::new(setup(me, node_state)),
             now: MonoTime(1_000_000_000),
@@ -172,6 +177,25 @@ impl Member {
 
     pub(crate) fn see_primary(&mut self, flush: u64) {
         self.see(false, flush);
+    }
+
+    /// PostgreSQL is down; it was a primary and did not stop cleanly.
+    pub(crate) fn see_stopped_primary(&mut self) {
+        let facts = DataFacts {
+            system_id: SYSTEM,
+            incarnation: Some(id(self.decider.status().me.as_str()).incarnation),
+            state: ControlState::InProduction,
+            timeline: Timeline(1),
+            checkpoint: Lsn(1),
+            minimum_recovery: Lsn(0),
+            standby_signal: false,
+        };
+        self.now = self.now + Duration::from_millis(1);
+        self.event(Event::Postgres(PostgresView {
+            at: self.now,
+            data: DataDirectory::Present(facts),
+            process: PostgresProcess::Stopped,
+        }));
     }
 
     fn see(&mut self, in_recovery: bool, flush: u64) {
