@@ -19,7 +19,11 @@ const SEEDS: &[(u64, usize, &str)] = &[
     (292, 3, "a leaving member was listed once more, confirmed, and was cloned anew"),
     (130, 5, "a member marked for a clone was started and listed once more"),
     (4324, 3, "with strict_k neither the old life of a member could leave nor the new one join"),
-    (2068, 3, "a walsender kept the list of an attempt that was given up, and confirmed for a member not listed"),
+    (
+        2068,
+        3,
+        "a walsender kept the list of an attempt that was given up, and confirmed for a member not listed",
+    ),
     (1370, 3, "two walsenders of one member counted as two confirmations"),
 ];
 
