@@ -286,7 +286,7 @@ impl World {
             return;
         }
         self.store.calls.remove(&id);
-        let every = self.plan.renew_every();
+        let (every, known) = (self.plan.renew_every(), self.store.known);
         let Some(a) = self.hosts[host].agent(agent) else { return };
         match (what, answer) {
             (StoreCall::Txn { op, .. }, Answer::Txn(outcome)) => {
@@ -351,7 +351,8 @@ impl World {
             }
             (StoreCall::Resync, Answer::View(view)) => {
                 a.store.connected = true;
-                a.store.stale = false;
+                // What changed since that was read comes with the next round.
+                a.store.stale = view.revision < known;
                 self.news(host, 0, Event::Store(view));
             }
             (what, _) => self.call_failed(host, agent, what),
