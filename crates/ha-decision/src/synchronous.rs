@@ -115,11 +115,11 @@ impl Decider {
         let (acks, strict_k) = (settings.acks, settings.strict_k);
         let listed = record.policy.members.clone();
         self.watch_loneliness(record, &listed);
-        // A new life of a listed member waits until the old one has left; except where nobody may leave before
-        // somebody has joined.
-        let full = strict_k && listed.len() <= record.policy.k as usize;
+        // A new life of a listed member waits until the old one has left, because each name in the list costs a promise.
+        // Except where too few confirm already: then nobody can leave before somebody has joined.
+        let short = self.confirmed(record, listed.iter(), Lsn(0)) < record.policy.k as usize;
         let joins =
-            |m: &&MemberId| !listed.contains(*m) && (full || !listed.iter().any(|l| l.name == m.name));
+            |m: &&MemberId| !listed.contains(*m) && (short || !listed.iter().any(|l| l.name == m.name));
         if let Some(new) = eligible.iter().find(joins) {
             // Key first: it must be consulted from now on, before it can confirm anything.
             let mut members = listed;
