@@ -19,6 +19,9 @@ use crate::timers::Timer;
 /// How often the request to take over is repeated.
 const ASK_AGAIN: Duration = Duration::from_millis(250);
 
+/// How long the candidate may take to give a sign of life: five rounds of gossip, and the checkpoint came before.
+const SIGN_OF_LIFE: Duration = Duration::from_millis(2500);
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     /// A checkpoint before the outage, so that the one at the stop is small.
@@ -182,7 +185,7 @@ impl Decider {
             return;
         }
         let Some(to) = switchover.to.clone() else { return };
-        if !self.can_txn() {
+        if !self.candidate_still_lives(record, &to, switchover.began) || !self.can_txn() {
             return;
         }
         let from = self.setup.me.clone();
@@ -196,6 +199,27 @@ impl Decider {
                 deletes: Vec::new(),
             },
         );
+    }
+
+    /// Before anything is stopped: the candidate qualifies still, and was heard *after* the request. One that died a
+    /// moment ago would cost the whole limit without a primary.
+    fn candidate_still_lives(&mut self, record: &SyncRecord, to: &MemberName, began: MonoTime) -> bool {
+        let fresh = self.peers.get(to).is_some_and(|p| p.connected && p.heard_at > began);
+        let due = began + SIGN_OF_LIFE;
+        let refusal = match self.check_candidate(record, to) {
+            Ok(_) if fresh => return true,
+            Ok(_) if self.now < due => {
+                self.timers.set(Timer::Switchover, due);
+                return false;
+            }
+            Ok(_) => Refusal::AgentSilent { member: to.clone() },
+            Err(refusal) => refusal,
+        };
+        self.note(Reason::SwitchoverCalledOff { why: refusal.to_string() });
+        if let Some(id) = self.switchover.take().and_then(|s| s.request) {
+            self.reply(id, Err(refusal));
+        }
+        false
     }
 
     fn stop_for_switchover(&mut self) {
