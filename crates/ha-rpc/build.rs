@@ -2,7 +2,7 @@
 
 fn main() -> std::io::Result<()> {
     let root = "../../proto";
-    let files = ["cluster", "agent"].map(|name| format!("{root}/ha/v1/{name}.proto"));
+    let files = ["cluster", "agent", "proxy", "vrrp"].map(|name| format!("{root}/ha/v1/{name}.proto"));
     tonic_prost_build::configure()
         .build_transport(true)
         .btree_map(".")

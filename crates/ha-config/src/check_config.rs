@@ -1,16 +1,29 @@
 //! `--check-config` of the daemons.
 
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::path::Path;
 
+use ha_core::MemberName;
+
+use crate::cluster::Cluster;
 use crate::load::load;
 use crate::problem::Problems;
-use crate::secrets::load_secrets;
+use crate::secrets::{load_proxy_secrets, load_secrets};
 
 /// Checks `path` and the `secrets.toml` beside it for the database host `node` (default: the host name). Prints every
 /// problem to standard error, or one line to standard output. Gives the exit code: 0 = usable, 2 = problems.
 pub fn run_check_config(path: &Path, node: Option<&str>) -> u8 {
-    match check(path, node) {
+    tell(check(path, node))
+}
+
+/// The same for the proxy host `node`.
+pub fn run_check_proxy_config(path: &Path, node: Option<&str>) -> u8 {
+    tell(check_proxy(path, node))
+}
+
+fn tell(checked: Result<String, Problems>) -> u8 {
+    match checked {
         Ok(summary) => {
             // A closed pipe must not turn a good file into a bad exit code.
             drop(writeln!(std::io::stdout(), "{summary}"));
@@ -27,20 +40,35 @@ fn check(path: &Path, node: Option<&str>) -> Result<String, Problems> {
     let secrets = load_secrets(&path.with_file_name("secrets.toml"));
     let summary = load(path).and_then(|cluster| {
         let host = cluster.this_node(node)?;
-        Ok(format!(
-            "{}: OK: cluster {}, {} database and {} proxy hosts, this is {} at {}, digest {}",
-            path.display(),
-            cluster.name,
-            cluster.databases.len(),
-            cluster.proxies.len(),
-            host.name,
-            host.address,
-            cluster.digest
-        ))
+        Ok(summary(path, &cluster, &host.name, host.address))
     });
+    together(summary, secrets.map(drop))
+}
+
+fn check_proxy(path: &Path, node: Option<&str>) -> Result<String, Problems> {
+    let secrets = load_proxy_secrets(&path.with_file_name("secrets.toml"));
+    let summary = load(path).and_then(|cluster| {
+        let host = cluster.this_proxy(node)?;
+        Ok(summary(path, &cluster, &host.name, host.address))
+    });
+    together(summary, secrets.map(drop))
+}
+
+fn summary(path: &Path, cluster: &Cluster, name: &MemberName, address: IpAddr) -> String {
+    format!(
+        "{}: OK: cluster {}, {} database and {} proxy hosts, this is {name} at {address}, digest {}",
+        path.display(),
+        cluster.name,
+        cluster.databases.len(),
+        cluster.proxies.len(),
+        cluster.digest
+    )
+}
+
+fn together(summary: Result<String, Problems>, secrets: Result<(), Problems>) -> Result<String, Problems> {
     match (summary, secrets) {
-        (Ok(summary), Ok(_)) => Ok(summary),
-        (Err(problems), Ok(_)) | (Ok(_), Err(problems)) => Err(problems),
+        (Ok(summary), Ok(())) => Ok(summary),
+        (Err(problems), Ok(())) | (Ok(_), Err(problems)) => Err(problems),
         (Err(problems), Err(more)) => Err(problems.and(more)),
     }
 }

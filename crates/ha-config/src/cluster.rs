@@ -22,6 +22,10 @@ pub const REST_PORT: u16 = 8008;
 pub const GRPC_PORT: u16 = 8009;
 /// UDP port of the heartbeats between agents.
 pub const HEARTBEAT_PORT: u16 = 8010;
+/// TCP port of vrrpd's gRPC interface (mutual TLS).
+pub const VRRPD_GRPC_PORT: u16 = 7002;
+/// TCP port of vrrpd's metrics.
+pub const VRRPD_METRICS_PORT: u16 = 7003;
 
 /// Everything that `cluster.toml` says, checked. Built by [`crate::load`] or [`crate::parse`] only from a file
 /// without problems.
@@ -130,22 +134,40 @@ impl Cluster {
     /// # Errors
     /// When no `[[database]]` has that name; the message lists the names there are.
     pub fn this_node(&self, node: Option<&str>) -> Result<&DatabaseHost, Problems> {
-        let (wanted, origin) = match node {
-            Some(name) => (name.to_owned(), "given by --node"),
-            None => (host_name(), "the host name; --node NAME gives another"),
-        };
-        let short = wanted.split('.').next().unwrap_or_default();
-        self.database(&wanted).or_else(|| self.database(short)).ok_or_else(|| {
-            let names: Vec<&str> = self.databases.iter().map(|host| host.name.as_str()).collect();
-            Problems::one(Problem::new(
-                Path::new(""),
-                None,
-                "database.name",
-                format!("no [[database]] {wanted:?} ({origin})"),
-                format!("one of {}", names.join(", ")),
-            ))
-        })
+        find_node(&self.databases, node, "database", |host| host.name.as_str())
     }
+
+    /// The proxy host on which this process runs, likewise.
+    ///
+    /// # Errors
+    /// When no `[[proxy]]` has that name; the message lists the names there are.
+    pub fn this_proxy(&self, node: Option<&str>) -> Result<&ProxyHost, Problems> {
+        find_node(&self.proxies, node, "proxy", |host| host.name.as_str())
+    }
+}
+
+fn find_node<'a, H>(
+    hosts: &'a [H],
+    node: Option<&str>,
+    table: &str,
+    name_of: impl Fn(&H) -> &str,
+) -> Result<&'a H, Problems> {
+    let (wanted, origin) = match node {
+        Some(name) => (name.to_owned(), "given by --node"),
+        None => (host_name(), "the host name; --node NAME gives another"),
+    };
+    let short = wanted.split('.').next().unwrap_or_default();
+    let find = |name: &str| hosts.iter().find(|host| name_of(host) == name);
+    find(&wanted).or_else(|| find(short)).ok_or_else(|| {
+        let names: Vec<&str> = hosts.iter().map(&name_of).collect();
+        let expected = if names.is_empty() {
+            format!("a [[{table}]] of this name: the file has none at all")
+        } else {
+            format!("one of {}", names.join(", "))
+        };
+        let found = format!("no [[{table}]] {wanted:?} ({origin})");
+        Problems::one(Problem::new(Path::new(""), None, format!("{table}.name"), found, expected))
+    })
 }
 
 /// The kernel's host name; empty when it cannot be read, which then names no host.

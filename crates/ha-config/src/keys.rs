@@ -24,6 +24,8 @@ pub(crate) const CLUSTER: &[&str] = &[
     "vip.interval",
     "vip.preference",
     "vip.unicast",
+    "vip.preempt",
+    "vip.preempt_delay",
     "postgres.version",
     "postgres.bin_dir",
     "postgres.data_dir",
@@ -71,8 +73,16 @@ pub(crate) const CLUSTER: &[&str] = &[
     "routing.status_port",
     "routing.grpc_port",
     "routing.max_connections",
+    "routing.upstream_connections",
+    "routing.queue_timeout",
+    "routing.hold_timeout",
     "routing.connect_timeout",
     "routing.check_interval",
+    "routing.check_timeout",
+    "routing.check_rise",
+    "routing.check_fall",
+    "routing.drain_timeout",
+    "routing.read_from_leader",
     "routing.balance",
     "tls.ca",
     "tls.cert",
@@ -82,7 +92,7 @@ pub(crate) const CLUSTER: &[&str] = &[
 
 /// Keys of `secrets.toml`.
 pub(crate) const SECRETS: &[&str] =
-    &["superuser_password", "replication_password", "rewind_password", "heartbeat_key"];
+    &["superuser_password", "replication_password", "rewind_password", "heartbeat_key", "vrrp_password"];
 
 /// The names that may stand directly in `table` (`""` is the top of the file), each once, in the order of the list.
 pub(crate) fn children<'k>(keys: &'k [&'k str], table: &str) -> Vec<&'k str> {

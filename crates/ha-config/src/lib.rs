@@ -33,7 +33,10 @@ mod tls;
 mod units;
 mod vip;
 
-pub use cluster::{Cluster, DatabaseHost, GRPC_PORT, HEARTBEAT_PORT, ProxyHost, REST_PORT, Tags};
+pub use cluster::{
+    Cluster, DatabaseHost, GRPC_PORT, HEARTBEAT_PORT, ProxyHost, REST_PORT, Tags, VRRPD_GRPC_PORT,
+    VRRPD_METRICS_PORT,
+};
 pub use etcd::{ETCD_CLIENT_PORT, ETCD_PEER_PORT, Etcd};
 pub use failover::Failover;
 pub use guard::{Guard, GuardMode};
@@ -43,11 +46,11 @@ pub use problem::{Problem, Problems};
 pub use replication::Replication;
 pub use routing::{Balance, Routing};
 pub use secret::Secret;
-pub use secrets::{Secrets, load_secrets};
+pub use secrets::{ProxySecrets, Secrets, load_proxy_secrets, load_secrets};
 pub use tls::Tls;
 pub use units::parse_duration;
 pub use vip::Vip;
 
-pub use check_config::run_check_config;
+pub use check_config::{run_check_config, run_check_proxy_config};
 pub use load::{load, parse};
 pub use owned_parameters::agent_owned;

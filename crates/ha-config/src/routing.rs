@@ -15,12 +15,28 @@ pub struct Routing {
     pub status_port: u16,
     /// Port of the gRPC interface.
     pub grpc_port: u16,
-    /// Largest number of client sessions of one proxy.
+    /// Largest number of client sessions of one proxy; one more is refused.
     pub max_connections: u32,
+    /// Largest number of sessions of one proxy with one PostgreSQL; the next ones wait.
+    pub upstream_connections: u32,
+    /// How long a session waits for a place at a PostgreSQL.
+    pub queue_timeout: Duration,
+    /// How long a new session waits for a PostgreSQL with the wanted role.
+    pub hold_timeout: Duration,
     /// How long a connection to PostgreSQL may take.
     pub connect_timeout: Duration,
-    /// How often a PostgreSQL is probed.
+    /// How often an agent that does not push its role is asked for it.
     pub check_interval: Duration,
+    /// How long such a question may take.
+    pub check_timeout: Duration,
+    /// Checks in a row that must pass before a PostgreSQL is used on their word alone.
+    pub check_rise: u32,
+    /// Checks in a row without any answer after which it is not used for new sessions.
+    pub check_fall: u32,
+    /// How long sessions may go on after the proxy was asked to end.
+    pub drain_timeout: Duration,
+    /// Whether reads go to the leader while no standby can take them.
+    pub read_from_leader: bool,
     /// How reads are spread.
     pub balance: Balance,
 }
@@ -41,10 +57,18 @@ impl Default for Routing {
             read_port: 5001,
             status_port: 7000,
             grpc_port: 7001,
-            max_connections: 10_000,
+            max_connections: 2000,
+            upstream_connections: 200,
+            queue_timeout: Duration::from_secs(10),
+            hold_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(1),
-            check_interval: Duration::from_secs(1),
-            balance: Balance::LeastConnections,
+            check_interval: Duration::from_millis(500),
+            check_timeout: Duration::from_secs(1),
+            check_rise: 2,
+            check_fall: 3,
+            drain_timeout: Duration::from_secs(30),
+            read_from_leader: false,
+            balance: Balance::RoundRobin,
         }
     }
 }
@@ -68,12 +92,28 @@ impl Routing {
             max_connections: table
                 .number("max_connections", 1..=1_000_000)
                 .unwrap_or(default.max_connections),
+            upstream_connections: table
+                .number("upstream_connections", 1..=1_000_000)
+                .unwrap_or(default.upstream_connections),
+            queue_timeout: table
+                .duration("queue_timeout", MS(0)..=MS(600_000))
+                .unwrap_or(default.queue_timeout),
+            hold_timeout: table.duration("hold_timeout", MS(0)..=MS(600_000)).unwrap_or(default.hold_timeout),
             connect_timeout: table
                 .duration("connect_timeout", MS(50)..=MS(60_000))
                 .unwrap_or(default.connect_timeout),
             check_interval: table
                 .duration("check_interval", MS(50)..=MS(60_000))
                 .unwrap_or(default.check_interval),
+            check_timeout: table
+                .duration("check_timeout", MS(50)..=MS(60_000))
+                .unwrap_or(default.check_timeout),
+            check_rise: table.number("check_rise", 1..=100).unwrap_or(default.check_rise),
+            check_fall: table.number("check_fall", 1..=100).unwrap_or(default.check_fall),
+            drain_timeout: table
+                .duration("drain_timeout", MS(0)..=MS(3_600_000))
+                .unwrap_or(default.drain_timeout),
+            read_from_leader: table.boolean("read_from_leader").unwrap_or(default.read_from_leader),
             balance: balance.map_or(default.balance, |at| at.value),
         }
     }

@@ -22,6 +22,40 @@ pub struct Secrets {
     pub heartbeat_key: Option<Secret>,
 }
 
+/// What a proxy host must know; passwords of database roles are none of its business.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProxySecrets {
+    /// Simple text password of VRRP version 2 (RFC 2338 section 5.3.10.2): at most 8 bytes, sent in the clear.
+    pub vrrp_password: Option<Secret>,
+}
+
+/// Reads the proxy host's part of `secrets.toml` (or the environment, `MATRIARCH_VRRP_PASSWORD`). A missing file holds
+/// nothing.
+///
+/// # Errors
+/// All problems at once; one of them when group or others may access the file.
+pub fn load_proxy_secrets(path: &Path) -> Result<ProxySecrets, Problems> {
+    read_with(path, &environment, |top, environment| {
+        let vrrp_password = Reading { top, path, environment }.value("vrrp_password", false);
+        if vrrp_password.as_ref().is_some_and(|password| password.expose().len() > VRRP_PASSWORD_BYTES) {
+            top.refuse(
+                "vrrp_password",
+                "a longer text",
+                "at most 8 bytes: VRRP version 2 has room for no more",
+            );
+            return None;
+        }
+        Some(ProxySecrets { vrrp_password })
+    })
+}
+
+/// Room for the password in an advertisement of VRRP version 2.
+const VRRP_PASSWORD_BYTES: usize = 8;
+
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
 /// Reads `secrets.toml`; each value may be replaced by the environment (`MATRIARCH_SUPERUSER_PASSWORD`,
 /// `MATRIARCH_REPLICATION_PASSWORD`, `MATRIARCH_REWIND_PASSWORD`, `MATRIARCH_HEARTBEAT_KEY`). A missing file is no
 /// problem when the environment holds every password.
@@ -29,11 +63,22 @@ pub struct Secrets {
 /// # Errors
 /// All problems at once; one of them when group or others may access the file.
 pub fn load_secrets(path: &Path) -> Result<Secrets, Problems> {
-    load_with(path, &|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+    load_with(path, &environment)
 }
 
 /// [`load_secrets`] with the environment given, so that it can be tested.
-fn load_with(path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result<Secrets, Problems> {
+fn load_with(path: &Path, environment: Environment<'_>) -> Result<Secrets, Problems> {
+    read_with(path, environment, |top, environment| read(&Reading { top, path, environment }))
+}
+
+/// Gives the value of an environment variable that is set and not empty.
+type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+fn read_with<T>(
+    path: &Path,
+    environment: Environment<'_>,
+    read: impl FnOnce(&Table<'_>, Environment<'_>) -> Option<T>,
+) -> Result<T, Problems> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         // The environment alone may be enough; what it lacks is reported below as missing in the file.
@@ -45,7 +90,7 @@ fn load_with(path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Resul
     };
     let report = Report::new(path, &text, keys::SECRETS).secret();
     check_mode(&report, path);
-    let read = report.parse().and_then(|table| read(&report.top(&table), path, environment));
+    let read = report.parse().and_then(|table| read(&report.top(&table), environment));
     match (report.into_problems(), read) {
         (Some(problems), _) => Err(problems),
         (None, Some(secrets)) => Ok(secrets),
@@ -62,27 +107,37 @@ fn check_mode(report: &Report<'_>, path: &Path) {
     }
 }
 
-fn read(top: &Table<'_>, path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Option<Secrets> {
-    let value = |key: &'static str, required: bool| {
+/// Where a secret may come from.
+struct Reading<'a> {
+    top: &'a Table<'a>,
+    path: &'a Path,
+    environment: Environment<'a>,
+}
+
+impl Reading<'_> {
+    fn value(&self, key: &'static str, required: bool) -> Option<Secret> {
         let variable = format!("MATRIARCH_{}", key.to_uppercase());
         let expected = "text of one line in double quotes, not empty";
-        let from_file = top.read(key, expected, |value| {
+        let from_file = self.top.read(key, expected, |value| {
             value
                 .as_str()
                 .filter(|text| !text.is_empty() && !text.contains(['\n', '\r', '\0']))
                 .map(Secret::new)
         });
-        let found = environment(&variable).map(Secret::new).or(from_file.map(|at| at.value));
-        if found.is_none() && required && !top.has(key) {
-            let place = if path.exists() { "nothing" } else { "nothing (there is no such file)" };
-            top.refuse(key, place, format!("a password here or in the environment as {variable}"));
+        let found = (self.environment)(&variable).map(Secret::new).or(from_file.map(|at| at.value));
+        if found.is_none() && required && !self.top.has(key) {
+            let place = if self.path.exists() { "nothing" } else { "nothing (there is no such file)" };
+            self.top.refuse(key, place, format!("a password here or in the environment as {variable}"));
         }
         found
-    };
-    let superuser_password = value("superuser_password", true);
-    let replication_password = value("replication_password", true);
-    let rewind_password = value("rewind_password", true);
-    let heartbeat_key = value("heartbeat_key", false);
+    }
+}
+
+fn read(reading: &Reading<'_>) -> Option<Secrets> {
+    let superuser_password = reading.value("superuser_password", true);
+    let replication_password = reading.value("replication_password", true);
+    let rewind_password = reading.value("rewind_password", true);
+    let heartbeat_key = reading.value("heartbeat_key", false);
     Some(Secrets {
         superuser_password: superuser_password?,
         replication_password: replication_password?,

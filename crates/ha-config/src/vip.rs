@@ -28,6 +28,10 @@ pub struct Vip {
     pub preference: Vec<MemberName>,
     /// Advertise by unicast to the other proxy hosts instead of by multicast.
     pub unicast: bool,
+    /// Whether a host that is preferred takes the address back from one that is as healthy.
+    pub preempt: bool,
+    /// How long it waits before it does.
+    pub preempt_delay: Duration,
 }
 
 impl Vip {
@@ -42,7 +46,24 @@ impl Vip {
             interval: Duration::from_millis(200),
             preference: Vec::new(),
             unicast: false,
+            preempt: true,
+            preempt_delay: Duration::from_secs(30),
         }
+    }
+
+    /// The virtual router identifier: as given, or the last byte of the address (1 for 0).
+    pub fn router_id(&self) -> u8 {
+        let last = match self.address {
+            IpAddr::V4(address) => address.octets()[3],
+            IpAddr::V6(address) => address.octets()[15],
+        };
+        self.vrid.unwrap_or(last.max(1))
+    }
+
+    /// Proxy hosts in the order in which they should hold the address: the preferred ones first, then the others.
+    pub fn order<'a>(&'a self, proxies: &'a [ProxyHost]) -> Vec<&'a MemberName> {
+        let rest = proxies.iter().map(|host| &host.name).filter(|name| !self.preference.contains(name));
+        self.preference.iter().chain(rest).collect()
     }
 
     /// Whether `other` lies in this address's subnet.
@@ -77,6 +98,8 @@ impl Vip {
         let vrid = table.number("vrid", 1..=255).and_then(|vrid| u8::try_from(vrid).ok());
         let interface = table.text("interface");
         let unicast = table.boolean("unicast").unwrap_or(false);
+        let preempt = table.boolean("preempt").unwrap_or(true);
+        let preempt_delay = table.duration("preempt_delay", Duration::ZERO..=Duration::from_secs(1000));
         // RFC 9568 §5.2.7: 12 bits of centiseconds.
         let interval = table.duration("interval", Duration::from_millis(10)..=Duration::from_millis(40_950));
         let preference = read_preference(table, proxies);
@@ -85,6 +108,8 @@ impl Vip {
         vip.version = version.unwrap_or(vip.version);
         vip.interval = interval.unwrap_or(vip.interval);
         (vip.vrid, vip.interface, vip.unicast, vip.preference) = (vrid, interface, unicast, preference);
+        vip.preempt = preempt;
+        vip.preempt_delay = preempt_delay.unwrap_or(vip.preempt_delay);
         vip.check_protocol(table);
         vip.check_neighbours(table, databases, proxies);
         Some(vip)

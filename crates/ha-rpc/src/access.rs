@@ -58,12 +58,20 @@ pub enum Rpc {
     Resume,
     /// Data thrown away and cloned.
     Reinitialize,
+    /// What a member is to clients.
+    FollowRole,
+    /// Changes of leadership.
+    History,
+    /// Where a proxy's sessions go.
+    ProxyStatus,
+    /// Who holds the floating addresses.
+    VrrpStatus,
 }
 
 use Role::{Admin, Host, Proxy};
 
 /// RPC, its path on the wire, the roles that may call it. A path that does not stand here cannot be called.
-const TABLE: [(Rpc, &str, &[Role]); 9] = [
+const TABLE: [(Rpc, &str, &[Role]); 13] = [
     (Rpc::Talk, "/ha.v1.Peer/Talk", &[Host]),
     (Rpc::Status, "/ha.v1.Agent/Status", &[Host, Proxy, Admin]),
     (Rpc::Switchover, "/ha.v1.Agent/Switchover", &[Host, Admin]),
@@ -73,6 +81,10 @@ const TABLE: [(Rpc, &str, &[Role]); 9] = [
     (Rpc::Pause, "/ha.v1.Agent/Pause", &[Host, Admin]),
     (Rpc::Resume, "/ha.v1.Agent/Resume", &[Host, Admin]),
     (Rpc::Reinitialize, "/ha.v1.Agent/Reinitialize", &[Host, Admin]),
+    (Rpc::FollowRole, "/ha.v1.Roles/Follow", &[Proxy]),
+    (Rpc::History, "/ha.v1.Agent/History", &[Host, Proxy, Admin]),
+    (Rpc::ProxyStatus, "/ha.v1.Proxy/Status", &[Host, Proxy, Admin]),
+    (Rpc::VrrpStatus, "/ha.v1.Vrrp/Status", &[Host, Proxy, Admin]),
 ];
 
 impl Rpc {
@@ -98,7 +110,7 @@ mod tests {
 
     #[test]
     fn every_rpc_of_the_interface_stands_in_the_table_once() {
-        let text = ["agent.proto", "cluster.proto"].map(|name| {
+        let text = ["agent.proto", "cluster.proto", "proxy.proto", "vrrp.proto"].map(|name| {
             let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto/ha/v1").join(name);
             std::fs::read_to_string(path).unwrap()
         });
@@ -120,11 +132,13 @@ mod tests {
 
     #[test]
     fn proxies_read_only_and_people_do_not_speak_for_agents() {
+        let read_only = [Rpc::Status, Rpc::FollowRole, Rpc::History, Rpc::ProxyStatus, Rpc::VrrpStatus];
         for (rpc, path, _) in TABLE {
             assert_eq!(Rpc::of_path(path), Some(rpc));
-            assert_eq!(rpc.may_be_called_by(Proxy), rpc == Rpc::Status, "{rpc:?}");
-            assert_eq!(rpc.may_be_called_by(Admin), rpc != Rpc::Talk, "{rpc:?}");
-            assert!(rpc.may_be_called_by(Host), "{rpc:?}");
+            assert_eq!(rpc.may_be_called_by(Proxy), read_only.contains(&rpc), "{rpc:?}");
+            let spoken_by_programs = [Rpc::Talk, Rpc::FollowRole].contains(&rpc);
+            assert_eq!(rpc.may_be_called_by(Admin), !spoken_by_programs, "{rpc:?}");
+            assert_eq!(rpc.may_be_called_by(Host), rpc != Rpc::FollowRole, "{rpc:?}");
         }
         assert_eq!(Rpc::of_path("/ha.v1.Agent/Other"), None);
     }

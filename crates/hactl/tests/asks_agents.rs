@@ -13,9 +13,9 @@ use ha_rpc::TlsFiles;
 use ha_rpc::gate::Gate;
 use ha_rpc::proto::agent_server::{Agent, AgentServer};
 use ha_rpc::proto::{
-    FailoverRequest, OperationReply, PauseRequest, PolicyKind, ReinitializeRequest, ReloadRequest,
-    RestartRequest, ResumeRequest, Server, ServerState, StatusReply, StatusRequest, SwitchoverRequest,
-    SyncState,
+    FailoverRequest, HistoryReply, HistoryRequest, OperationReply, PauseRequest, PolicyKind,
+    ReinitializeRequest, ReloadRequest, RestartRequest, ResumeRequest, Server, ServerState, StatusReply,
+    StatusRequest, SwitchoverRequest, SyncState,
 };
 use ha_rpc::status_code::Outcome;
 use tonic::{Request, Response, Status};
@@ -45,6 +45,10 @@ impl FakeAgent {
 
 #[tonic::async_trait]
 impl Agent for FakeAgent {
+    async fn history(&self, _: Request<HistoryRequest>) -> Result<Response<HistoryReply>, Status> {
+        Ok(Response::new(HistoryReply::default()))
+    }
+
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {
         let (epoch, leader) = self.play.leader.lock().unwrap().clone();
         let leads = leader == self.name;

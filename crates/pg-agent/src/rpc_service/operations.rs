@@ -7,8 +7,8 @@ use ha_daemon::boottime;
 use ha_decision::RequestDone;
 use ha_rpc::proto::agent_server::Agent;
 use ha_rpc::proto::{
-    FailoverRequest, OperationReply, PauseRequest, ReinitializeRequest, ReloadRequest, RestartRequest,
-    ResumeRequest, StatusReply, StatusRequest, SwitchoverRequest,
+    FailoverRequest, HistoryReply, HistoryRequest, OperationReply, PauseRequest, ReinitializeRequest,
+    ReloadRequest, RestartRequest, ResumeRequest, StatusReply, StatusRequest, SwitchoverRequest,
 };
 use ha_rpc::status_code::Outcome;
 use tokio::sync::{mpsc, oneshot};
@@ -103,5 +103,9 @@ impl Agent for Operations {
         _request: Request<ReinitializeRequest>,
     ) -> Result<Response<OperationReply>, Status> {
         self.ask(ha_decision::Request::Reinitialize).await
+    }
+
+    async fn history(&self, _request: Request<HistoryRequest>) -> Result<Response<HistoryReply>, Status> {
+        Err(Status::unimplemented("history"))
     }
 }

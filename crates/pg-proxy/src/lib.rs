@@ -1,0 +1,1 @@
+//! Leads sessions to the right PostgreSQL.

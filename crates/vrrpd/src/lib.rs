@@ -1,0 +1,1 @@
+//! Moves the floating address.
