@@ -145,4 +145,10 @@ fn check_acks(table: &Table<'_>, databases: &[DatabaseHost], replication: &Repli
         );
         table.refuse(if table.has("acks") { "acks" } else { "members" }, acks.to_string(), expected);
     }
+    // Without a slot PostgreSQL lets two walreceivers of one member stream at the same time (a stale connection beside
+    // its successor), and it counts walsenders, not members: one disk would pass for two.
+    if replication.acks >= 2 && !replication.slots && sound(table, &["slots"]) {
+        let expected = "true with acks of 2 or more: without slots PostgreSQL may count one member twice";
+        table.refuse("slots", "false", expected);
+    }
 }

@@ -234,6 +234,11 @@ fn replication_cases() -> Vec<Case> {
             problems: &[(Some(12), "replication.acks", &["found 2,", "at most 1"])],
         },
         Case {
+            name: "several confirmations without slots",
+            text: after_hosts("[replication]\nacks = 2\nslots = false\n"),
+            problems: &[(Some(13), "replication.slots", &["found false", "count one member twice"])],
+        },
+        Case {
             name: "strict mode alone",
             text: "name = \"a\"\n[[database]]\nname = \"pg1\"\naddress = \"10.0.1.11\"\n[replication]\nmode = \"strict\"\n"
                 .to_owned(),
