@@ -81,7 +81,8 @@ const TABLE: [(Rpc, &str, &[Role]); 13] = [
     (Rpc::Pause, "/ha.v1.Agent/Pause", &[Host, Admin]),
     (Rpc::Resume, "/ha.v1.Agent/Resume", &[Host, Admin]),
     (Rpc::Reinitialize, "/ha.v1.Agent/Reinitialize", &[Host, Admin]),
-    (Rpc::FollowRole, "/ha.v1.Roles/Follow", &[Proxy]),
+    // A host that carries both PostgreSQL and a proxy has one certificate, of role host.
+    (Rpc::FollowRole, "/ha.v1.Roles/Follow", &[Host, Proxy]),
     (Rpc::History, "/ha.v1.Agent/History", &[Host, Proxy, Admin]),
     (Rpc::ProxyStatus, "/ha.v1.Proxy/Status", &[Host, Proxy, Admin]),
     (Rpc::VrrpStatus, "/ha.v1.Vrrp/Status", &[Host, Proxy, Admin]),
@@ -138,7 +139,7 @@ mod tests {
             assert_eq!(rpc.may_be_called_by(Proxy), read_only.contains(&rpc), "{rpc:?}");
             let spoken_by_programs = [Rpc::Talk, Rpc::FollowRole].contains(&rpc);
             assert_eq!(rpc.may_be_called_by(Admin), !spoken_by_programs, "{rpc:?}");
-            assert_eq!(rpc.may_be_called_by(Host), rpc != Rpc::FollowRole, "{rpc:?}");
+            assert!(rpc.may_be_called_by(Host), "{rpc:?}: a host may carry a proxy as well");
         }
         assert_eq!(Rpc::of_path("/ha.v1.Agent/Other"), None);
     }
