@@ -43,7 +43,9 @@ impl World {
         let name = self.host_name(host).to_owned();
         self.say(|| format!("{name}: agent {number} starts"));
         self.observe_after(host, 5 * MS);
-        self.guard_tells(host);
+        if !self.guard_begins(host) {
+            self.guard_meets_agent(host);
+        }
         let at = now + MS;
         self.queue.at(at, Ev::Wake { host, agent: number, at });
         if let Some(agent) = self.hosts[host].agent(number) {
@@ -236,6 +238,13 @@ impl World {
                     self.tally.requests_done += 1;
                 } else {
                     self.tally.requests_refused += 1;
+                }
+            }
+            Action::HoldSessions { id } => {
+                // Proxies answer within a round trip, or one of them does not and the decider goes on without.
+                if self.rng.chance(500) {
+                    let delay = self.rng.between(0, 5 * MS);
+                    self.news(host, delay, Event::SessionsHeld { id });
                 }
             }
             Action::KeepSlots { .. } | Action::Note(_) => {}

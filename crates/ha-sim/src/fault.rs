@@ -5,7 +5,6 @@ use std::time::Duration;
 use ha_decision::Request;
 
 use crate::clock::{HostClock, MS, SECOND};
-use crate::host::Guard;
 use crate::world::{Ev, World};
 
 /// Kinds of faults.
@@ -171,7 +170,7 @@ impl World {
                 self.net.extra_delay = self.rng.between(5 * MS, 400 * MS);
                 self.queue.after(duration, Ev::Heals(Healing::Network));
             }
-            FaultKind::GuardDown => self.hosts[host].guard.down_until = self.now() + duration,
+            FaultKind::GuardDown => self.guard_dies(host, duration),
             FaultKind::Switchover => {
                 let candidate =
                     (other != leader && self.rng.chance(500)).then(|| self.hosts[other].name.clone());
@@ -269,7 +268,7 @@ impl World {
         self.server_dies(host);
         let h = &mut self.hosts[host];
         h.disk.data.lose_power();
-        h.guard = Guard::default();
+        h.guard.loses_power();
         h.boot += 1;
         self.topology_changed();
         self.queue.after(away, Ev::Heals(Healing::Power(host)));
@@ -325,6 +324,7 @@ impl World {
             let h = &mut self.hosts[host];
             h.slow_until = 0;
             h.guard.down_until = 0;
+            self.guard_begins(host);
         }
         self.topology_changed();
     }

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ha_core::node_state::NodeState;
 use ha_core::record::MemberRecord;
-use ha_core::{Epoch, Generation, MemberId, MemberName, MonoTime, Revision};
+use ha_core::{Epoch, MemberId, MemberName, MonoTime, Revision};
 use ha_decision::{Decider, Job, OpId};
 use ha_store::LeaseId;
 
 use crate::clock::HostClock;
+use crate::guard::Guard;
 use crate::postgres_model::{Data, Directory, Server};
 
 /// A host.
@@ -38,25 +39,6 @@ pub(crate) struct Disk {
     pub(crate) data: Data,
     /// Epochs whose password file exists.
     pub(crate) passfiles: BTreeSet<Epoch>,
-}
-
-/// A guard: survives the agent; after a reboot there is nothing to fence.
-#[derive(Debug, Default)]
-pub(crate) struct Guard {
-    pub(crate) armed: Option<Armed>,
-    pub(crate) hold_until: MonoTime,
-    pub(crate) fenced: Option<(Epoch, Generation)>,
-    /// A fence that no agent has been told of.
-    pub(crate) untold: Option<Epoch>,
-    /// It does not run before this global time.
-    pub(crate) down_until: u64,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Armed {
-    pub(crate) epoch: Epoch,
-    pub(crate) generation: Generation,
-    pub(crate) deadline: MonoTime,
 }
 
 /// A running agent: its decider and what its driver holds.

@@ -329,7 +329,7 @@ impl World {
             return;
         }
         let other = self.hosts.iter().enumerate().find(|(i, h)| {
-            let watched = h.guard.down_until <= now && h.time(now) >= h.guard.hold_until;
+            let watched = h.guard.watches(h.time(now));
             *i != host && h.server.as_ref().is_some_and(Server::takes_commits) && watched
         });
         if let Some(other) = other.map(|(_, h)| h.name.clone()) {

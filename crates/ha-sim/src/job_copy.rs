@@ -39,7 +39,7 @@ impl World {
                     self.checker.written(host, system_id, at + 1, id, ha_core::Timeline(1));
                 }
                 self.hosts[host].disk.data = Data::Present(Box::new(directory));
-                self.start_server(host);
+                self.guard_starts_server(host);
                 Next::After(20 * MS)
             }
             _ => {
@@ -161,7 +161,7 @@ impl World {
                 Next::After(self.rng.between(10 * MS, 80 * MS))
             }
             1 => {
-                self.start_server(host);
+                self.guard_starts_server(host);
                 Next::After(20 * MS)
             }
             _ => match &self.hosts[host].server {
@@ -172,8 +172,8 @@ impl World {
         }
     }
 
-    /// The guard starts the postmaster on what is in the directory.
-    fn start_server(&mut self, host: usize) {
+    /// The postmaster starts on what is in the directory.
+    pub(crate) fn launch_server(&mut self, host: usize) {
         let life = self.number();
         if self.hosts[host].server.is_some() {
             return;
@@ -227,6 +227,7 @@ impl World {
             self.say(|| format!("{name}: PostgreSQL is gone"));
             self.checker.look_again();
             self.observe_after(host, 20 * MS);
+            self.guard_sees_exit(host);
         }
     }
 }

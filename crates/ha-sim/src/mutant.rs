@@ -31,6 +31,8 @@ pub enum Mutant {
     CompareIgnored,
     /// A standby confirms what it has not flushed.
     ConfirmedBeforeFlush,
+    /// The guard says that it killed and kills nothing.
+    FenceWithoutKill,
 }
 
 impl Mutant {
@@ -45,7 +47,7 @@ impl Mutant {
     }
 
     /// All that must be killed.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::NoCoverageRule,
         Self::PromiseForgottenOnRestart,
         Self::ReacquireByRead,
@@ -58,5 +60,6 @@ impl Mutant {
         Self::PositionUnderReported,
         Self::CompareIgnored,
         Self::ConfirmedBeforeFlush,
+        Self::FenceWithoutKill,
     ];
 }

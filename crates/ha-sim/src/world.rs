@@ -11,7 +11,8 @@ use ha_decision::{Event, OpId};
 use crate::checker::{Checker, Violation};
 use crate::clock::{HostClock, MS, Queue, SECOND};
 use crate::fault::Healing;
-use crate::host::{Disk, Guard, Host};
+use crate::guard::Guard;
+use crate::host::{Disk, Host};
 use crate::mutant::Mutant;
 use crate::network::Network;
 use crate::peer_link::PeerLink;
@@ -54,6 +55,7 @@ pub(crate) enum Ev {
     SenderEnds { host: usize, life: u64, sender: u32 },
     Replay { host: usize, life: u64, to: usize },
     GuardDue { host: usize, boot: u64 },
+    FenceNoted { host: usize, agent: u64, epoch: ha_core::Epoch },
     Client { client: usize, token: u64 },
     Cut { a: usize, b: usize, duration: u64 },
     Fault,
@@ -237,6 +239,7 @@ impl World {
             Ev::SenderEnds { host, life, sender } => self.sender_ends(host, life, sender),
             Ev::Replay { host, life, to } => self.replay(host, life, to),
             Ev::GuardDue { host, boot } => self.guard_due(host, boot),
+            Ev::FenceNoted { host, agent, epoch } => self.fence_noted(host, agent, epoch),
             Ev::Client { client, token } => self.client(client, token),
             Ev::Cut { a, b, duration } => self.cut(a, b, duration),
             Ev::Fault => self.next_fault(),

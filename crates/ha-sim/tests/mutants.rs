@@ -76,3 +76,8 @@ fn a_decision_without_a_compare() {
 fn a_confirmation_before_the_flush() {
     is_killed(Mutant::ConfirmedBeforeFlush);
 }
+
+#[test]
+fn a_fence_that_ends_nothing() {
+    is_killed(Mutant::FenceWithoutKill);
+}
