@@ -1,2 +1,38 @@
-//! VRRP versions 2 and 3: the packets and the virtual router.
+//! VRRP versions 2 and 3 for IPv4: the packets, and the virtual router as a plain function of state, time and event.
+//!
+//! This crate opens no socket, changes no address and reads no clock: the program that uses it feeds
+//! [`VirtualRouter`] with [`Event`]s and carries out its [`Action`]s, in the order handed out. Nothing in here knows
+//! PostgreSQL; the health of the local proxy comes in as [`ProxyHealth`] and becomes a [`Tier`] of the priority.
+//!
+//! Begin reading at [`VirtualRouter`]; what goes over the wire is in [`packet`]. Standards: RFC 9568 (version 3),
+//! RFC 3768 with the password of RFC 2338 (version 2). States are called Active and Backup as in RFC 9568.
 #![forbid(unsafe_code)]
+
+pub mod checksum;
+pub mod packet;
+
+mod action;
+mod alarm;
+mod announcing;
+mod event;
+mod priority;
+mod reason;
+mod setup;
+mod state;
+mod statistics;
+mod timers;
+mod tracking;
+mod version;
+mod virtual_router;
+
+pub use action::Action;
+pub use alarm::{Alarm, AlarmKind};
+pub use event::Event;
+pub use priority::Tier;
+pub use reason::{Cause, Reason};
+pub use setup::{ChecksumMode, Setup, SetupError};
+pub use state::{ActiveSeen, State, Status};
+pub use statistics::Counters;
+pub use tracking::ProxyHealth;
+pub use version::Version;
+pub use virtual_router::VirtualRouter;

@@ -1,0 +1,1 @@
+//! When gratuitous ARP is sent.

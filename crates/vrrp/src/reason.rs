@@ -1,0 +1,191 @@
+//! Why a virtual router did something: the words of its log and of its status.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use crate::alarm::Alarm;
+use crate::state::State;
+use crate::tracking::ProxyHealth;
+
+/// Why the state is what it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    /// Not started yet.
+    NotStarted,
+    /// The program started.
+    Started,
+    /// Link and source address are there.
+    LinkUp,
+    /// Link or source address are missing.
+    LinkDown {
+        /// In words.
+        why: String,
+    },
+    /// No advertisement for the Down interval.
+    ActiveSilent {
+        /// How long.
+        silence: Duration,
+    },
+    /// The Active said that it leaves.
+    ActiveLeft {
+        /// Who.
+        source: Ipv4Addr,
+    },
+    /// The Active is in a worse tier.
+    ActiveYielded {
+        /// Who.
+        source: Ipv4Addr,
+        /// With what.
+        priority: u8,
+    },
+    /// The Active is as healthy and less preferred, and the delay is over.
+    Preempted {
+        /// Who.
+        source: Ipv4Addr,
+        /// With what.
+        priority: u8,
+    },
+    /// Another router with a higher priority is Active.
+    HigherPriority {
+        /// Who.
+        source: Ipv4Addr,
+        /// With what.
+        priority: u8,
+    },
+    /// Another router with the same priority and a higher address is Active.
+    HigherAddress {
+        /// Who.
+        source: Ipv4Addr,
+    },
+    /// A peer has been heard but not understood for so long that it is no longer waited for.
+    ConflictOutwaited,
+    /// The program did not run for longer than the Down interval.
+    WokeUp {
+        /// How long.
+        gap: Duration,
+    },
+    /// Somebody removes the address again and again.
+    AddressTaken,
+    /// The program was asked to end.
+    Stopped,
+}
+
+/// One thing worth a line in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// The state changed.
+    Changed {
+        /// Before.
+        from: State,
+        /// Now.
+        to: State,
+        /// Why.
+        because: Cause,
+    },
+    /// The effective priority changed with the proxy.
+    PriorityChanged {
+        /// Before.
+        from: u8,
+        /// Now.
+        to: u8,
+        /// The proxy's health.
+        proxy: ProxyHealth,
+    },
+    /// The Active is as healthy and less preferred: the address is taken back after the delay.
+    PreemptionDelayed {
+        /// Who is Active.
+        source: Ipv4Addr,
+        /// With what.
+        priority: u8,
+        /// How long from now.
+        delay: Duration,
+    },
+    /// The address would be taken over now, but a peer is heard and not understood.
+    HeldBack {
+        /// At most for this long.
+        remaining: Duration,
+    },
+    /// Somebody removed the address; it is put back.
+    AddressRestored,
+    /// Something was seen that should not be.
+    Noticed(Alarm),
+}
+
+impl Reason {
+    /// Whether a human should see it: a warning rather than information.
+    pub fn needs_attention(&self) -> bool {
+        match self {
+            Self::Noticed(alarm) => alarm.kind.needs_attention(),
+            Self::HeldBack { .. } | Self::AddressRestored => true,
+            Self::Changed { because, .. } => {
+                matches!(
+                    because,
+                    Cause::LinkDown { .. }
+                        | Cause::WokeUp { .. }
+                        | Cause::AddressTaken
+                        | Cause::ConflictOutwaited
+                )
+            }
+            Self::PriorityChanged { .. } | Self::PreemptionDelayed { .. } => false,
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotStarted => f.write_str("not started"),
+            Self::Started => f.write_str("started"),
+            Self::LinkUp => f.write_str("the link is up"),
+            Self::LinkDown { why } => f.write_str(why),
+            Self::ActiveSilent { silence } => write!(f, "no advertisement for {} ms", silence.as_millis()),
+            Self::ActiveLeft { source } => write!(f, "{source} leaves"),
+            Self::ActiveYielded { source, priority } => {
+                write!(f, "{source} is in worse health (priority {priority})")
+            }
+            Self::Preempted { source, priority } => {
+                write!(f, "{source} is less preferred (priority {priority})")
+            }
+            Self::HigherPriority { source, priority } => {
+                write!(f, "{source} has the higher priority {priority}")
+            }
+            Self::HigherAddress { source } => {
+                write!(f, "{source} has the same priority and the higher address")
+            }
+            Self::ConflictOutwaited => {
+                f.write_str("a peer that is not understood has been waited for long enough")
+            }
+            Self::WokeUp { gap } => write!(f, "nothing ran here for {} ms", gap.as_millis()),
+            Self::AddressTaken => f.write_str("the address is removed again and again"),
+            Self::Stopped => f.write_str("stopped"),
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Changed { from, to, because } => write!(f, "{from} -> {to}: {because}"),
+            Self::PriorityChanged { from, to, proxy } => {
+                write!(f, "priority {from} -> {to}: the proxy is {proxy}")
+            }
+            Self::PreemptionDelayed { source, priority, delay } => {
+                write!(
+                    f,
+                    "{source} is less preferred (priority {priority}): taking over in {} ms",
+                    delay.as_millis()
+                )
+            }
+            Self::HeldBack { remaining } => {
+                write!(
+                    f,
+                    "not taking over for up to {} s: a peer is heard but not understood",
+                    remaining.as_secs()
+                )
+            }
+            Self::AddressRestored => f.write_str("somebody removed the address: putting it back"),
+            Self::Noticed(alarm) => write!(f, "{alarm} (seen {} times)", alarm.times),
+        }
+    }
+}

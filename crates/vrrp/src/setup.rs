@@ -1,0 +1,122 @@
+//! What a virtual router is configured with.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use crate::priority::HIGHEST_PREFERENCE;
+use crate::version::Version;
+
+/// How the checksum of version 3 over IPv4 is formed. RFC 9568 settled it as the message alone; keepalived puts an
+/// IPv4 pseudo header in front unless told otherwise. Version 2 never has one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ChecksumMode {
+    /// Accept both; send as RFC 9568 says unless every router heard in the last hour used the pseudo header.
+    #[default]
+    Auto,
+    /// The message alone, sending and receiving.
+    Rfc9568,
+    /// With pseudo header, sending and receiving.
+    Pseudo,
+}
+
+/// Settings of one virtual router.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setup {
+    /// Identifier of the virtual router on this link, 1 to 255.
+    pub vrid: u8,
+    /// Version spoken.
+    pub version: Version,
+    /// Own interval of advertisements.
+    pub interval: Duration,
+    /// The floating address.
+    pub address: Ipv4Addr,
+    /// 0 (last) to 39; added to the base of the tier.
+    pub preference: u8,
+    /// Whether to take the address back from a router that is as healthy and less preferred.
+    pub preempt: bool,
+    /// How long such a router must have been heard before that.
+    pub preempt_delay: Duration,
+    /// Password of version 2, padded with zero bytes; `None` = no authentication. Never used in version 3.
+    pub auth: Option<[u8; 8]>,
+    /// Form of the checksum of version 3.
+    pub checksum: ChecksumMode,
+    /// Own addresses of the other hosts that may hold the address. Only these can keep this router from taking over
+    /// by packets that are heard but not valid; empty = whoever uses the same identifier.
+    pub peers: Vec<Ipv4Addr>,
+    /// Send to `peers` one by one instead of to the multicast group, and listen to nobody else.
+    pub unicast: bool,
+    /// How long a peer that is heard but not understood keeps this router from taking over.
+    pub conflict_hold: Duration,
+    /// After the link came back: how long to listen before taking over, unless an advertisement is heard. Switch
+    /// ports may need as long before they forward.
+    pub link_settle: Duration,
+}
+
+impl Setup {
+    /// Version 3, 200 ms, by multicast, preempting after 30 s, least preferred.
+    pub fn new(vrid: u8, address: Ipv4Addr) -> Self {
+        Self {
+            vrid,
+            version: Version::V3,
+            interval: Duration::from_millis(200),
+            address,
+            preference: 0,
+            preempt: true,
+            preempt_delay: Duration::from_secs(30),
+            auth: None,
+            checksum: ChecksumMode::Auto,
+            peers: Vec::new(),
+            unicast: false,
+            conflict_hold: Duration::from_secs(60),
+            link_settle: Duration::from_secs(5),
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), SetupError> {
+        let unit = self.version.interval_unit();
+        let longest = unit * u32::from(self.version.longest_interval());
+        if self.vrid == 0 {
+            return Err(SetupError::RouterIdentifier);
+        }
+        if self.interval < unit || self.interval > longest || self.interval.as_nanos() % unit.as_nanos() != 0
+        {
+            return Err(SetupError::Interval { version: self.version, found: self.interval, unit, longest });
+        }
+        if self.preference > HIGHEST_PREFERENCE {
+            return Err(SetupError::Preference { found: self.preference });
+        }
+        if self.unicast && self.peers.is_empty() {
+            return Err(SetupError::NoPeers);
+        }
+        Ok(())
+    }
+}
+
+/// Settings that no virtual router can have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SetupError {
+    /// Identifier 0.
+    #[error("identifier of the virtual router is 0, expected 1 to 255")]
+    RouterIdentifier,
+    /// An interval that does not fit into the packet.
+    #[error("interval {found:?} with version {version}, expected a multiple of {unit:?} up to {longest:?}")]
+    Interval {
+        /// Version spoken.
+        version: Version,
+        /// The interval.
+        found: Duration,
+        /// What it must be a multiple of.
+        unit: Duration,
+        /// Its upper limit.
+        longest: Duration,
+    },
+    /// A preference that would reach into the next tier.
+    #[error("preference {found}, expected 0 to {HIGHEST_PREFERENCE}")]
+    Preference {
+        /// The preference.
+        found: u8,
+    },
+    /// Unicast to nobody.
+    #[error("unicast without peers, expected at least one")]
+    NoPeers,
+}
