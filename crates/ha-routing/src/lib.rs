@@ -1,2 +1,29 @@
-//! Where a new session goes, decided without a clock, a socket or a file.
+//! Where a new session goes, and the first bytes of a PostgreSQL client and server.
+//!
+//! Everything here is a pure function of what it is given: no clock, socket or file. [`Router`] turns what agents
+//! claim and health checks find into a [`Table`]; [`balance`] picks among upstreams; [`startup_packet`] and [`login`]
+//! read the beginning of a session; [`refusal`] writes the error for a client that cannot be served.
+//!
+//! Routing is never what keeps two primaries apart: agents and guards do that. A wrong route costs a client an error,
+//! and this crate is about making that rare and short. Begin reading at [`router`].
 #![forbid(unsafe_code)]
+
+pub mod action;
+pub mod balance;
+pub mod cancel_request;
+pub mod event;
+pub mod login;
+pub mod reason;
+pub mod refusal;
+pub mod router;
+pub mod setup;
+pub mod startup_packet;
+pub mod table;
+
+pub use action::{Action, Sessions};
+pub use event::{Check, Claim, ClaimedRole, Event};
+pub use reason::Reason;
+pub use refusal::Refusal;
+pub use router::Router;
+pub use setup::Setup;
+pub use table::{Route, RouteState, SeenRole, Source, Table, UpstreamView};
