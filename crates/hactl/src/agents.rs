@@ -1,4 +1,4 @@
-//! Connections to the agents of the cluster.
+//! Connections to the daemons of the cluster: to every agent, proxy and vrrpd at once, or to one agent for a request.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -6,22 +6,25 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use ha_config::{Cluster, DatabaseHost, GRPC_PORT};
+use ha_config::{Cluster, DatabaseHost, GRPC_PORT, VRRPD_GRPC_PORT};
 use ha_core::MemberName;
 use ha_rpc::proto::agent_client::AgentClient;
-use ha_rpc::proto::{OperationReply, StatusReply, StatusRequest};
+use ha_rpc::proto::proxy_client::ProxyClient;
+use ha_rpc::proto::vrrp_client::VrrpClient;
+use ha_rpc::proto::{
+    HistoryReply, HistoryRequest, OperationReply, ProxyStatusReply, ProxyStatusRequest, StatusReply,
+    StatusRequest, VrrpStatusReply, VrrpStatusRequest,
+};
 use ha_rpc::status_code::Outcome;
 use ha_rpc::{TlsFiles, channel};
 use tonic::transport::Channel;
 use tonic::{Code as GrpcCode, Request, Response, Status};
 
 use crate::args::Args;
+use crate::ask::{self, Asked};
 use crate::certificates;
 use crate::exit_code::{Code, Stop};
 use crate::overview::Overview;
-
-/// An agent answers from memory; one that needs longer is as good as silent.
-const STATUS_LIMIT: Duration = Duration::from_secs(2);
 
 /// What came of asking one agent how it is.
 pub(crate) type Answers = BTreeMap<MemberName, Result<StatusReply, String>>;
@@ -52,15 +55,44 @@ impl Agents {
 
     /// Asks every agent, all at once; those that do not answer are part of the result.
     pub(crate) async fn ask_all(&self) -> Answers {
-        let mut asked = tokio::task::JoinSet::new();
-        for host in &self.cluster.databases {
-            let (name, address, tls) = (host.name.clone(), address_of(host), self.tls.clone());
-            asked.spawn(async move {
-                let answer = status(&name, address, &tls).await.map_err(|error| format!("{error:#}"));
-                (name, answer)
+        let hosts = self.cluster.databases.iter().map(|host| (host.name.clone(), address_of(host)));
+        let asked =
+            ask::each("pg-agent", hosts, &self.tls, StatusRequest {}, |channel, request| async move {
+                AgentClient::new(channel).status(request).await
             });
-        }
-        asked.join_all().await.into_iter().collect()
+        asked.await.into_iter().map(|asked| (asked.name, asked.answer)).collect()
+    }
+
+    /// Asks every agent for the changes of leadership.
+    pub(crate) async fn ask_histories(&self) -> Vec<Asked<HistoryReply>> {
+        let hosts = self.cluster.databases.iter().map(|host| (host.name.clone(), address_of(host)));
+        ask::each("pg-agent", hosts, &self.tls, HistoryRequest {}, |channel, request| async move {
+            AgentClient::new(channel).history(request).await
+        })
+        .await
+    }
+
+    /// Asks every proxy where its sessions go.
+    pub(crate) async fn ask_proxies(&self) -> Vec<Asked<ProxyStatusReply>> {
+        let hosts = self.proxy_hosts(self.cluster.routing.grpc_port);
+        ask::each("pg-proxy", hosts, &self.tls, ProxyStatusRequest {}, |channel, request| async move {
+            ProxyClient::new(channel).status(request).await
+        })
+        .await
+    }
+
+    /// Asks vrrpd on every proxy host who holds the floating addresses.
+    pub(crate) async fn ask_vrrps(&self) -> Vec<Asked<VrrpStatusReply>> {
+        let hosts = self.proxy_hosts(VRRPD_GRPC_PORT);
+        ask::each("vrrpd", hosts, &self.tls, VrrpStatusRequest {}, |channel, request| async move {
+            VrrpClient::new(channel).status(request).await
+        })
+        .await
+    }
+
+    fn proxy_hosts(&self, port: u16) -> impl Iterator<Item = (MemberName, SocketAddr)> {
+        let hosts = self.cluster.proxies.iter();
+        hosts.map(move |host| (host.name.clone(), SocketAddr::new(host.address, port)))
     }
 
     /// Asks every agent and merges what they say.
@@ -125,17 +157,6 @@ impl Agents {
 
 fn address_of(host: &DatabaseHost) -> SocketAddr {
     SocketAddr::new(host.address, GRPC_PORT)
-}
-
-async fn status(name: &MemberName, address: SocketAddr, tls: &TlsFiles) -> anyhow::Result<StatusReply> {
-    let channel = channel::connect(name.as_str(), address, tls).await?;
-    let request = channel::with_deadline(StatusRequest {}, STATUS_LIMIT);
-    let mut client = AgentClient::new(channel);
-    match tokio::time::timeout(STATUS_LIMIT, client.status(request)).await {
-        Ok(Ok(reply)) => Ok(reply.into_inner()),
-        Ok(Err(status)) => anyhow::bail!("{}", status.message()),
-        Err(_) => anyhow::bail!("its agent did not answer within {} s", STATUS_LIMIT.as_secs()),
-    }
 }
 
 /// What an agent's refusal means for the shell.

@@ -46,11 +46,19 @@ pub(crate) enum Command {
     /// Write the files of a new cluster: one bundle for each host, the authority, the admin's certificate.
     Init(InitArgs),
     /// Check cluster.toml and, where there is one, the secrets.toml beside it.
-    Check,
+    Check(CheckArgs),
     /// Show the members and their roles.
-    List(ListArgs),
+    List(ShowArgs),
     /// Show the whole state of the cluster, with the reasons of the last decisions.
     Status(StatusArgs),
+    /// Show where the ports of the proxies lead, and their upstreams.
+    Proxy(ProxyArgs),
+    /// Show who holds the floating addresses; ends with 1 when nobody or more than one host holds one.
+    Vip(ShowArgs),
+    /// Show the whole chain: floating address, proxies, leader and standbys, etcd.
+    Topology(ShowArgs),
+    /// Show the changes of leadership.
+    History(ShowArgs),
     /// Hand leadership to another member; nothing is lost, writes pause for a moment.
     Switchover(SwitchoverArgs),
     /// Replace a leader that is gone.
@@ -100,6 +108,13 @@ pub(crate) struct InitArgs {
     pub(crate) vips: Vec<String>,
 }
 
+#[derive(Debug, ClapArgs)]
+pub(crate) struct CheckArgs {
+    /// The host whose secrets.toml stands beside the file [default: the host name].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node: Option<String>,
+}
+
 /// How results are written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
@@ -114,11 +129,16 @@ pub(crate) enum Format {
     Tsv,
 }
 
+/// What all commands share that only show something.
 #[derive(Debug, ClapArgs)]
-pub(crate) struct ListArgs {
+pub(crate) struct ShowArgs {
     /// How to write the result.
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) format: Format,
+    /// Show it again and again, every 2 seconds or every so many, until Ctrl-C.
+    #[arg(short, long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2")]
+    #[arg(value_parser = parse_seconds)]
+    pub(crate) watch: Option<Duration>,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -126,9 +146,17 @@ pub(crate) struct StatusArgs {
     /// Only this member [default: all].
     #[arg(value_name = "MEMBER")]
     pub(crate) member: Option<String>,
-    /// How to write the result.
-    #[arg(short, long, value_enum, default_value_t)]
-    pub(crate) format: Format,
+    #[command(flatten)]
+    pub(crate) show: ShowArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ProxyArgs {
+    /// Only the proxy on this host [default: all].
+    #[arg(value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) show: ShowArgs,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -200,6 +228,14 @@ fn parse_host(text: &str) -> Result<(String, IpAddr), String> {
     Ok((name.to_owned(), address))
 }
 
+/// Faster than ten times a second nobody reads.
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok().filter(|seconds| (0.1..=3600.0).contains(seconds));
+    seconds
+        .map(Duration::from_secs_f64)
+        .ok_or_else(|| "expected seconds from 0.1 to 3600; a name goes before --watch".to_owned())
+}
+
 /// A guard holds its fence for a bounded time only: an hour, renewable.
 fn parse_pause(text: &str) -> Result<Duration, String> {
     ha_config::parse_duration(text)
@@ -226,6 +262,25 @@ mod tests {
         let Command::Lab { arguments } = &args.command else { panic!("{args:?}") };
         assert_eq!(arguments, &["power-off", "pg1", "--help", "--dir", "/x"]);
         assert_eq!(args.config(), Path::new(DEFAULT_CONFIG));
+    }
+
+    #[test]
+    fn watching_has_a_default_interval_and_a_bound() {
+        let interval = |arguments: &[&str]| {
+            let args = Args::try_parse_from(["hactl"].iter().chain(arguments)).map_err(|e| e.to_string())?;
+            let (Command::Status(StatusArgs { show, .. }) | Command::Proxy(ProxyArgs { show, .. })) =
+                args.command
+            else {
+                panic!("{args:?}")
+            };
+            Ok::<_, String>(show.watch.map(|every| every.as_millis()))
+        };
+        assert_eq!(interval(&["status", "pg1"]), Ok(None));
+        assert_eq!(interval(&["status", "pg1", "--watch"]), Ok(Some(2000)));
+        assert_eq!(interval(&["proxy", "-w", "0.5", "-f", "json"]), Ok(Some(500)));
+        assert!(interval(&["status", "--watch", "pg1"]).unwrap_err().contains("a name goes before --watch"));
+        assert!(interval(&["status", "--watch", "0"]).is_err());
+        assert!(Args::try_parse_from(["hactl", "resume", "--watch"]).is_err());
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod bundle;
 mod cluster_file;
 mod etcd_file;
 mod manifest;
+mod secrets_file;
 
 use std::io::{ErrorKind, Write as _};
 use std::path::Path;
@@ -19,11 +20,17 @@ use crate::args::{Args, InitArgs};
 use crate::exit_code::{Code, Stop};
 use authority::{Authority, Holder};
 use bundle::{Bundle, Owner};
+use secrets_file::Secrets;
 
 /// Owner-only.
 const PRIVATE: u32 = 0o600;
 /// Readable by all.
 const PUBLIC: u32 = 0o644;
+
+/// Units of a database host.
+const DATABASE: &str = "etcd pg-guard pg-agent";
+/// Units of a proxy host.
+const PROXY: &str = "pg-proxy vrrpd";
 
 /// Writes everything and prints what to copy where.
 pub(crate) fn run(args: &Args, init: &InitArgs) -> anyhow::Result<Code> {
@@ -34,10 +41,11 @@ pub(crate) fn run(args: &Args, init: &InitArgs) -> anyhow::Result<Code> {
 /// Writes everything and says what to copy where.
 fn write_all(args: &Args, init: &InitArgs) -> anyhow::Result<String> {
     let (text, cluster) = cluster_file::read_or_write(args.given_config(), init)?;
+    let secrets = Secrets::new(&cluster)?;
     claim(&init.out)?;
     let authority = Authority::new(&cluster)?;
     let mut bundles = vec![write_authority(&init.out, &authority)?];
-    bundles.extend(write_hosts(&init.out, &text, &cluster, &authority)?);
+    bundles.extend(write_hosts(&init.out, &text, &cluster, &authority, &secrets)?);
     bundles.push(write_admin(&init.out, &cluster, &authority)?);
     Ok(manifest::describe(&init.out, &cluster, &bundles))
 }
@@ -83,14 +91,20 @@ fn write_hosts(
     text: &str,
     cluster: &Cluster,
     authority: &Authority,
+    secrets: &Secrets,
 ) -> anyhow::Result<Vec<Bundle>> {
-    let secrets = bundle::new_secrets_file()?;
     let mut bundles = Vec::new();
     for host in &cluster.databases {
         let both = cluster.proxy(host.name.as_str()).is_some();
-        let role = if both { "database and proxy" } else { "database" };
+        let role = if both {
+            format!("database and proxy: {DATABASE} {PROXY}")
+        } else {
+            format!("database: {DATABASE}")
+        };
         let name = host.name.as_str();
-        let mut bundle = Bundle::for_host(out, name, format!("{role}, {}", host.address))?;
+        let mut bundle = Bundle::for_host(out, name, format!("{}, {role}", host.address))?;
+        // One certificate, of role host, serves both roles: two names of ours in one would name nobody. Agent and
+        // PostgreSQL read the files as their own user, the proxies as root.
         let owner = Owner::User(host.postgres.os_user.clone());
         write_common(
             &mut bundle,
@@ -100,7 +114,7 @@ fn write_hosts(
             &Holder::host(cluster, name, host.address),
             &owner,
         )?;
-        bundle.write("/etc/matriarch/secrets.toml", &secrets, PRIVATE, owner)?;
+        bundle.write(secrets_file::PATH, secrets.for_database(both), PRIVATE, owner)?;
         if let Some(file) = etcd_file::for_host(cluster, host) {
             bundle.write(etcd_file::PATH, &file, PUBLIC, Owner::root())?;
             if cluster.etcd.tls {
@@ -113,9 +127,13 @@ fn write_hosts(
     }
     for host in cluster.proxies.iter().filter(|host| cluster.database(host.name.as_str()).is_none()) {
         let name = host.name.as_str();
-        let mut bundle = Bundle::for_host(out, name, format!("proxy, {}", host.address))?;
+        let mut bundle = Bundle::for_host(out, name, format!("{}, proxy: {PROXY}", host.address))?;
         let holder = Holder::proxy(cluster, name, host.address);
+        // pg-proxy and vrrpd start as root, because they bind addresses that come and go.
         write_common(&mut bundle, text, cluster, authority, &holder, &Owner::root())?;
+        if let Some(text) = secrets.for_proxy() {
+            bundle.write(secrets_file::PATH, text, PRIVATE, Owner::root())?;
+        }
         bundles.push(bundle);
     }
     Ok(bundles)

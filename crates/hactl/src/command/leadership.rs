@@ -36,7 +36,7 @@ pub(crate) fn switchover(args: &Args, asked: &SwitchoverArgs) -> anyhow::Result<
         }
         let to = asked.candidate.as_deref().unwrap_or("the best standby");
         if !asked.yes {
-            output::print(&output::list::render(&overview, Format::Table, output::colored())?)?;
+            output::print(&output::list::render(&overview, &[], Format::Table, output::colored())?)?;
         }
         confirm(
             &format!("Hand the leadership over from {leads} to {to}? Writes pause for a moment"),
@@ -83,7 +83,7 @@ pub(crate) fn failover(args: &Args, asked: &FailoverArgs) -> anyhow::Result<Code
         };
         let host = agents.host(&name)?;
         if !asked.yes {
-            output::print(&output::list::render(&overview, Format::Table, output::colored())?)?;
+            output::print(&output::list::render(&overview, &[], Format::Table, output::colored())?)?;
         }
         let mut question = format!("Make {name} the leader");
         if let Some(leader) = overview.leader() {

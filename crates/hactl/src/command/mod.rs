@@ -1,6 +1,8 @@
 //! One module for each group of words.
 
 mod check;
+mod front;
+mod history;
 mod init;
 mod lab;
 mod leadership;
@@ -22,9 +24,13 @@ use crate::exit_code::Code;
 pub(crate) fn run(args: &Args) -> anyhow::Result<Code> {
     match &args.command {
         Command::Init(init) => init::run(args, init),
-        Command::Check => check::run(args),
+        Command::Check(check) => check::run(args, check),
         Command::List(list) => show::list(args, list),
         Command::Status(status) => show::status(args, status),
+        Command::Proxy(proxy) => front::proxy(args, proxy),
+        Command::Vip(show) => front::vip(args, show),
+        Command::Topology(show) => front::topology(args, show),
+        Command::History(show) => history::history(args, show),
         Command::Switchover(switchover) => leadership::switchover(args, switchover),
         Command::Failover(failover) => leadership::failover(args, failover),
         Command::Restart(restart) => server::restart(args, restart),

@@ -1,17 +1,26 @@
 //! `hactl list` and `hactl status`.
 
 use crate::agents::Agents;
-use crate::args::{Args, ListArgs, StatusArgs};
+use crate::args::{Args, Format, ShowArgs, StatusArgs};
 use crate::exit_code::Code;
 use crate::output;
+use crate::watch::{self, Look};
 
-/// The members and their roles; written also when no agent answers.
-pub(crate) fn list(args: &Args, list: &ListArgs) -> anyhow::Result<Code> {
+/// The members and their roles, and where the proxies lead; written also when no agent answers.
+pub(crate) fn list(args: &Args, show: &ShowArgs) -> anyhow::Result<Code> {
     let agents = Agents::load(args)?;
-    let overview = Agents::block_on(async { Ok(agents.overview().await) })?;
-    output::print(&output::list::render(&overview, list.format, output::colored())?)?;
-    overview.require_an_answer()?;
-    Ok(Code::Done)
+    let colored = output::colored();
+    watch::show(show, async || {
+        // All at once: a proxy host without power delays the list no more than a database host without power does.
+        let (overview, routes) = tokio::join!(agents.overview(), async {
+            match show.format {
+                Format::Table => output::routes::lines(&agents.cluster, &agents.ask_proxies().await, colored),
+                _ => Vec::new(),
+            }
+        });
+        let text = output::list::render(&overview, &routes, show.format, colored)?;
+        Ok(Look::new(text, overview.require_an_answer()))
+    })
 }
 
 /// The whole state, or one member's.
@@ -21,8 +30,9 @@ pub(crate) fn status(args: &Args, status: &StatusArgs) -> anyhow::Result<Code> {
     if let Some(name) = one {
         agents.host(name)?;
     }
-    let overview = Agents::block_on(async { Ok(agents.overview().await) })?;
-    output::print(&output::status::render(&overview, one, status.format, output::colored())?)?;
-    overview.require_an_answer()?;
-    Ok(Code::Done)
+    watch::show(&status.show, async || {
+        let overview = agents.overview().await;
+        let text = output::status::render(&overview, one, status.show.format, output::colored())?;
+        Ok(Look::new(text, overview.require_an_answer()))
+    })
 }

@@ -3,11 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use comfy_table::{CellAlignment, Table, presets};
 use ha_core::Lsn;
 use serde::Serialize;
 
-use super::{json, red, tsv_line, yaml};
+use super::{json, red, right, tsv_line, yaml};
 use crate::args::Format;
 use crate::overview::{Member, Overview, Role, policy};
 
@@ -69,10 +68,15 @@ impl<'a> TagValue<'a> {
     }
 }
 
-/// The list in the wanted format.
-pub(crate) fn render(overview: &Overview, format: Format, colored: bool) -> anyhow::Result<String> {
+/// The list in the wanted format; `routes` are the lines about the proxies, for people.
+pub(crate) fn render(
+    overview: &Overview,
+    routes: &[String],
+    format: Format,
+    colored: bool,
+) -> anyhow::Result<String> {
     match format {
-        Format::Table => Ok(table(overview, colored)),
+        Format::Table => Ok(table(overview, routes, colored)),
         Format::Json => json(&rows(overview)),
         Format::Yaml => yaml(&rows(overview)),
         Format::Tsv => Ok(tsv(overview)),
@@ -134,7 +138,7 @@ fn cells(member: &Member) -> [String; 11] {
 }
 
 /// MiB, rounded: `0` means less than half of one.
-fn mebibytes(bytes: u64) -> String {
+pub(super) fn mebibytes(bytes: u64) -> String {
     ((bytes + (1 << 19)) >> 20).to_string()
 }
 
@@ -148,22 +152,19 @@ fn tsv(overview: &Overview) -> String {
     text
 }
 
-fn table(overview: &Overview, colored: bool) -> String {
-    let mut table = Table::new();
-    table.load_preset(presets::ASCII_FULL_CONDENSED).set_header(COLUMNS);
+fn table(overview: &Overview, routes: &[String], colored: bool) -> String {
+    let mut table = super::table(&COLUMNS);
     for member in &overview.members {
         table.add_row(cells(member));
     }
-    for right in 4..=8 {
-        if let Some(column) = table.column_mut(right) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    format!("{}\n{table}\n{}", head(overview, colored), notes(overview, colored))
+    right(&mut table, 4..=8);
+    let mut below: Vec<String> = routes.iter().map(|line| format!(" {line}\n")).collect();
+    below.push(notes(overview, colored));
+    format!("{}\n{table}\n{}", head(overview, colored), below.concat())
 }
 
 /// The line above the table.
-fn head(overview: &Overview, colored: bool) -> String {
+pub(super) fn head(overview: &Overview, colored: bool) -> String {
     let Some(sync) = &overview.sync else {
         return format!("Cluster: {} (uninitialized)", overview.cluster);
     };

@@ -1,3 +1,5 @@
+mod front;
+
 use ha_rpc::proto::{GuardState, PolicyKind, ServerState};
 
 use super::*;
@@ -17,7 +19,7 @@ fn overview() -> Overview {
 #[test]
 fn a_healthy_cluster_is_a_table_and_nothing_else() {
     let replies = healthy();
-    let text = list::render(&Overview::new(&cluster(), answers(replies)), Format::Table, false).unwrap();
+    let text = list::render(&Overview::new(&cluster(), answers(replies)), &[], Format::Table, false).unwrap();
     let expected = "\
 Cluster: pg-cluster (7512345678901234567)  epoch 4  synchronous: quorum 1 of pg2, pg3
 +--------+-----------+--------------+-----------+----+-------------+-------------+------------+------------+-----------------+------+
@@ -33,7 +35,7 @@ Cluster: pg-cluster (7512345678901234567)  epoch 4  synchronous: quorum 1 of pg2
 
 #[test]
 fn json_has_bytes_and_leaves_out_what_is_not_known() {
-    let text = list::render(&overview(), Format::Json, true).unwrap();
+    let text = list::render(&overview(), &[], Format::Json, true).unwrap();
     let value: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(value[0]["Role"], "Leader");
     assert_eq!(value[0]["Receive LSN"], "0/A00000");
@@ -46,12 +48,12 @@ fn json_has_bytes_and_leaves_out_what_is_not_known() {
         .map(|key| text.find(key).unwrap())
         .into();
     assert!(first.is_sorted(), "{text}");
-    assert!(list::render(&overview(), Format::Yaml, true).unwrap().contains("Member: pg1\n"));
+    assert!(list::render(&overview(), &[], Format::Yaml, true).unwrap().contains("Member: pg1\n"));
 }
 
 #[test]
 fn tsv_is_a_header_and_one_line_per_member() {
-    let text = list::render(&overview(), Format::Tsv, true).unwrap();
+    let text = list::render(&overview(), &[], Format::Tsv, true).unwrap();
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 4);
     assert!(lines[0].starts_with("Cluster\tMember\tHost\tRole\tState\tTL\tReceive LSN\tReceive Lag"));
@@ -77,7 +79,7 @@ fn what_a_human_must_see_stands_above_and_below_the_table() {
     second.paused.clone_from(&leader.paused);
     second.file_digest = "ffffffffffffffff".to_owned();
     let overview = Overview::new(&cluster(), answers(vec![leader, second]));
-    let text = list::render(&overview, Format::Table, true).unwrap();
+    let text = list::render(&overview, &[], Format::Table, true).unwrap();
     for part in [
         "\u{1b}[1;31mPINNED: pg1 alone holds the last commits\u{1b}[0m",
         "Maintenance mode: on (kernel update)",
@@ -91,7 +93,7 @@ fn what_a_human_must_see_stands_above_and_below_the_table() {
     ] {
         assert!(text.contains(part), "{part:?} is missing in:\n{text}");
     }
-    assert!(!list::render(&overview, Format::Table, false).unwrap().contains('\u{1b}'));
+    assert!(!list::render(&overview, &[], Format::Table, false).unwrap().contains('\u{1b}'));
 }
 
 #[test]

@@ -96,25 +96,3 @@ pub(super) fn make_private_dir(dir: &Path) -> anyhow::Result<()> {
     std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))
         .with_context(|| format!("set the mode of {}", dir.display()))
 }
-
-/// The text of `secrets.toml` with new random values, the same on every database host.
-pub(super) fn new_secrets_file() -> anyhow::Result<String> {
-    Ok(format!(
-        "# Secrets of the database hosts: owner only, the same on each.\n\
-         superuser_password = \"{}\"\n\
-         replication_password = \"{}\"\n\
-         rewind_password = \"{}\"\n\
-         heartbeat_key = \"{}\"\n",
-        random_text()?,
-        random_text()?,
-        random_text()?,
-        random_text()?
-    ))
-}
-
-/// 256 random bits as hexadecimal digits: no character of them needs quoting in any file or connection string.
-fn random_text() -> anyhow::Result<String> {
-    let mut bytes = [0_u8; 32];
-    getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("draw random bytes: {error}"))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-}

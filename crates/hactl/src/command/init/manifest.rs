@@ -34,7 +34,8 @@ fn compose(text: &mut String, out: &Path, cluster: &Cluster, bundles: &[Bundle])
         text,
         "\nFor each host copy its directory onto the host's root, with the modes and owners above:\n  \
          tar -C {}/HOST -cf - etc | ssh root@HOST 'tar -C / -xf - --no-same-owner'\n  \
-         then chown each file that is not root's, and run: hactl check\n\
+         then chown each file that is not root's, run hactl check there, and enable the units named above:\n  \
+         systemctl enable --now UNITS\n\
          Keep authority/ca.key where no host can read it: whoever has it can join the cluster.",
         out.display()
     )

@@ -162,3 +162,67 @@ fn wrong_options_are_reported_before_anything_is_written() {
     assert!(init_into(&out, &["--config", "/x", "--database", "pg1=10.0.0.1"]).is_err());
     assert!(!out.exists());
 }
+
+#[test]
+fn the_password_of_vrrp_is_only_on_proxy_hosts_and_only_for_version_2() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("cluster.toml");
+    let text = "name = \"demo\"\n[[database]]\nname = \"pg1\"\naddress = \"10.0.1.11\"\n\
+                [[database]]\nname = \"pg2\"\naddress = \"10.0.1.12\"\n\
+                [[proxy]]\nname = \"pg2\"\naddress = \"10.0.1.12\"\n\
+                [[proxy]]\nname = \"ha1\"\naddress = \"10.0.1.21\"\n\
+                [[vip]]\naddress = \"10.0.1.10/24\"\nversion = 2\ninterval = \"1s\"\n";
+    std::fs::write(&config, text).unwrap();
+    let made = init(&["--config", config.to_str().unwrap()]).unwrap();
+    let etc = |host: &str, file: &str| made.out.join(host).join("etc/matriarch").join(file);
+    let password = |host: &str| {
+        ha_config::load_proxy_secrets(&etc(host, "secrets.toml"))
+            .unwrap()
+            .vrrp_password
+            .map(|p| p.expose().len())
+    };
+    assert_eq!(["pg1", "pg2", "ha1"].map(password), [None, Some(8), Some(8)]);
+    assert_eq!(mode(&etc("ha1", "secrets.toml")), 0o600);
+    let text = std::fs::read_to_string(etc("ha1", "secrets.toml")).unwrap();
+    assert!(
+        !text.contains("superuser") && !text.contains("heartbeat"),
+        "no business of a proxy host: {text}"
+    );
+    assert!(made.manifest.contains("0600  root       /etc/matriarch/secrets.toml"), "{}", made.manifest);
+
+    // A host in both lists has what both roles need: database secrets, and one certificate of role host.
+    ha_config::load_secrets(&etc("pg2", "secrets.toml")).unwrap();
+    let pem = std::fs::read(etc("pg2", "tls/host.crt")).unwrap();
+    let (_, pem) = x509_parser::pem::parse_x509_pem(&pem).unwrap();
+    let identity = ha_rpc::PeerIdentity::of_certificate(&pem.contents).unwrap();
+    assert_eq!(identity.to_string(), "matriarch://demo/host/pg2");
+    assert!(
+        ha_rpc::Rpc::FollowRole.may_be_called_by(identity.role)
+            && ha_rpc::Rpc::Talk.may_be_called_by(identity.role)
+    );
+    assert!(
+        made.manifest.contains("pg2 (10.0.1.12, database and proxy: etcd pg-guard pg-agent pg-proxy vrrpd)")
+    );
+}
+
+#[test]
+fn a_given_password_of_vrrp_must_fit() {
+    let with_version = |version| {
+        let text = format!(
+            "name = \"demo\"\n[[database]]\nname = \"pg1\"\naddress = \"10.0.1.11\"\n[[proxy]]\nname = \"ha1\"\n\
+             address = \"10.0.1.21\"\n[[vip]]\naddress = \"10.0.1.10/24\"\nversion = {version}\ninterval = \"1s\"\n"
+        );
+        ha_config::parse(&text, Path::new("cluster.toml")).unwrap()
+    };
+    let made = |version, given: &str| {
+        let secrets = Secrets::with(&with_version(version), Some(given.to_owned()))?;
+        anyhow::Ok(secrets.for_proxy())
+    };
+    assert!(made(2, "pass1234").unwrap().unwrap().ends_with("vrrp_password = \"pass1234\"\n"));
+    assert_eq!(made(3, "anything at all").unwrap(), None, "version 3 has no password");
+    for bad in ["ninechars", "a b", "a\"b"] {
+        let error = made(2, bad).unwrap_err();
+        assert_eq!(crate::exit_code::code_of(&error), Code::Configuration);
+        assert!(!error.to_string().contains(bad), "{error}");
+    }
+}

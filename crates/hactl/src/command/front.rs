@@ -1,0 +1,92 @@
+//! `hactl proxy`, `hactl vip` and `hactl topology`: what stands in front of the database hosts.
+
+use ha_rpc::proto::ProxyStatusReply;
+
+use crate::agents::Agents;
+use crate::args::{Args, ProxyArgs, ShowArgs};
+use crate::ask::Asked;
+use crate::exit_code::{Code, Stop};
+use crate::output;
+use crate::vips::{self, Floating};
+use crate::watch::{self, Look};
+
+/// Routes and upstreams of every proxy, or of one.
+pub(crate) fn proxy(args: &Args, asked: &ProxyArgs) -> anyhow::Result<Code> {
+    let agents = Agents::load(args)?;
+    let one = asked.name.as_deref();
+    require_proxies(&agents, one)?;
+    watch::show(&asked.show, async || {
+        let answers = agents.ask_proxies().await;
+        let shown: Vec<_> =
+            answers.iter().filter(|asked| one.is_none_or(|one| asked.name.as_str() == one)).collect();
+        let text = output::proxy::render(&shown, asked.show.format, output::colored())?;
+        Ok(Look::new(text, require_an_answer(&agents, &shown)))
+    })
+}
+
+/// Who holds each floating address.
+pub(crate) fn vip(args: &Args, show: &ShowArgs) -> anyhow::Result<Code> {
+    let agents = Agents::load(args)?;
+    if agents.cluster.vips.is_empty() {
+        let message = "the file has no [[vip]]: add one with address = \"ADDRESS/BITS\", and the [[proxy]] hosts that \
+                       may hold it";
+        return Err(Stop::new(Code::Configuration, message).into());
+    }
+    require_proxies(&agents, None)?;
+    watch::show(show, async || {
+        let answers = agents.ask_vrrps().await;
+        let floating = Floating::all(&agents.cluster, &answers);
+        let text = output::vip::render(&floating, show.format, output::colored())?;
+        Ok(Look::new(text, vips::require_one_holder(&floating)))
+    })
+}
+
+/// The whole chain; written also when nobody answers.
+pub(crate) fn topology(args: &Args, show: &ShowArgs) -> anyhow::Result<Code> {
+    let agents = Agents::load(args)?;
+    watch::show(show, async || {
+        let (overview, proxies, vrrps) =
+            tokio::join!(agents.overview(), agents.ask_proxies(), agents.ask_vrrps());
+        let floating = Floating::all(&agents.cluster, &vrrps);
+        let chain = output::topology::Chain {
+            cluster: &agents.cluster,
+            overview: &overview,
+            proxies: &proxies,
+            floating: &floating,
+        };
+        let text = chain.render(show.format, output::colored())?;
+        Ok(Look::new(text, overview.require_an_answer()))
+    })
+}
+
+fn require_proxies(agents: &Agents, one: Option<&str>) -> anyhow::Result<()> {
+    let cluster = &agents.cluster;
+    if cluster.proxies.is_empty() {
+        let message =
+            "the file has no [[proxy]]: add one with name and address for each host with pg-proxy and vrrpd";
+        return Err(Stop::new(Code::Configuration, message).into());
+    }
+    match one {
+        Some(name) if cluster.proxy(name).is_none() => {
+            let names: Vec<&str> = cluster.proxies.iter().map(|host| host.name.as_str()).collect();
+            let message =
+                format!("{name:?} is no proxy host of cluster {}: it has {}", cluster.name, names.join(", "));
+            Err(Stop::new(Code::Refused, message).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn require_an_answer(agents: &Agents, asked: &[&Asked<ProxyStatusReply>]) -> anyhow::Result<()> {
+    if asked.iter().any(|asked| asked.answer.is_ok()) {
+        return Ok(());
+    }
+    let names: Vec<&str> = asked.iter().map(|asked| asked.name.as_str()).collect();
+    let message = format!(
+        "no pg-proxy can be reached: check that it runs on {} (systemctl status pg-proxy) and that port {} is open from \
+         here",
+        names.join(", "),
+        agents.cluster.routing.grpc_port
+    );
+    Err(Stop::new(Code::Unreachable, message).into())
+}
