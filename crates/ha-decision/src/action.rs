@@ -12,7 +12,7 @@ use crate::job::Job;
 use crate::reason::Reason;
 use crate::request::{Refusal, RequestDone};
 
-/// Identifies a transaction or a job until its end is reported.
+/// Identifies a transaction, a job or a hold until its end is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OpId(pub u64);
 
@@ -57,6 +57,12 @@ pub enum Action {
         id: RequestId,
         /// The answer.
         answer: Result<RequestDone, Refusal>,
+    },
+    /// Report [`Event::SessionsHeld`](crate::Event::SessionsHeld) when every connected proxy has put a claim with
+    /// `holding` in force; at once when none is connected. The decider goes on without it after a moment.
+    HoldSessions {
+        /// For the report.
+        id: OpId,
     },
     /// Keep slots for these members on the local server and advance inactive ones to what the member has confirmed.
     KeepSlots {

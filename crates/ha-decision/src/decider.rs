@@ -77,6 +77,8 @@ pub struct Decider {
     pub(crate) blocked: Option<Reason>,
     /// Why a leader that serves does not serve well; found anew at every decision.
     pub(crate) trouble: Option<Reason>,
+    /// This agent has just started and cannot say yet whether the primary that it found takes writes rightly.
+    pub(crate) undecided: bool,
     actions: VecDeque<Action>,
     last_op: u64,
     #[cfg(feature = "testing")]
@@ -121,6 +123,7 @@ impl Decider {
             told: None,
             blocked: None,
             trouble: None,
+            undecided: true,
             actions: VecDeque::new(),
             last_op: 0,
             #[cfg(feature = "testing")]
@@ -144,6 +147,7 @@ impl Decider {
             Event::Lease(news) => self.lease_news(news),
             Event::Postgres(view) => self.observed(view),
             Event::JobDone { id, result } => self.job_done(id, result),
+            Event::SessionsHeld { id } => self.sessions_held(id),
             Event::Peer { from, message } => self.heard(from, message),
             Event::PeerLost { from } => self.peer_lost(&from),
             Event::Guard(news) => self.guard_news(news),
@@ -237,6 +241,7 @@ impl Decider {
         self.supply_guard();
         self.keep_slots();
         self.gossip();
+        self.undecided = self.undecided && self.adopting();
         // What needs help is said rather than what goes on beside it.
         let word = self.blocked.as_ref().or(self.doing.as_ref());
         if word != self.told.as_ref() {

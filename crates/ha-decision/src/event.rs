@@ -37,6 +37,11 @@ pub enum Event {
         /// How.
         result: Result<JobOutput, JobFailure>,
     },
+    /// Every connected proxy holds new sessions.
+    SessionsHeld {
+        /// Of [`Action::HoldSessions`](crate::Action::HoldSessions).
+        id: OpId,
+    },
     /// A message from another agent.
     Peer {
         /// Who.

@@ -13,6 +13,7 @@ use crate::action::Action;
 use crate::decider::Decider;
 use crate::job::Access;
 use crate::status::{MemberRole, Status};
+use crate::switchover::Switchover;
 use crate::timers::Timer;
 
 /// How often members tell each other how they are, when nothing changes.
@@ -94,6 +95,22 @@ impl Decider {
     fn is_open(&self) -> bool {
         let open = self.server.applied.as_ref().is_some_and(|a| a.settings.access != Access::Closed);
         open && self.leadership.is_some()
+    }
+
+    /// Whether an agent that has just started cannot know yet if the primary that it found is rightly one: its leadership
+    /// is to be taken up again first. A lease's time is more than enough for that; after it the guard has ended what
+    /// nobody vouched for.
+    pub(crate) fn adopting(&self) -> bool {
+        let early = self.started.is_some_and(|at| self.now < at + self.setup.timings.lease_ttl);
+        let led_elsewhere = self.sync().is_some_and(|s| s.record.leader.member != self.setup.me);
+        let closed = self.server.applied.as_ref().is_some_and(|a| a.settings.access == Access::Closed);
+        let stops = self.switchover.is_some() || self.maintenance.restart_asked().is_some();
+        let may_serve = self.postgres.as_ref().is_none_or(|view| match &view.process {
+            PostgresProcess::Running(instance) => !instance.in_recovery,
+            PostgresProcess::Silent => true,
+            PostgresProcess::Stopped | PostgresProcess::Starting => false,
+        });
+        early && may_serve && !(led_elsewhere || closed || stops || self.is_open())
     }
 
     pub(crate) fn may_be_promoted(&self) -> bool {
@@ -242,6 +259,9 @@ impl Decider {
             store_connected: self.store.connected,
             peers: self.peers.clone(),
             switching_over: self.switchover.is_some(),
+            holding: self.switchover.as_ref().is_some_and(Switchover::is_holding),
+            successor: self.switchover.as_ref().and_then(|s| s.to.clone()),
+            undecided: self.undecided,
         }
     }
 

@@ -47,6 +47,14 @@ pub struct Status {
     pub peers: BTreeMap<MemberName, PeerStatus>,
     /// A planned change of leader is under way here.
     pub switching_over: bool,
+    /// A planned change of leader stops this leader: new sessions should wait for the successor. Ends when it is called
+    /// off or somebody else leads.
+    pub holding: bool,
+    /// Planned change of leader: who is to lead next.
+    pub successor: Option<MemberName>,
+    /// PostgreSQL runs as a primary since before this agent started, and whether that is right is not known yet. It is
+    /// too early to tell clients that it is not: they would be cut off for nothing.
+    pub undecided: bool,
 }
 
 /// Another member as last heard.

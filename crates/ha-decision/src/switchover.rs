@@ -1,5 +1,5 @@
-//! The leader gives up, planned or because it must: checkpoint, clean stop, ask the named standby to take over, follow
-//! it; or call it off and lead on.
+//! The leader gives up, planned or because it must: checkpoint, let the proxies hold new sessions, clean stop, ask the
+//! named standby to take over, follow it; or call it off and lead on.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use ha_core::peer_message::PeerMessage;
 use ha_core::record::{PolicyKind, SwitchoverRecord, SyncRecord};
 use ha_core::{Lsn, MemberId, MemberName, MonoTime};
 
-use crate::action::{Action, LeaseChoice, RequestId, Txn};
+use crate::action::{Action, LeaseChoice, OpId, RequestId, Txn};
 use crate::decider::Decider;
 use crate::job::{Job, StopMode};
 use crate::reason::Reason;
@@ -22,12 +22,19 @@ const ASK_AGAIN: Duration = Duration::from_millis(250);
 /// How long the candidate may take to give a sign of life: five rounds of gossip, and the checkpoint came before.
 const SIGN_OF_LIFE: Duration = Duration::from_millis(2500);
 
+/// How long the stop waits for proxies to confirm that they hold new sessions. A confirmation takes one round trip and
+/// costs nothing, because sessions go on meanwhile; a proxy that hangs or has just lost power must not delay the
+/// switchover noticeably, and its clients lose no more than without a hold.
+pub(crate) const HOLD_LIMIT: Duration = Duration::from_millis(250);
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     /// A checkpoint before the outage, so that the one at the stop is small.
     Checkpoint,
     /// The record for proxies and people is being written.
     Announce,
+    /// The claims say that new sessions should wait; the proxies are waited for.
+    Hold,
     /// Clean stop.
     Stop,
     /// PostgreSQL is down (or cannot be started); the others are asked.
@@ -43,10 +50,17 @@ pub(crate) struct Switchover {
     stage: Stage,
     began: MonoTime,
     asked: Option<MonoTime>,
+    /// Proxies were asked to hold new sessions: since when, and under which id they confirm.
+    hold: Option<(MonoTime, OpId)>,
     why: String,
 }
 
 impl Switchover {
+    /// Whether new sessions should wait for the successor.
+    pub(crate) fn is_holding(&self) -> bool {
+        self.hold.is_some()
+    }
+
     pub(crate) fn resignation(now: MonoTime, _record: &SyncRecord, why: &str) -> Self {
         Self {
             request: None,
@@ -55,6 +69,7 @@ impl Switchover {
             stage: Stage::Ask,
             began: now,
             asked: None,
+            hold: None,
             why: why.to_owned(),
         }
     }
@@ -73,6 +88,7 @@ impl Decider {
                     stage: Stage::Checkpoint,
                     began: self.now,
                     asked: None,
+                    hold: None,
                     why: "an operator asked for it".to_owned(),
                 });
                 self.start_side_job(Job::Checkpoint);
@@ -164,6 +180,7 @@ impl Decider {
         match switchover.stage {
             Stage::Checkpoint => {}
             Stage::Announce => self.announce(record, &switchover),
+            Stage::Hold => self.hold_sessions(),
             Stage::Stop => self.stop_for_switchover(),
             Stage::Ask => self.ask_to_take_over(record, &switchover),
         }
@@ -176,20 +193,21 @@ impl Decider {
     }
 
     fn announce(&mut self, record: &SyncRecord, switchover: &Switchover) {
-        let announced = self.store.view.as_ref().is_some_and(|v| v.switchover.is_some());
-        if announced {
-            if let Some(s) = &mut self.switchover {
-                s.stage = Stage::Stop;
-            }
-            self.stop_for_switchover();
-            return;
-        }
         let Some(to) = switchover.to.clone() else { return };
-        if !self.candidate_still_lives(record, &to, switchover.began) || !self.can_txn() {
+        if !self.candidate_still_lives(record, &to, switchover.began) {
             return;
         }
         let from = self.setup.me.clone();
         let note = SwitchoverRecord { from, to, epoch: record.epoch, extra: Default::default() };
+        // What an attempt that was called off left there says nothing about this one.
+        let announced = self.store.view.as_ref().and_then(|v| v.switchover.as_ref());
+        if announced.is_some_and(|a| a.record == note) {
+            self.begin_hold();
+            return;
+        }
+        if !self.can_txn() {
+            return;
+        }
         self.submit(
             TxnFor::Announce,
             Txn {
@@ -220,6 +238,44 @@ impl Decider {
             self.reply(id, Err(refusal));
         }
         false
+    }
+
+    /// From here on the claims ask the proxies to let new sessions wait for the successor; running ones go on.
+    fn begin_hold(&mut self) {
+        let id = self.next_op();
+        let Some(switchover) = &mut self.switchover else { return };
+        switchover.stage = Stage::Hold;
+        switchover.hold = Some((self.now, id));
+        if let Some(to) = switchover.to.clone() {
+            self.because(Reason::SwitchingOver { to, stage: "proxies hold new sessions" });
+        }
+        self.act(Action::HoldSessions { id });
+        self.hold_sessions();
+    }
+
+    fn hold_sessions(&mut self) {
+        let Some((since, _)) = self.switchover.as_ref().and_then(|s| s.hold) else { return };
+        let due = since + HOLD_LIMIT;
+        if self.now < due {
+            self.timers.set(Timer::Switchover, due);
+            return;
+        }
+        self.hold_is_over();
+    }
+
+    /// Every connected proxy has put the hold in force.
+    pub(crate) fn sessions_held(&mut self, id: OpId) {
+        let waits = |s: &Switchover| s.stage == Stage::Hold && s.hold.is_some_and(|(_, asked)| asked == id);
+        if self.switchover.as_ref().is_some_and(waits) {
+            self.hold_is_over();
+        }
+    }
+
+    fn hold_is_over(&mut self) {
+        if let Some(switchover) = &mut self.switchover {
+            switchover.stage = Stage::Stop;
+        }
+        self.stop_for_switchover();
     }
 
     fn stop_for_switchover(&mut self) {

@@ -6,8 +6,9 @@
 //!  jobs ──────── their ends ─────────────┼─► Decider ──────┼─► executor          jobs on PostgreSQL
 //!  peers ─────── messages ───────────────┤                 ├─► peers             messages
 //!  guard ─────── armed, fenced ──────────┤                 ├─► guard             deadlines
+//!  followers ─── proxies hold sessions ──┤                 │
 //!  rpc_service ─ operators ──────────────┤                 ├─► operators         replies
-//!  signals, the decider's own timeout ───┘                 └─► log, REST, metrics (a snapshot)
+//!  signals, the decider's own timeout ───┘                 └─► log, REST, metrics, role claims (a snapshot)
 //! ```
 
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ use crate::guard_link::GuardLink;
 use crate::node_state_file::{NodeStateError, NodeStateFile};
 use crate::peers::{PeerEvent, Peers};
 use crate::postgres::{Postgres, UserSettings};
+use crate::role_followers::RoleFollowers;
 use crate::rpc_service::OperatorRequest;
 use crate::snapshot::SnapshotSource;
 use crate::store_link::StoreLink;
@@ -34,6 +36,9 @@ pub const EVENTS_WAITING: usize = 256;
 
 /// At the latest after this long the loop turns, so that liveness can be told from it.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// Proxies are not waited for longer than this: the decider has long gone on.
+const HOLD_WAITED_FOR: Duration = Duration::from_secs(1);
 
 /// Everything that the driver drives.
 #[derive(Debug)]
@@ -50,6 +55,8 @@ pub struct Parts {
     pub guard: GuardLink,
     /// The other agents.
     pub peers: Peers,
+    /// The proxies.
+    pub followers: RoleFollowers,
     /// What REST, metrics and gRPC show.
     pub snapshot: SnapshotSource,
 }
@@ -183,6 +190,7 @@ impl Driver {
                         drop(reply.send(answer));
                     }
                 }
+                Action::HoldSessions { id } => self.await_hold(id),
                 Action::KeepSlots { members } => {
                     let executor = Arc::clone(&self.parts.executor);
                     tokio::spawn(async move { executor.keep_slots(members).await });
@@ -212,6 +220,17 @@ impl Driver {
             );
             // A closed channel means that the driver has ended.
             drop(events.send(Event::JobDone { id, result }).await);
+        });
+    }
+
+    /// The claims that ask for it are made from the picture that is shown after this.
+    fn await_hold(&self, id: OpId) {
+        let (followers, events) = (self.parts.followers.clone(), self.events.clone());
+        tokio::spawn(async move {
+            if tokio::time::timeout(HOLD_WAITED_FOR, followers.all_hold()).await.is_ok() {
+                // A closed channel means that the driver has ended.
+                drop(events.send(Event::SessionsHeld { id }).await);
+            }
         });
     }
 

@@ -18,6 +18,8 @@ pub mod node_state_file;
 pub mod peers;
 pub mod postgres;
 pub mod rest;
+pub mod role_claim;
+pub mod role_followers;
 pub mod rpc_service;
 mod run;
 pub mod snapshot;

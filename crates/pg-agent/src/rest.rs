@@ -13,13 +13,16 @@ pub(crate) mod facts;
 mod health;
 mod pages;
 
+pub(crate) use facts::Facts;
+pub(crate) use health::takes_reads;
 pub(crate) use pages::store_last_seen;
 
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
@@ -34,6 +37,10 @@ use answer::{Asked, answer};
 
 type Pictures = watch::Receiver<Option<Arc<AgentSnapshot>>>;
 
+/// How long a health check waits for an agent that has just started and cannot know yet: less than load balancers do. An
+/// answer that it does not lead would cut off the clients of a primary that works.
+const UNDECIDED_LIMIT: Duration = Duration::from_secs(3);
+
 /// Serves until it fails.
 ///
 /// # Errors
@@ -44,7 +51,12 @@ pub async fn serve(listen: SocketAddr, snapshot: Pictures) -> anyhow::Result<()>
     axum::serve(listener, router).await.context("serving REST")
 }
 
-async fn respond(State(snapshot): State<Pictures>, method: Method, uri: Uri) -> Response {
+async fn respond(State(mut snapshot): State<Pictures>, method: Method, uri: Uri) -> Response {
+    if health::is_check(uri.path()) {
+        let decided = snapshot.wait_for(|p| p.as_ref().is_some_and(|p| !p.status.undecided));
+        // What is known after the limit is answered, whatever it is.
+        drop(tokio::time::timeout(UNDECIDED_LIMIT, decided).await);
+    }
     let picture = snapshot.borrow().clone();
     let asked = Asked { method: method.as_str(), path: uri.path(), query: uri.query().unwrap_or_default() };
     let answered = answer(&asked, picture.as_deref(), ha_daemon::boottime());
@@ -53,6 +65,13 @@ async fn respond(State(snapshot): State<Pictures>, method: Method, uri: Uri) -> 
         Some(body) => (code, [(header::CONTENT_TYPE, answered.content_type)], body).into_response(),
         None => code.into_response(),
     }
+}
+
+/// Whether `OPTIONS /primary` and `OPTIONS /replica` are answered with yes, for the tests of what else says so.
+#[cfg(test)]
+pub(crate) fn rest_answers(picture: &AgentSnapshot, now: ha_core::MonoTime) -> (bool, bool) {
+    let yes = |path| answer(&Asked { method: "OPTIONS", path, query: "" }, Some(picture), now).code == 200;
+    (yes("/primary"), yes("/replica"))
 }
 
 #[cfg(test)]

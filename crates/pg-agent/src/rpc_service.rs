@@ -1,8 +1,10 @@
-//! The gRPC interface: what the other agents say, and what operators ask. Mutual TLS; who may call what stands in
+//! The gRPC interface: what the other agents say, what operators ask, what proxies follow. Mutual TLS; who may call what stands in
 //! `ha_rpc::access`.
 
+mod history_reply;
 mod operations;
 mod refusal;
+mod roles;
 mod status_reply;
 mod talk;
 
@@ -20,11 +22,13 @@ use ha_rpc::TlsFiles;
 use ha_rpc::gate::Gate;
 use ha_rpc::proto::agent_server::AgentServer;
 use ha_rpc::proto::peer_server::PeerServer;
+use ha_rpc::proto::roles_server::RolesServer;
 use ha_rpc::server::{ServerError, builder, listen};
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::transport::server::TcpIncoming;
 
 use crate::peers::{PeerEvent, tls_files};
+use crate::role_followers::RoleFollowers;
 use crate::snapshot::AgentSnapshot;
 
 /// What an operator asks, for the driver.
@@ -48,6 +52,8 @@ pub struct RpcOptions {
     pub address: SocketAddr,
     /// Who may talk as a peer.
     pub members: BTreeSet<MemberName>,
+    /// Who may follow this member's role.
+    pub proxies: BTreeSet<MemberName>,
     /// This host's certificate.
     pub tls: TlsFiles,
 }
@@ -59,6 +65,7 @@ impl RpcOptions {
             cluster: cluster.name.clone(),
             address,
             members: cluster.databases.iter().map(|host| host.name.clone()).collect(),
+            proxies: cluster.proxies.iter().map(|host| host.name.clone()).collect(),
             tls: tls_files(cluster),
         }
     }
@@ -73,9 +80,10 @@ pub async fn serve(
     snapshots: Snapshots,
     requests: mpsc::Sender<OperatorRequest>,
     peer_events: mpsc::Sender<PeerEvent>,
+    followers: RoleFollowers,
 ) -> Result<(), ServerError> {
     let incoming = listen(options.address)?;
-    serve_on(incoming, options, snapshots, requests, peer_events).await
+    serve_on(incoming, options, snapshots, requests, peer_events, followers).await
 }
 
 async fn serve_on(
@@ -84,11 +92,14 @@ async fn serve_on(
     snapshots: Snapshots,
     requests: mpsc::Sender<OperatorRequest>,
     peer_events: mpsc::Sender<PeerEvent>,
+    followers: RoleFollowers,
 ) -> Result<(), ServerError> {
     let talk = PeerServer::new(talk::Talk::new(options.members, peer_events));
+    let roles = RolesServer::new(roles::Service::new(options.proxies, snapshots.clone(), followers));
     let agent = AgentServer::new(operations::Operations::new(snapshots, requests));
     builder(&options.tls)?
         .add_service(Gate::new(options.cluster.clone(), talk))
+        .add_service(Gate::new(options.cluster.clone(), roles))
         .add_service(Gate::new(options.cluster, agent))
         .serve_with_incoming(incoming)
         .await

@@ -21,6 +21,7 @@ use crate::guard_link::GuardLink;
 use crate::node_state_file::NodeStateFile;
 use crate::peers::{self, PeerOptions};
 use crate::postgres::{DirectStarter, Place, Postgres, Starter, UserSettings};
+use crate::role_followers::RoleFollowers;
 use crate::snapshot::SnapshotSource;
 use crate::store_link::{LinkOptions, StoreLink};
 use crate::{rest, rpc_service, startup};
@@ -83,12 +84,14 @@ async fn drive(args: &Args, cluster: &Cluster, secrets: Secrets) -> anyhow::Resu
     let snapshot = SnapshotSource::new(cluster, host, Arc::clone(&postgres));
     let (requests, requests_in) = mpsc::channel(REQUESTS_WAITING);
 
+    let followers = RoleFollowers::default();
     let rest = rest::serve(SocketAddr::new(host.address, REST_PORT), snapshot.subscribe());
     let rpc = rpc_service::serve(
         rpc_service::RpcOptions::new(cluster, SocketAddr::new(host.address, GRPC_PORT)),
         snapshot.subscribe(),
         requests,
         rpc_peers,
+        followers.clone(),
     );
     let parts = Parts {
         node_state,
@@ -97,6 +100,7 @@ async fn drive(args: &Args, cluster: &Cluster, secrets: Secrets) -> anyhow::Resu
         postgres,
         guard,
         peers,
+        followers,
         snapshot,
     };
     let sources = Sources { events: events_in, peers: peers_in, requests: requests_in, signals };

@@ -19,21 +19,21 @@ use crate::postgres::ServerDetails;
 use crate::snapshot::{AgentSnapshot, MemberPlace};
 
 /// The moment of every picture.
-pub(super) const NOW: MonoTime = MonoTime(1_000_000_000_000);
+pub(crate) const NOW: MonoTime = MonoTime(1_000_000_000_000);
 /// Where the leader is.
-pub(super) const END: Lsn = Lsn(0x0500_0000);
+pub(crate) const END: Lsn = Lsn(0x0500_0000);
 
 fn id(name: &str) -> MemberId {
     MemberId::new(name.parse().unwrap(), Incarnation(1))
 }
 
 /// pg1 as the leader that serves writes; pg2 is listed and follows.
-pub(super) fn leader() -> AgentSnapshot {
+pub(crate) fn leader() -> AgentSnapshot {
     picture("pg1", MemberRole::Leader, instance(false, END), true)
 }
 
 /// pg2 as a standby, listed or not, this many bytes behind.
-pub(super) fn standby(role: MemberRole, behind: u64) -> AgentSnapshot {
+pub(crate) fn standby(role: MemberRole, behind: u64) -> AgentSnapshot {
     picture("pg2", role, instance(true, Lsn(END.0 - behind)), false)
 }
 
@@ -101,6 +101,9 @@ fn status(me: &str, role: MemberRole, other: &str, serves_writes: bool) -> Statu
         store_connected: true,
         peers,
         switching_over: false,
+        holding: false,
+        successor: None,
+        undecided: false,
     }
 }
 

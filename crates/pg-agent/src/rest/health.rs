@@ -42,14 +42,20 @@ pub(super) fn check_of(path: &str) -> Check {
     }
 }
 
+/// Whether a path asks what this member is to clients.
+pub(super) fn is_check(path: &str) -> bool {
+    check_of(path) != Check::Unknown
+}
+
+/// Whether read sessions may be given to this member: what `/replica` says when nothing more is asked for.
+pub(crate) fn takes_reads(facts: &Facts<'_>) -> bool {
+    facts.is_running_replica() && !facts.tags().contains_key("noloadbalance")
+}
+
 /// Whether the check holds.
 pub(super) fn passes(check: Check, facts: &Facts<'_>, parameters: &Parameters) -> bool {
-    let replica = || {
-        facts.is_running_replica()
-            && !facts.tags().contains_key("noloadbalance")
-            && within_lag(facts, parameters)
-            && parameters.tags_match(&facts.tags())
-    };
+    let replica =
+        || takes_reads(facts) && within_lag(facts, parameters) && parameters.tags_match(&facts.tags());
     // Who is listed is known only while the store answers.
     let connected = facts.picture.status.store_connected;
     let listed = || connected && replica() && facts.is_listed();

@@ -14,7 +14,7 @@ use ha_rpc::status_code::Outcome;
 use tokio::sync::{mpsc, oneshot};
 use tonic::{Request, Response, Status};
 
-use super::{OperatorRequest, Snapshots, refusal, status_reply};
+use super::{OperatorRequest, Snapshots, history_reply, refusal, status_reply};
 
 /// A pause is bounded, because the guard holds its fence no longer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
@@ -106,6 +106,11 @@ impl Agent for Operations {
     }
 
     async fn history(&self, _request: Request<HistoryRequest>) -> Result<Response<HistoryReply>, Status> {
-        Err(Status::unimplemented("history"))
+        let snapshot = self.snapshots.borrow().clone();
+        let view = snapshot.as_ref().and_then(|snapshot| snapshot.view.as_ref());
+        let Some(view) = view else {
+            return Err(Outcome::NotNow.status("this agent has not seen etcd yet"));
+        };
+        Ok(Response::new(history_reply::make(view)))
     }
 }

@@ -15,6 +15,9 @@ use tokio::time::timeout;
 use tonic::{Code, Status};
 
 use super::*;
+
+mod following;
+
 use crate::peers::{self, PeerOptions, Peers};
 
 /// Longer than anything here takes.
@@ -26,6 +29,8 @@ struct World {
     server: tokio::task::JoinHandle<Result<(), ServerError>>,
     events: mpsc::Receiver<PeerEvent>,
     requests: mpsc::Receiver<OperatorRequest>,
+    pictures: watch::Sender<Option<Arc<AgentSnapshot>>>,
+    followers: RoleFollowers,
 }
 
 impl Drop for World {
@@ -82,6 +87,8 @@ fn world() -> World {
         "demo/host/pg2",
         "demo/host/pg9",
         "demo/proxy/ha1",
+        "demo/proxy/ha9",
+        "demo/host/pg3",
         "demo/admin/admin",
         "other/host/pg2",
     ] {
@@ -93,13 +100,17 @@ fn world() -> World {
         cluster: "demo".parse().unwrap(),
         address,
         members: ["pg1", "pg2", "pg3"].map(name).into(),
+        // A host may carry a proxy beside PostgreSQL.
+        proxies: ["ha1", "ha2", "pg3"].map(name).into(),
         tls: files(dir.path(), "demo/host/pg1"),
     };
     let (peer_events, events) = mpsc::channel(16);
     let (requests_out, requests) = mpsc::channel(1);
-    let (_, snapshots) = watch::channel(None);
-    let server = tokio::spawn(serve_on(incoming, options, snapshots, requests_out, peer_events));
-    World { dir, address, server, events, requests }
+    let (pictures, snapshots) = watch::channel(None);
+    let followers = RoleFollowers::default();
+    let service = serve_on(incoming, options, snapshots, requests_out, peer_events, followers.clone());
+    let server = tokio::spawn(service);
+    World { dir, address, server, events, requests, pictures, followers }
 }
 
 impl World {

@@ -1,0 +1,150 @@
+//! The proxies that follow this member's role, and which of them hold new sessions for a planned change of leader.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ha_core::MemberName;
+use tokio::sync::watch;
+
+/// All followers. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct RoleFollowers {
+    proxies: Arc<watch::Sender<BTreeMap<MemberName, Follower>>>,
+    streams: Arc<AtomicU64>,
+}
+
+/// One proxy. Its newest stream counts: the end of an older one may be noticed late.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Follower {
+    stream: u64,
+    /// First claim of those, up to now, that asked without interruption to hold new sessions.
+    holding_from: Option<u64>,
+    in_force: u64,
+}
+
+impl Follower {
+    fn holds(&self) -> bool {
+        self.holding_from.is_some_and(|from| self.in_force >= from)
+    }
+}
+
+impl RoleFollowers {
+    /// A proxy follows until the result is dropped.
+    pub fn join(&self, proxy: MemberName) -> Following {
+        let stream = self.streams.fetch_add(1, Ordering::Relaxed) + 1;
+        self.proxies.send_modify(|all| {
+            all.insert(proxy.clone(), Follower { stream, ..Follower::default() });
+        });
+        Following { followers: self.clone(), proxy, stream }
+    }
+
+    /// Names of the proxies that follow now.
+    pub fn names(&self) -> Vec<MemberName> {
+        self.proxies.borrow().keys().cloned().collect()
+    }
+
+    /// Waits until every proxy that follows has put a claim with `holding` in force; at once when none follows.
+    pub async fn all_hold(&self) {
+        let mut proxies = self.proxies.subscribe();
+        // Fails only when the sender is gone, which `self` holds.
+        drop(proxies.wait_for(|all| all.values().all(Follower::holds)).await);
+    }
+}
+
+/// One stream of a proxy.
+#[derive(Debug)]
+pub struct Following {
+    followers: RoleFollowers,
+    proxy: MemberName,
+    stream: u64,
+}
+
+impl Following {
+    /// A claim is being sent.
+    pub fn claimed(&self, sequence: u64, holding: bool) {
+        self.update(|follower| {
+            follower.holding_from = if holding { follower.holding_from.or(Some(sequence)) } else { None };
+        });
+    }
+
+    /// The proxy's routing rests on this claim.
+    pub fn confirmed(&self, sequence: u64) {
+        self.update(|follower| follower.in_force = follower.in_force.max(sequence));
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Follower)) {
+        self.followers.proxies.send_if_modified(|all| {
+            let Some(follower) = all.get_mut(&self.proxy).filter(|f| f.stream == self.stream) else {
+                return false;
+            };
+            let before = follower.clone();
+            change(follower);
+            *follower != before
+        });
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.followers.proxies.send_if_modified(|all| {
+            let newest = all.get(&self.proxy).is_some_and(|f| f.stream == self.stream);
+            newest && all.remove(&self.proxy).is_some()
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    fn name(text: &str) -> MemberName {
+        text.parse().unwrap()
+    }
+
+    fn held(followers: &RoleFollowers) -> bool {
+        followers.all_hold().now_or_never().is_some()
+    }
+
+    #[test]
+    fn every_proxy_that_follows_must_have_the_hold_in_force() {
+        let followers = RoleFollowers::default();
+        assert!(held(&followers), "nobody needs to be waited for");
+        let (ha1, ha2) = (followers.join(name("ha1")), followers.join(name("ha2")));
+        assert!(!held(&followers));
+        for proxy in [&ha1, &ha2] {
+            proxy.claimed(1, false);
+            proxy.confirmed(1);
+            proxy.claimed(2, true);
+            proxy.claimed(3, true);
+        }
+        assert!(!held(&followers), "what is in force is older than the hold");
+        ha1.confirmed(2);
+        assert!(!held(&followers));
+        ha2.confirmed(3);
+        assert!(held(&followers));
+        ha2.claimed(4, false);
+        assert!(!held(&followers), "released");
+        drop(ha2);
+        assert!(held(&followers), "a proxy that left is not waited for");
+        assert_eq!(followers.names(), [name("ha1")]);
+    }
+
+    #[test]
+    fn the_newest_stream_of_a_proxy_counts() {
+        let followers = RoleFollowers::default();
+        let old = followers.join(name("ha1"));
+        old.claimed(1, true);
+        old.confirmed(1);
+        let new = followers.join(name("ha1"));
+        assert!(!held(&followers), "the new stream has said nothing yet");
+        old.confirmed(2);
+        drop(old);
+        assert_eq!(followers.names(), [name("ha1")]);
+        new.claimed(1, true);
+        new.confirmed(1);
+        assert!(held(&followers));
+    }
+}
