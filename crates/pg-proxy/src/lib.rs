@@ -1,3 +1,24 @@
-//! Leads sessions to the right PostgreSQL.
+//! Leads sessions to the right PostgreSQL: carries out what `ha-routing` decides, and shows how things are.
+//!
+//! It refuses to decide: which member gets sessions is decided in `ha-routing`; an `if` about roles belongs there.
+//!
+//! Two sides with one seam. The control side ([`driver`], on one thread) follows the agents and swaps the routing table;
+//! the data path ([`data_path`], on threads of its own) reads the table and moves bytes. Begin reading at [`driver`].
 
+#![forbid(unsafe_code)]
+
+pub mod args;
+mod causes;
 pub mod data_path;
+pub mod drain;
+pub mod driver;
+pub mod health_probe;
+pub mod local_link;
+pub mod metrics;
+pub mod rpc_service;
+mod run;
+pub mod snapshot;
+pub mod status_page;
+pub mod topology_watch;
+
+pub use run::run;

@@ -1,7 +1,17 @@
 //! pg-proxy: arguments, configuration, logging, driver, exit code.
 
+use clap::Parser as _;
 use ha_daemon::ExitCode;
+use pg_proxy::args::Args;
 
 fn main() -> ExitCode {
-    ExitCode::Usage
+    let args = Args::parse();
+    if args.check_config {
+        return match ha_config::run_check_proxy_config(&args.config, args.node.as_deref()) {
+            0 => ExitCode::Ok,
+            _ => ExitCode::Usage,
+        };
+    }
+    ha_daemon::init_logging();
+    pg_proxy::run(&args)
 }

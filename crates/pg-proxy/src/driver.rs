@@ -1,0 +1,232 @@
+//! The control side's only loop: waits, hands events to the router, carries out what it says. It chooses nothing.
+//!
+//! ```text
+//!  topology_watch ─ claims, streams lost ─┐            ┌─► table (swapped), data_path   new sessions, those that wait
+//!  health_probe ─── answers ──────────────┤            ├─► data_path                    cuts
+//!  data_path ────── connected, failed ────┼─► Router ──┼─► topology_watch               confirmations
+//!  the router's own timeout ──────────────┘            ├─► health_probe                 checks
+//!                                                      └─► log, snapshot                notes
+//!  signals ───────────────────────────────────► Drain ──► data_path, exit
+//!  every turn, ten times a second at least ──────────────► local_link, snapshot          how it is
+//! ```
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use ha_core::{MemberName, MonoTime};
+use ha_daemon::{Asked, Signals, boottime};
+use ha_routing::{Action, Check, Event, Reason, RouteState, Router, Sessions, Table};
+use tokio::sync::{mpsc, watch};
+
+use crate::data_path::{DataPath, SessionReport};
+use crate::drain::{Drain, Step};
+use crate::health_probe::HealthProbe;
+use crate::local_link::LinkState;
+use crate::snapshot::SnapshotSource;
+use crate::topology_watch::{Heard, StreamNumber, TopologyWatch};
+
+/// At the latest after this long the loop turns, so that readers of the local link can tell that it does.
+const LONGEST_WAIT: Duration = Duration::from_millis(100);
+/// Reports of sessions that are handled in one turn. A storm of connections must not hold back a claim by more than the
+/// fraction of a millisecond that these take.
+const REPORTS_AT_ONCE: usize = 256;
+
+/// Everything that the driver drives.
+#[derive(Debug)]
+pub struct Parts {
+    /// The table that the data path reads.
+    pub table: Arc<ArcSwap<Table>>,
+    /// The sessions.
+    pub data: Arc<DataPath>,
+    /// The streams to the agents.
+    pub watch: TopologyWatch,
+    /// The health checks.
+    pub probe: HealthProbe,
+    /// What vrrpd is told.
+    pub link: watch::Sender<LinkState>,
+    /// What everybody else is told.
+    pub snapshot: Arc<SnapshotSource>,
+    /// How it takes leave.
+    pub drain: Drain,
+}
+
+/// Where events come from.
+#[derive(Debug)]
+pub struct Sources {
+    /// Claims.
+    pub heard: mpsc::Receiver<Heard>,
+    /// Answers to health checks.
+    pub checks: mpsc::UnboundedReceiver<(MemberName, Check)>,
+    /// Sessions.
+    pub reports: mpsc::UnboundedReceiver<SessionReport>,
+    /// Signals of the supervisor.
+    pub signals: Signals,
+}
+
+/// The loop.
+#[derive(Debug)]
+pub struct Driver {
+    router: Router,
+    parts: Parts,
+    /// Indexes of the members, as the data path counts them.
+    indexes: BTreeMap<MemberName, usize>,
+    /// Stream of each member's newest claim, which confirmations belong to.
+    streams: BTreeMap<MemberName, StreamNumber>,
+}
+
+impl Driver {
+    /// A driver that has not begun to wait.
+    pub fn new(router: Router, parts: Parts) -> Self {
+        let upstreams = router.table();
+        let names = upstreams.upstreams.iter().map(|view| view.member.clone());
+        let indexes = names.enumerate().map(|(index, name)| (name, index)).collect();
+        Self { router, parts, indexes, streams: BTreeMap::new() }
+    }
+
+    /// Runs until a signal asked for the end and the sessions are gone; says which signal.
+    pub async fn run(mut self, mut sources: Sources) -> &'static str {
+        let mut reports = Vec::with_capacity(REPORTS_AT_ONCE);
+        let mut asked_by = "";
+        loop {
+            self.carry_out();
+            self.show();
+            tokio::select! {
+                Some(heard) = sources.heard.recv() => self.hear(heard),
+                Some((member, check)) = sources.checks.recv() => {
+                    self.parts.probe.answered(&member);
+                    self.router.handle_event(boottime(), Event::Checked { member, check });
+                }
+                1.. = sources.reports.recv_many(&mut reports, REPORTS_AT_ONCE) => {
+                    for report in reports.drain(..) {
+                        self.router.handle_event(boottime(), from_session(report));
+                    }
+                }
+                asked = sources.signals.next() => match asked {
+                    Asked::Shutdown(signal) => {
+                        asked_by = signal;
+                        self.leave(signal);
+                    }
+                    Asked::Reload => tracing::warn!("the file is read at the start only: restart to change anything"),
+                },
+                () = tokio::time::sleep(self.wait()) => {}
+            }
+            let now = boottime();
+            if self.router.poll_timeout().is_some_and(|at| at <= now) {
+                self.router.handle_timeout(now);
+            }
+            if self.take_leave(now) {
+                return asked_by;
+            }
+        }
+    }
+
+    fn wait(&self) -> Duration {
+        let now = boottime();
+        self.router.poll_timeout().map_or(LONGEST_WAIT, |at| at.since(now)).min(LONGEST_WAIT)
+    }
+
+    fn hear(&mut self, heard: Heard) {
+        let event = match heard {
+            Heard::Claimed { stream, claim } => {
+                tracing::trace!(?claim, "claim");
+                self.streams.insert(claim.member.clone(), stream);
+                Event::Claimed(claim)
+            }
+            Heard::Lost { member, why } => Event::StreamLost { member, why },
+        };
+        self.router.handle_event(boottime(), event);
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(action) = self.router.poll_action() {
+            match action {
+                Action::PutInForce(table) => {
+                    tracing::debug!(generation = table.generation, "a new table is in force");
+                    self.parts.table.store(table);
+                    self.parts.data.table_changed();
+                }
+                Action::Cut { member, which, reason } => self.cut(&member, which, &reason),
+                Action::Check { member } => self.parts.probe.check(&member),
+                Action::Confirm { member, sequence } => {
+                    if let Some(stream) = self.streams.get(&member) {
+                        self.parts.watch.confirm(&member, *stream, sequence);
+                    }
+                }
+                Action::Note(reason) => self.note(&reason),
+            }
+        }
+    }
+
+    fn cut(&self, member: &MemberName, which: Sessions, reason: &Reason) {
+        let Some(index) = self.indexes.get(member) else { return };
+        tracing::info!(upstream = %member, ?which, %reason, "sessions are cut");
+        self.parts.data.cut(*index, which, &reason.to_string());
+    }
+
+    fn note(&self, reason: &Reason) {
+        if reason.needs_a_human() {
+            tracing::error!("{reason}");
+        } else {
+            tracing::info!("{reason}");
+        }
+        self.parts.snapshot.note(reason.to_string());
+    }
+
+    fn leave(&mut self, signal: &'static str) {
+        let again = self.parts.drain.has_begun();
+        tracing::info!(signal, sessions = self.parts.data.sessions(), again, "asked to end");
+        if !again {
+            self.parts.snapshot.begin_draining();
+        }
+        if let Some(step) = self.parts.drain.ask(boottime()) {
+            self.step(step);
+        }
+    }
+
+    /// Does what is due of the leave-taking; whether the end has come.
+    fn take_leave(&mut self, now: MonoTime) -> bool {
+        while let Some(step) = self.parts.drain.next(now, self.parts.data.sessions()) {
+            if self.step(step) {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn step(&self, step: Step) -> bool {
+        let sessions = self.parts.data.sessions();
+        match step {
+            Step::StopListening => {
+                tracing::info!(sessions, "no new sessions are taken");
+                self.parts.data.drain();
+            }
+            Step::CutAll => {
+                tracing::warn!(sessions, "the sessions that are left are cut");
+                self.parts.data.drain();
+                self.parts.data.cut_all();
+            }
+            Step::Exit => tracing::info!(sessions, "the last session ended"),
+        }
+        step == Step::Exit
+    }
+
+    fn show(&self) {
+        let table = self.router.table();
+        let state = LinkState {
+            serving: self.parts.drain.listens() && self.parts.data.alive(),
+            draining: self.parts.drain.has_begun(),
+            primary: table.writes.state == RouteState::Open,
+        };
+        self.parts.link.send_if_modified(|told| std::mem::replace(told, state) != state);
+        self.parts.snapshot.show(table);
+    }
+}
+
+fn from_session(report: SessionReport) -> Event {
+    match report {
+        SessionReport::ConnectFailed { member, why } => Event::ConnectFailed { member, why },
+        SessionReport::Connected { member } => Event::Connected { member },
+    }
+}

@@ -1,0 +1,321 @@
+//! One picture of this proxy for everybody who shows it: the status page, `/status.json`, metrics, gRPC. Made when
+//! somebody asks; nothing is counted for it.
+
+#[cfg(test)]
+pub(crate) mod fixture;
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use arc_swap::ArcSwap;
+use ha_config::Cluster;
+use ha_core::{MemberName, MonoTime};
+use ha_routing::{Route, RouteState, SeenRole, Source, Table};
+use serde::{Serialize, Serializer};
+use time::OffsetDateTime;
+use time::macros::format_description;
+
+use crate::data_path::{Counters, DataPath, UpstreamCounters};
+
+/// Decisions that are kept for people; the log has all of them.
+const DECISIONS_KEPT: usize = 50;
+
+/// The picture.
+#[derive(Debug, Clone, Serialize)]
+pub struct Snapshot {
+    /// Name of the cluster.
+    pub cluster: String,
+    /// Name of this proxy host.
+    pub proxy: String,
+    /// Version of this program.
+    pub version: &'static str,
+    /// Digest of this host's cluster file.
+    pub file_digest: String,
+    /// How long it has run, ms.
+    pub uptime_ms: u64,
+    /// It takes leave.
+    pub draining: bool,
+    /// Every thread that serves sessions answers.
+    pub workers_alive: bool,
+    /// How often the routing has changed.
+    pub generation: u64,
+    /// Where new sessions for writes go.
+    pub writes: RouteShown,
+    /// Where new sessions for reads go.
+    pub reads: RouteShown,
+    /// Every PostgreSQL of the file, in its order.
+    pub upstreams: Vec<UpstreamShown>,
+    /// Client sessions open now.
+    pub sessions: u32,
+    /// Largest number of them.
+    pub session_limit: u32,
+    /// Clients that wait for a place or for a leader.
+    pub waiting: u32,
+    /// Client sessions since the start, refused ones included.
+    pub sessions_total: u64,
+    /// Clients that were refused.
+    pub refused_total: u64,
+    /// Cancel requests.
+    pub cancels_total: u64,
+    /// The newest decisions, newest first.
+    pub decisions: Vec<Decision>,
+    /// All proxies of the cluster, this one included.
+    pub proxies: Vec<ProxyShown>,
+}
+
+/// Where a port leads.
+#[derive(Debug, Clone, Serialize)]
+pub struct RouteShown {
+    /// The port.
+    pub port: u16,
+    /// What it does with a new session.
+    #[serde(serialize_with = "as_word")]
+    pub state: RouteState,
+    /// Members that new sessions go to.
+    pub members: Vec<String>,
+    /// Epoch of the leadership that this rests on; 0 without one.
+    pub epoch: u64,
+    /// Why, in words.
+    pub reason: String,
+    /// How long it has been so, ms.
+    pub since_ms: u64,
+}
+
+/// One PostgreSQL.
+#[derive(Debug, Clone, Serialize)]
+pub struct UpstreamShown {
+    /// Whose.
+    pub member: String,
+    /// Where sessions are connected to.
+    pub address: String,
+    /// What it seems to be.
+    #[serde(serialize_with = "as_word")]
+    pub role: SeenRole,
+    /// How that is known.
+    #[serde(serialize_with = "as_word")]
+    pub source: Source,
+    /// How long ago it was heard last, ms; none if never.
+    pub heard_ms_ago: Option<u64>,
+    /// Epoch that it named last.
+    pub epoch: u64,
+    /// It may be given writes.
+    pub takes_writes: bool,
+    /// It may be given reads.
+    pub takes_reads: bool,
+    /// How far behind it is, when known.
+    pub lag_bytes: Option<u64>,
+    /// Why it is used or not, in words.
+    pub reason: String,
+    /// Sessions now.
+    pub sessions: u32,
+    /// Largest number of them.
+    pub session_limit: u32,
+    /// Sessions since the start.
+    pub sessions_total: u64,
+    /// Attempts to connect that failed.
+    pub connect_failures: u64,
+    /// Sessions that were cut because it lost its role.
+    pub sessions_cut: u64,
+    /// Bytes from clients.
+    pub bytes_to_upstream: u64,
+    /// Bytes to clients.
+    pub bytes_to_client: u64,
+}
+
+/// Something that was decided.
+#[derive(Debug, Clone, Serialize)]
+pub struct Decision {
+    /// When, by the wall clock of this host, RFC 3339.
+    pub at: String,
+    /// What and why.
+    pub reason: String,
+}
+
+/// A proxy of the cluster.
+#[derive(Debug, Clone, Serialize)]
+pub struct ProxyShown {
+    /// Its name.
+    pub name: String,
+    /// Its status page.
+    pub url: String,
+}
+
+/// A word for a value, the same on the page, in JSON and in metrics.
+pub trait Word: Copy {
+    /// The word.
+    fn word(self) -> &'static str;
+}
+
+impl Word for RouteState {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Holding => "holding",
+            Self::Refusing => "refusing",
+        }
+    }
+}
+
+impl Word for SeenRole {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::None => "none",
+            Self::Leader => "leader",
+            Self::Standby => "standby",
+        }
+    }
+}
+
+impl Word for Source {
+    fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Push => "push",
+            Self::Poll => "poll",
+        }
+    }
+}
+
+fn as_word<W: Word, S: Serializer>(value: &W, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(value.word())
+}
+
+/// Makes pictures. Shared by the driver, which tells it what was decided, and by everybody who shows them.
+#[derive(Debug)]
+pub struct SnapshotSource {
+    cluster: String,
+    proxy: String,
+    file_digest: String,
+    ports: (u16, u16),
+    session_limit: u32,
+    upstream_limit: u32,
+    proxies: Vec<ProxyShown>,
+    started: MonoTime,
+    /// As the router sees it: its routes are in force, its ages newer than those of the table in force.
+    table: ArcSwap<Table>,
+    data: Arc<DataPath>,
+    draining: AtomicBool,
+    decisions: Mutex<VecDeque<Decision>>,
+}
+
+impl SnapshotSource {
+    /// A source for the proxy `proxy` of this cluster, started now.
+    pub fn new(cluster: &Cluster, proxy: &MemberName, table: Arc<Table>, data: Arc<DataPath>) -> Self {
+        let routing = &cluster.routing;
+        let page = |address| std::net::SocketAddr::new(address, routing.status_port);
+        let proxies = cluster.proxies.iter().map(|host| ProxyShown {
+            name: host.name.to_string(),
+            url: format!("http://{}/", page(host.address)),
+        });
+        Self {
+            cluster: cluster.name.to_string(),
+            proxy: proxy.to_string(),
+            file_digest: cluster.digest.clone(),
+            ports: (routing.write_port, routing.read_port),
+            session_limit: routing.max_connections,
+            upstream_limit: routing.upstream_connections,
+            proxies: proxies.collect(),
+            started: ha_daemon::boottime(),
+            table: ArcSwap::new(table),
+            data,
+            draining: AtomicBool::new(false),
+            decisions: Mutex::new(VecDeque::with_capacity(DECISIONS_KEPT)),
+        }
+    }
+
+    /// Something was decided.
+    pub fn note(&self, reason: String) {
+        let now = OffsetDateTime::from(SystemTime::now());
+        let at = now.format(format_description!(
+            "[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z"
+        ));
+        let at = at.unwrap_or_default();
+        let mut kept = self.decisions.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.truncate(DECISIONS_KEPT - 1);
+        kept.push_front(Decision { at, reason });
+    }
+
+    /// The proxy takes leave from now on.
+    pub fn begin_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// How the router sees things now.
+    pub fn show(&self, table: Arc<Table>) {
+        self.table.store(table);
+    }
+
+    /// The picture of now.
+    pub fn snapshot(&self) -> Snapshot {
+        let now = ha_daemon::boottime();
+        let table = self.table.load();
+        let Counters { sessions, waiting, sessions_total, refused_total, cancels_total, upstreams } =
+            self.data.counters();
+        let route = |port, route: &Route| RouteShown {
+            port,
+            state: route.state,
+            members: members(&table, route),
+            epoch: route.epoch.0,
+            reason: route.reason.clone(),
+            since_ms: millis(now, route.since),
+        };
+        let decisions = self.decisions.lock().unwrap_or_else(PoisonError::into_inner);
+        Snapshot {
+            cluster: self.cluster.clone(),
+            proxy: self.proxy.clone(),
+            version: env!("CARGO_PKG_VERSION"),
+            file_digest: self.file_digest.clone(),
+            uptime_ms: millis(now, self.started),
+            draining: self.draining.load(Ordering::Relaxed),
+            workers_alive: self.data.alive(),
+            generation: table.generation,
+            writes: route(self.ports.0, &table.writes),
+            reads: route(self.ports.1, &table.reads),
+            upstreams: self.upstreams(&table, &upstreams, now),
+            sessions,
+            session_limit: self.session_limit,
+            waiting,
+            sessions_total,
+            refused_total,
+            cancels_total,
+            decisions: decisions.iter().cloned().collect(),
+            proxies: self.proxies.clone(),
+        }
+    }
+
+    fn upstreams(&self, table: &Table, counters: &[UpstreamCounters], now: MonoTime) -> Vec<UpstreamShown> {
+        let counted = counters.iter().copied().chain(std::iter::repeat(UpstreamCounters::default()));
+        let shown = table.upstreams.iter().zip(counted).map(|(view, counted)| UpstreamShown {
+            member: view.member.to_string(),
+            address: view.address.to_string(),
+            role: view.role,
+            source: view.source,
+            heard_ms_ago: view.heard_at.map(|at| millis(now, at)),
+            epoch: view.epoch.0,
+            takes_writes: view.takes_writes,
+            takes_reads: view.takes_reads,
+            lag_bytes: view.lag_bytes,
+            reason: view.reason.clone(),
+            sessions: counted.sessions,
+            session_limit: self.upstream_limit,
+            sessions_total: counted.sessions_total,
+            connect_failures: counted.connect_failures,
+            sessions_cut: counted.sessions_cut,
+            bytes_to_upstream: counted.bytes_to_upstream,
+            bytes_to_client: counted.bytes_to_client,
+        });
+        shown.collect()
+    }
+}
+
+fn members(table: &Table, route: &Route) -> Vec<String> {
+    let views = route.upstreams.iter().filter_map(|index| table.upstreams.get(*index));
+    views.map(|view| view.member.to_string()).collect()
+}
+
+fn millis(now: MonoTime, then: MonoTime) -> u64 {
+    u64::try_from(now.since(then).as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,77 @@
+//! A picture for tests: pg1 leads, pg2 follows, pg3 is not reached; two clients wait.
+
+use ha_routing::{RouteState, SeenRole, Source};
+
+use super::{Decision, ProxyShown, RouteShown, Snapshot, UpstreamShown};
+
+/// The picture.
+pub(crate) fn snapshot() -> Snapshot {
+    let route = |port, member: &str, reason: &str| RouteShown {
+        port,
+        state: RouteState::Open,
+        members: vec![member.to_owned()],
+        epoch: 5,
+        reason: reason.to_owned(),
+        since_ms: 7_384_000,
+    };
+    Snapshot {
+        cluster: "demo".to_owned(),
+        proxy: "ha1".to_owned(),
+        version: "0.1.0",
+        file_digest: "0123456789abcdef".to_owned(),
+        uptime_ms: 93_784_000,
+        draining: false,
+        workers_alive: true,
+        generation: 12,
+        writes: route(5000, "pg1", "pg1 leads epoch 5"),
+        reads: route(5001, "pg2", "pg2 follows"),
+        upstreams: vec![
+            upstream("pg1", SeenRole::Leader, 41),
+            upstream("pg2", SeenRole::Standby, 180),
+            UpstreamShown {
+                source: Source::None,
+                heard_ms_ago: None,
+                epoch: 0,
+                lag_bytes: None,
+                reason: "connect to pg3 at 10.0.1.13:8009: no answer within 1000 ms".to_owned(),
+                connect_failures: 3,
+                ..upstream("pg3", SeenRole::Unknown, 0)
+            },
+        ],
+        sessions: 223,
+        session_limit: 2000,
+        waiting: 2,
+        sessions_total: 40_112,
+        refused_total: 7,
+        cancels_total: 1,
+        decisions: vec![Decision {
+            at: "2026-03-01T12:00:00.250Z".to_owned(),
+            reason: "writes go to pg1: it leads epoch 5".to_owned(),
+        }],
+        proxies: ["ha1", "ha2"]
+            .map(|name| ProxyShown { name: name.to_owned(), url: format!("http://{name}:7000/") })
+            .to_vec(),
+    }
+}
+
+fn upstream(member: &str, role: SeenRole, sessions: u32) -> UpstreamShown {
+    UpstreamShown {
+        member: member.to_owned(),
+        address: format!("10.0.1.1{}:5432", &member[2..]),
+        role,
+        source: Source::Push,
+        heard_ms_ago: Some(120),
+        epoch: 5,
+        takes_writes: role == SeenRole::Leader,
+        takes_reads: role == SeenRole::Standby,
+        lag_bytes: (role == SeenRole::Standby).then_some(16_384),
+        reason: "streams".to_owned(),
+        sessions,
+        session_limit: 200,
+        sessions_total: 20_000,
+        connect_failures: 0,
+        sessions_cut: 4,
+        bytes_to_upstream: 123_456_789,
+        bytes_to_client: 9_876_543_210,
+    }
+}
