@@ -19,14 +19,15 @@ use tokio_postgres::error::{Severity, SqlState};
 use tokio_postgres::{Client, Config, NoTls, Statement};
 
 use crate::clock;
+use crate::front::WRITE_PORT;
 use crate::lab::Lab;
 use crate::topology::CLIENT;
 use crate::wait::wait_for;
 
 /// Role of the write client; [`Load::prepare`] makes it. Worth nothing outside a lab.
-const USER: &str = "app";
+pub(crate) const USER: &str = "app";
 /// Its password.
-const PASSWORD: &str = "app-of-the-lab";
+pub(crate) const PASSWORD: &str = "app-of-the-lab";
 /// The table of numbered rows.
 pub(crate) const TABLE: &str = "appload";
 
@@ -40,7 +41,7 @@ const LAST_ATTEMPT: Duration = Duration::from_secs(2);
 pub struct LoadOptions {
     /// Hosts in the order in which they are tried; each worker begins at another one.
     pub hosts: Vec<(String, Ipv4Addr)>,
-    /// PostgreSQL's port.
+    /// PostgreSQL's port, or a proxy's.
     pub port: u16,
     /// Connections. Several, so that one that hangs does not hide that others work.
     pub workers: usize,
@@ -48,8 +49,12 @@ pub struct LoadOptions {
     pub pause: Duration,
     /// First number; two loads on one table need ranges of their own.
     pub first_id: u64,
-    /// Limit of one connection set-up.
+    /// Limit of one TCP connect. Short where the address moves: a lost first packet is repeated only after a second.
+    pub tcp_limit: Duration,
+    /// Limit of one connection set-up, a proxy's waiting for a primary included.
     pub connect_limit: Duration,
+    /// After so long without an acknowledgement of what it sent a connection is dead.
+    pub silence_limit: Duration,
     /// After this long without an answer an attempt is unknown.
     pub statement_limit: Duration,
 }
@@ -75,9 +80,35 @@ impl LoadOptions {
             workers: 8,
             pause: Duration::from_millis(15),
             first_id: 1,
+            tcp_limit: Duration::from_secs(1),
             connect_limit: Duration::from_secs(1),
+            silence_limit: Duration::from_secs(1),
             statement_limit: Duration::from_secs(5),
         })
+    }
+
+    /// The same through one address that moves between proxies: connects and sessions are given up
+    /// early, so that a move costs the client little more than the address itself.
+    ///
+    /// # Errors
+    /// The cluster file names no floating address.
+    pub fn through_vip(lab: &Lab) -> Result<Self> {
+        Ok(Self::through("vip", lab.vip()?))
+    }
+
+    /// The same through one proxy's port for writes.
+    pub fn through(name: &str, address: Ipv4Addr) -> Self {
+        Self {
+            hosts: vec![(name.to_owned(), address)],
+            port: WRITE_PORT,
+            workers: 8,
+            pause: Duration::from_millis(15),
+            first_id: 1,
+            tcp_limit: Duration::from_millis(150),
+            connect_limit: Duration::from_secs(12),
+            silence_limit: Duration::from_millis(300),
+            statement_limit: Duration::from_secs(5),
+        }
     }
 }
 
@@ -249,10 +280,10 @@ async fn connect(options: &LoadOptions, host: usize) -> Option<(Client, Statemen
         .dbname("postgres")
         .application_name("lab-write-client")
         .ssl_mode(SslMode::Disable)
-        .connect_timeout(options.connect_limit)
+        .connect_timeout(options.tcp_limit)
         .target_session_attrs(TargetSessionAttrs::ReadWrite)
-        // A powered-off server says nothing: give up unacknowledged bytes after a second, idle connections after two.
-        .tcp_user_timeout(Duration::from_secs(1))
+        // A powered-off server says nothing: give up unacknowledged bytes soon, idle connections after two seconds.
+        .tcp_user_timeout(options.silence_limit)
         .keepalives_idle(Duration::from_secs(1))
         .keepalives_interval(Duration::from_secs(1))
         .keepalives_retries(1);
@@ -348,7 +379,7 @@ fn judge(error: &tokio_postgres::Error) -> Outcome {
     if ends_statement && !shutting_down.contains(&answer.code()) { Outcome::Failed } else { Outcome::Unknown }
 }
 
-fn describe(error: &tokio_postgres::Error) -> String {
+pub(crate) fn describe(error: &tokio_postgres::Error) -> String {
     match error.as_db_error() {
         Some(answer) => format!("{} {}", answer.code().code(), answer.message()),
         None => error.to_string(),

@@ -59,7 +59,7 @@ enum Word {
     Kill {
         /// Host name.
         host: String,
-        /// agent, guard, etcd or postgres.
+        /// agent, guard, etcd, postgres, proxy or vrrpd.
         daemon: String,
         /// Signal.
         #[arg(long, default_value = "SIGKILL")]
@@ -72,24 +72,33 @@ enum Word {
     Stop {
         /// Host name.
         host: String,
-        /// agent, guard, etcd or postgres.
+        /// agent, guard, etcd, postgres, proxy or vrrpd.
         daemon: String,
     },
     /// Let a frozen daemon go on (SIGCONT).
     Cont {
         /// Host name.
         host: String,
-        /// agent, guard, etcd or postgres.
+        /// agent, guard, etcd, postgres, proxy or vrrpd.
         daemon: String,
     },
     /// Start, stop or mask a daemon as systemctl does.
     Service {
         /// Host name.
         host: String,
-        /// agent, guard or etcd.
+        /// agent, guard, etcd, proxy or vrrpd.
         daemon: String,
         /// What to do.
         #[arg(value_parser = ["start", "stop", "mask"])]
+        action: String,
+    },
+    /// Pull the cable of hosts, or put it back in.
+    Cable {
+        /// Host names.
+        #[arg(required = true)]
+        hosts: Vec<String>,
+        /// What to do.
+        #[arg(long, value_parser = ["pull", "plug"], default_value = "pull")]
         action: String,
     },
     /// Lose the traffic between some hosts and others, both directions.
@@ -100,7 +109,7 @@ enum Word {
         /// Hosts on the other side; all others when not given.
         #[arg(long, value_delimiter = ',')]
         from: Vec<String>,
-        /// Only these TCP ports (2379,2380 is etcd, 5432 PostgreSQL, 8009 the agents).
+        /// Only these TCP ports (2379,2380 is etcd, 5432 PostgreSQL, 8008 and 8009 the agents, 5000 and 5001 the proxies).
         #[arg(long, value_delimiter = ',')]
         ports: Vec<u16>,
         /// Only what HOSTS send.
@@ -120,13 +129,13 @@ enum Word {
         #[arg(last = true)]
         command: Vec<String>,
     },
-    /// Write numbered rows for a while, then prove that no acknowledged one is lost.
+    /// Write numbered rows through the floating address for a while, then prove that no acknowledged one is lost.
     Load {
         /// How long.
         #[arg(long, default_value_t = 10)]
         seconds: u64,
     },
-    /// The demonstration: bootstrap, switchover, power loss under load, and the proof that nothing is lost.
+    /// The demonstration: bootstrap, switchover, power losses under load, and the proof that nothing is lost.
     Demo,
     #[command(hide = true)]
     Keeper {
@@ -206,6 +215,14 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Word::Stop { host, daemon } => drop(Lab::open(dir)?.signal(&host, unit(&daemon), "SIGSTOP")?),
         Word::Cont { host, daemon } => drop(Lab::open(dir)?.signal(&host, unit(&daemon), "SIGCONT")?),
         Word::Service { host, daemon, action } => service(&Lab::open(dir)?, &host, unit(&daemon), &action)?,
+        Word::Cable { hosts, action } => {
+            let (lab, hosts) = (Lab::open(dir)?, borrowed(&hosts));
+            if action == "plug" {
+                lab.plug_cables(&hosts)?;
+            } else {
+                lab.pull_cables(&hosts)?;
+            }
+        }
         Word::Partition { hosts, from, ports, one_way } => {
             partition(&Lab::open(dir)?, &hosts, &from, &ports, one_way)?;
         }
@@ -226,7 +243,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
 }
 
 fn up(dir: &Path, mode: Option<&str>) -> Result<()> {
-    let mut options = LabOptions::reference(dir)?;
+    let mut options = LabOptions::five_hosts(dir)?;
     options.life = Life::Detached;
     if let Some(mode) = mode {
         options = options.mode(mode);
@@ -235,7 +252,9 @@ fn up(dir: &Path, mode: Option<&str>) -> Result<()> {
     let lab = Lab::start(&options)?;
     println!("waiting for the cluster ...");
     let leader = lab.wait_healthy(Duration::from_secs(120))?;
-    println!("up: {leader} leads. Files: {}", lab.dir().path().display());
+    Load::prepare(&lab, &leader)?;
+    let (leader, holder) = lab.wait_front(Duration::from_secs(60))?;
+    println!("up: {leader} leads, {holder} holds {}. Files: {}", lab.vip()?, lab.dir().path().display());
     let list = lab.hactl(&["list"])?;
     print!("{}{}", list.stdout, list.stderr);
     Ok(())
@@ -309,7 +328,7 @@ fn load(lab: &Lab, duration: Duration) -> Result<()> {
     let leader = lab.wait_leader_among(&lab.databases(), Duration::from_secs(30))?;
     Load::prepare(lab, &leader)?;
     let known = rows(lab, &leader)?;
-    let mut options = LoadOptions::all_hosts(lab)?;
+    let mut options = LoadOptions::through_vip(lab)?;
     options.first_id = known.last().map_or(1, |last| last + 1);
     let running = Load::start(lab, options)?;
     std::thread::sleep(duration);
@@ -327,6 +346,7 @@ fn unit(daemon: &str) -> &str {
     match daemon {
         "agent" => "pg-agent",
         "guard" => "pg-guard",
+        "proxy" => "pg-proxy",
         other => other,
     }
 }

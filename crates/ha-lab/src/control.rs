@@ -24,6 +24,13 @@ pub(crate) enum KeeperRequest {
     PowerOff(Vec<String>),
     /// Starts hosts with the files they had.
     PowerOn(Vec<String>),
+    /// Takes hosts' links down or up again, all in one step; their processes go on.
+    Cables {
+        /// Which hosts.
+        hosts: Vec<String>,
+        /// Whether the cable is in.
+        plugged: bool,
+    },
     /// Adds cuts to those that are in force, in one step.
     Cut(Vec<Cut>),
     /// Ends all cuts.

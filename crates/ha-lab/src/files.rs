@@ -39,15 +39,24 @@ pub(crate) fn install(lab: &LabDir, options: &LabOptions, hosts: &[LabHost]) -> 
     let units = lab.units();
     fs::create_dir_all(&units).context("create the place of the service descriptions")?;
     fs::write(units.join("etcd.service"), ETCD_UNIT).context("write etcd.service")?;
-    for name in ["pg-agent.service", "pg-guard.service"] {
-        let from = options.deploy_dir.join("systemd").join(name);
-        fs::copy(&from, units.join(name)).with_context(|| format!("copy {}", from.display()))?;
+    let shipped = options.deploy_dir.join("systemd");
+    for entry in fs::read_dir(&shipped).with_context(|| format!("list {}", shipped.display()))? {
+        let from = entry.with_context(|| format!("list {}", shipped.display()))?.path();
+        if let Some(name) = from.file_name() {
+            fs::copy(&from, units.join(name)).with_context(|| format!("copy {}", from.display()))?;
+        }
+    }
+    for (name, text) in &options.unit_files {
+        fs::write(units.join(format!("{name}.service")), text)
+            .with_context(|| format!("write {name}.service"))?;
     }
     for host in hosts {
         host::prepare(lab, host)?;
         let etc = lab.host(&host.name).join("etc");
         match host.role {
-            Role::Database => install_tree(&lab.bundle().join(&host.name).join("etc/matriarch"), &etc)?,
+            Role::Database | Role::Proxy => {
+                install_tree(&lab.bundle().join(&host.name).join("etc/matriarch"), &etc, host.role)?;
+            }
             Role::Client => install_admin(lab, &etc)?,
         }
     }
@@ -66,14 +75,14 @@ fn install_admin(lab: &LabDir, etc: &Path) -> Result<()> {
     Ok(())
 }
 
-fn install_tree(from: &Path, to: &Path) -> Result<()> {
+fn install_tree(from: &Path, to: &Path, role: Role) -> Result<()> {
     fs::create_dir_all(to).with_context(|| format!("create {}", to.display()))?;
     for entry in fs::read_dir(from).with_context(|| format!("list {}", from.display()))? {
         let entry = entry.with_context(|| format!("list {}", from.display()))?;
         let (path, name) = (entry.path(), entry.file_name());
         let target = to.join(&name);
         if path.is_dir() {
-            install_tree(&path, &target)?;
+            install_tree(&path, &target, role)?;
             continue;
         }
         fs::copy(&path, &target).with_context(|| format!("copy {}", path.display()))?;
@@ -81,7 +90,9 @@ fn install_tree(from: &Path, to: &Path) -> Result<()> {
         // As the list that `hactl init` prints for an installation.
         let (owner, mode) = match &*name {
             "etcd.key" => ("etcd", 0o600),
-            "host.key" | "secrets.toml" => ("postgres", 0o600),
+            // The agent runs as the user of PostgreSQL, the daemons of a proxy host as root.
+            "host.key" | "secrets.toml" if role == Role::Database => ("postgres", 0o600),
+            "host.key" | "secrets.toml" => ("root", 0o600),
             _ => ("root", 0o644),
         };
         host::own(&target, owner, mode)?;

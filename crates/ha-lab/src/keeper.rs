@@ -28,7 +28,7 @@ use crate::lab_dir::{KEEPER_SOCKET, LabDir, Plan, Remains, boot_id};
 use crate::leftovers::remove_cgroup;
 use crate::process_id::ProcessId;
 use crate::switch::{self, Cut};
-use crate::topology::LabHost;
+use crate::topology::{LabHost, Role};
 use crate::{clock, host, wait};
 
 /// A host that is on.
@@ -140,6 +140,7 @@ impl Keeper {
                 }
                 Ok(Value::Null)
             }
+            KeeperRequest::Cables { hosts, plugged } => self.cables(&hosts, plugged),
             KeeperRequest::Cut(cuts) => {
                 self.cuts.extend(cuts);
                 self.apply_cuts()
@@ -154,6 +155,23 @@ impl Keeper {
 
     fn apply_cuts(&self) -> Result<Value> {
         switch::apply_cuts(&self.cuts, &self.plan.hosts)?;
+        Ok(json!({ "at_nanos": nanos() }))
+    }
+
+    fn cables(&self, names: &[String], plugged: bool) -> Result<Value> {
+        let mut hosts = Vec::new();
+        for name in names {
+            let (host, running) = &self.running[self.index(name)?];
+            if running.is_none() {
+                bail!("{name} is off: its cable hangs loose");
+            }
+            hosts.push(host);
+        }
+        if plugged {
+            switch::restore_links(hosts.into_iter())?;
+        } else {
+            switch::cut_links(hosts.into_iter())?;
+        }
         Ok(json!({ "at_nanos": nanos() }))
     }
 
@@ -289,7 +307,7 @@ impl Keeper {
     /// that it survives the host's power-off.
     fn mount_data_disks(&self) -> Result<()> {
         let Some(size) = self.plan.data_disk_mb else { return Ok(()) };
-        for host in &self.plan.hosts {
+        for host in self.plan.hosts.iter().filter(|host| host.role == Role::Database) {
             let path = self.lab.host(&host.name).join("lib/postgresql");
             fs::create_dir_all(&path).context("create the data disk's place")?;
             mount(

@@ -1,7 +1,7 @@
 //! A lab, as tests and the demo use it.
 
 use std::fs::{self, File};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -76,8 +76,15 @@ impl Lab {
         leftovers::remove_files(&dir)?;
         fs::create_dir_all(dir.path()).with_context(|| format!("create {}", dir.path().display()))?;
         let cluster = files::make_bundles(&dir, options)?;
-        let hosts = hosts_of(&cluster)?;
+        let mut hosts = hosts_of(&cluster, options.proxies)?;
+        for (name, units) in &options.units {
+            let host = hosts.iter_mut().find(|host| host.name == *name);
+            host.with_context(|| format!("units of {name}: no such host"))?.units.clone_from(units);
+        }
         files::install(&dir, options, &hosts)?;
+        for host in &mut hosts {
+            host.units.retain(|unit| dir.units().join(format!("{unit}.service")).exists());
+        }
         let plan = Plan {
             hosts,
             bin_dir: options.bin_dir.clone(),
@@ -85,6 +92,10 @@ impl Lab {
             synchronous: cluster.replication.mode.waits_for_standbys(),
             data_disk_mb: options.data_disk_mb,
             masked: options.masked.clone(),
+            vip: cluster.vips.first().and_then(|vip| match vip.address {
+                IpAddr::V4(address) => Some(address),
+                IpAddr::V6(_) => None,
+            }),
         };
         dir.write_plan(&plan)?;
         let mut lab = Self { dir, plan, owned: None, keep_files: options.life == Life::Detached };
@@ -159,10 +170,23 @@ impl Lab {
         self.keep_files = true;
     }
 
+    /// Every host.
+    pub fn hosts(&self) -> &[LabHost] {
+        &self.plan.hosts
+    }
+
     /// Names of the database hosts.
     pub fn databases(&self) -> Vec<&str> {
-        let database = |host: &&LabHost| host.role == Role::Database;
-        self.plan.hosts.iter().filter(database).map(|host| host.name.as_str()).collect()
+        self.hosts_that_are(Role::Database)
+    }
+
+    /// Names of the proxy hosts, in the order of the file.
+    pub fn proxies(&self) -> Vec<&str> {
+        self.hosts_that_are(Role::Proxy)
+    }
+
+    fn hosts_that_are(&self, role: Role) -> Vec<&str> {
+        self.plan.hosts.iter().filter(|host| host.role == role).map(|host| host.name.as_str()).collect()
     }
 
     /// Names of the database hosts except some.
@@ -177,6 +201,14 @@ impl Lab {
     pub fn address(&self, host: &str) -> Result<Ipv4Addr> {
         let found = self.plan.hosts.iter().find(|other| other.name == host);
         Ok(found.with_context(|| format!("the lab has no host {host:?}"))?.address)
+    }
+
+    /// The floating address.
+    ///
+    /// # Errors
+    /// The cluster file names none.
+    pub fn vip(&self) -> Result<Ipv4Addr> {
+        self.plan.vip.context("the cluster file names no floating address")
     }
 
     /// The hosts, and what is cut.
@@ -236,6 +268,22 @@ impl Lab {
     /// The keeper does not answer.
     pub fn heal(&self) -> Result<Duration> {
         self.instant(&KeeperRequest::Heal)
+    }
+
+    /// Pulls the cables of hosts: their interfaces lose their carrier. Returns when.
+    ///
+    /// # Errors
+    /// A host is off.
+    pub fn pull_cables(&self, hosts: &[&str]) -> Result<Duration> {
+        self.instant(&KeeperRequest::Cables { hosts: own(hosts), plugged: false })
+    }
+
+    /// Puts the cables of hosts back in. Returns when.
+    ///
+    /// # Errors
+    /// A host is off.
+    pub fn plug_cables(&self, hosts: &[&str]) -> Result<Duration> {
+        self.instant(&KeeperRequest::Cables { hosts: own(hosts), plugged: true })
     }
 
     /// Sends a signal (`SIGKILL`, `SIGSTOP`, `SIGCONT`, ...) to a daemon's main process; `postgres` is the postmaster.
@@ -396,9 +444,17 @@ impl Lab {
     /// # Errors
     /// No answer within 2 s.
     pub fn rest_method(&self, method: &str, host: &str, path: &str) -> Result<HttpAnswer> {
+        self.http(method, host, ha_config::REST_PORT, path)
+    }
+
+    /// Any HTTP request to a host, asked from the client host.
+    ///
+    /// # Errors
+    /// No answer within 2 s.
+    pub fn http(&self, method: &str, host: &str, port: u16, path: &str) -> Result<HttpAnswer> {
         let address = self.address(host)?;
         let (method, path) = (method.to_owned(), path.to_owned());
-        self.in_network_of(CLIENT, move || http::request(&method, address, ha_config::REST_PORT, &path))?
+        self.in_network_of(CLIENT, move || http::request(&method, address, port, &path))?
     }
 
     /// Runs a function on a thread that lives in a host's network.

@@ -1,6 +1,7 @@
 //! Where a lab keeps its files.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -15,7 +16,7 @@ pub(crate) const KEEPER_SOCKET: &str = "keeper.sock";
 pub(crate) const HOST_SOCKET: &str = "control.sock";
 
 /// The programs that every host finds in `/opt/matriarch/bin`.
-pub(crate) const PROGRAMS: [&str; 4] = ["pg-agent", "pg-guard", "hactl", "hactl-lab"];
+pub(crate) const PROGRAMS: [&str; 6] = ["pg-agent", "pg-guard", "pg-proxy", "vrrpd", "hactl", "hactl-lab"];
 
 /// What the processes of a lab must know; written once, before the first of them starts.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -32,6 +33,8 @@ pub struct Plan {
     pub data_disk_mb: Option<u32>,
     /// Daemons that do not start with their hosts, as `host/daemon`.
     pub masked: Vec<String>,
+    /// The first floating address of the cluster file.
+    pub vip: Option<Ipv4Addr>,
 }
 
 /// What must be ended and removed when the lab is gone or its keeper crashed; rewritten at each change.

@@ -6,12 +6,14 @@
 //!
 //! Begin reading at [`Lab`], then `keeper` (who owns what), `host` (what a host is) and [`client_load`].
 
+pub mod arp_watch;
 pub mod client_load;
 pub mod clock;
 mod control;
 pub mod demo;
 mod enter;
 mod files;
+pub mod front;
 mod host;
 mod http;
 mod keeper;
@@ -23,6 +25,7 @@ pub mod log_check;
 pub mod observe;
 mod options;
 mod process_id;
+pub mod sessions;
 mod switch;
 mod topology;
 pub mod wait;

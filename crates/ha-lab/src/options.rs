@@ -34,10 +34,16 @@ pub struct LabOptions {
     pub data_disk_mb: Option<u32>,
     /// Daemons that do not start with their hosts, as `host/daemon`.
     pub masked: Vec<String>,
+    /// Whether the proxy hosts of the file are there too.
+    pub proxies: bool,
+    /// Hosts that run these daemons in place of those of their role: somebody else's, or none.
+    pub units: Vec<(String, Vec<String>)>,
+    /// Service descriptions besides those of the repository, by name without `.service`.
+    pub unit_files: Vec<(String, String)>,
 }
 
 impl LabOptions {
-    /// The reference cluster in this directory, with the programs beside the running one.
+    /// The database hosts of the reference cluster in this directory, with the programs beside the running one.
     ///
     /// # Errors
     /// The running program's own path cannot be found.
@@ -52,7 +58,25 @@ impl LabOptions {
             appendix: String::new(),
             data_disk_mb: None,
             masked: Vec::new(),
+            proxies: false,
+            units: Vec::new(),
+            unit_files: Vec::new(),
         })
+    }
+
+    /// The whole reference cluster: database hosts, proxy hosts and the floating address.
+    ///
+    /// # Errors
+    /// As [`Self::reference`].
+    pub fn five_hosts(directory: &Path) -> Result<Self> {
+        Ok(Self { proxies: true, ..Self::reference(directory)? })
+    }
+
+    /// The same with other daemons on a host than those of its role.
+    #[must_use]
+    pub fn units_of(mut self, host: &str, units: &[&str]) -> Self {
+        self.units.push((host.to_owned(), units.iter().map(|&unit| unit.to_owned()).collect()));
+        self
     }
 
     /// The same in another replication mode (`strict`, `asynchronous`).
@@ -71,7 +95,26 @@ impl LabOptions {
             text = text.replacen(old, new, 1);
         }
         text.push_str(&self.appendix);
+        if let Some(bin_dir) = other_postgres() {
+            text = with_postgres(text, &bin_dir);
+        }
         Ok(text)
+    }
+}
+
+/// `MATRIARCH_POSTGRES_BIN`: a PostgreSQL other than the distribution's newest. It must lie below `/usr`, because a lab's
+/// hosts see nothing else of the machine.
+fn other_postgres() -> Option<String> {
+    std::env::var("MATRIARCH_POSTGRES_BIN").ok().filter(|path| !path.is_empty())
+}
+
+/// The cluster file with these programs, in the `[postgres]` table that it may have already.
+fn with_postgres(text: String, bin_dir: &str) -> String {
+    let key = format!("[postgres]\nbin_dir = \"{bin_dir}\"\n");
+    if text.contains("[postgres]\n") {
+        text.replacen("[postgres]\n", &key, 1)
+    } else {
+        format!("{text}\n{key}")
     }
 }
 

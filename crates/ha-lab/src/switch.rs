@@ -64,6 +64,11 @@ pub(crate) fn cut_links<'a>(hosts: impl Iterator<Item = &'a LabHost>) -> Result<
     ip(&hosts.map(|host| format!("link set {} down\n", host.port())).collect::<String>())
 }
 
+/// Takes the link of all these hosts up again.
+pub(crate) fn restore_links<'a>(hosts: impl Iterator<Item = &'a LabHost>) -> Result<()> {
+    ip(&hosts.map(|host| format!("link set {} up\n", host.port())).collect::<String>())
+}
+
 /// Removes a host's port; its namespace may hold the cable alive for a second after the last process has gone.
 pub(crate) fn unplug(host: &LabHost) -> Result<()> {
     let port = host.port();
@@ -102,28 +107,17 @@ fn rules(cuts: &[Cut], hosts: &[LabHost]) -> Result<String> {
     for cut in cuts {
         for from in &cut.from {
             for to in &cut.to {
+                // By port of the switch: broadcasts and multicasts have no receiver's hardware address.
                 let pair = format!(
-                    "add rule bridge cuts forward ether saddr {} ether daddr {}",
-                    find(from)?.mac(),
-                    find(to)?.mac()
+                    "add rule bridge cuts forward iifname \"{}\" oifname \"{}\"",
+                    find(from)?.port(),
+                    find(to)?.port()
                 );
                 if cut.ports.is_empty() {
                     text.push_str(&format!("{pair} drop\n"));
                 }
                 for port in &cut.ports {
                     text.push_str(&format!("{pair} tcp sport {port} drop\n{pair} tcp dport {port} drop\n"));
-                }
-            }
-        }
-        // Broadcasts (address resolution) have no receiver's hardware address: lose those that ask across the cut.
-        if cut.ports.is_empty() {
-            for from in &cut.from {
-                for to in &cut.to {
-                    text.push_str(&format!(
-                        "add rule bridge cuts forward ether saddr {} arp daddr ip {} drop\n",
-                        find(from)?.mac(),
-                        find(to)?.address
-                    ));
                 }
             }
         }
@@ -172,14 +166,12 @@ mod tests {
             name: name.to_owned(),
             address: Ipv4Addr::new(10, 0, 1, last),
             role: Role::Database,
+            units: Vec::new(),
         };
         let hosts = [host("pg1", 11), host("pg2", 12)];
         let text = rules(&[Cut::one_way(&["pg1"], &["pg2"], &[2379])], &hosts).unwrap();
-        assert!(
-            text.contains("ether saddr 02:00:0a:00:01:0b ether daddr 02:00:0a:00:01:0c tcp dport 2379 drop")
-        );
+        assert!(text.contains("iifname \"h-pg1\" oifname \"h-pg2\" tcp dport 2379 drop"));
         assert!(text.contains("tcp sport 2379 drop"));
-        assert!(!text.contains("arp"));
         assert!(rules(&Cut::between(&["pg1"], &["pg9"]), &hosts).is_err());
     }
 }

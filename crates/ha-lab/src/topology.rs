@@ -1,6 +1,6 @@
 //! Which hosts a lab has and where they live on its network.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +16,8 @@ const CLIENT_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 100);
 pub enum Role {
     /// etcd, pg-guard, pg-agent and PostgreSQL.
     Database,
+    /// pg-proxy and vrrpd.
+    Proxy,
     /// Nothing by itself: write clients and hactl are started here.
     Client,
 }
@@ -29,6 +31,8 @@ pub struct LabHost {
     pub address: Ipv4Addr,
     /// What runs there.
     pub role: Role,
+    /// The daemons that start with the host, in order.
+    pub units: Vec<String>,
 }
 
 impl LabHost {
@@ -45,28 +49,48 @@ impl LabHost {
         name.truncate(15);
         name
     }
+}
 
-    /// The daemons that start with the host, in order.
-    pub fn units(&self) -> &'static [&'static str] {
-        match self.role {
-            Role::Database => &["etcd", "pg-guard", "pg-agent"],
-            Role::Client => &[],
+impl Role {
+    /// The daemons of such a host, in the order in which they start.
+    pub fn units(self) -> &'static [&'static str] {
+        match self {
+            Self::Database => &["etcd", "pg-guard", "pg-agent"],
+            Self::Proxy => &["pg-proxy", "vrrpd"],
+            Self::Client => &[],
         }
+    }
+
+    fn host(self, name: &str, address: Ipv4Addr) -> LabHost {
+        let units = self.units().iter().map(|&unit| unit.to_owned()).collect();
+        LabHost { name: name.to_owned(), address, role: self, units }
     }
 }
 
-/// The hosts of a cluster, and a client beside them.
+/// The hosts of a cluster, and a client beside them. A host in both lists of the file runs the daemons of both roles.
 ///
 /// # Errors
-/// A database host has no IPv4 address: labs know no other.
-pub(crate) fn hosts_of(cluster: &ha_config::Cluster) -> anyhow::Result<Vec<LabHost>> {
-    let mut hosts = Vec::new();
+/// A host has no IPv4 address: labs know no other.
+pub(crate) fn hosts_of(cluster: &ha_config::Cluster, with_proxies: bool) -> anyhow::Result<Vec<LabHost>> {
+    let mut hosts: Vec<LabHost> = Vec::new();
     for database in &cluster.databases {
-        let std::net::IpAddr::V4(address) = database.address else {
-            anyhow::bail!("lab host {}: found {}, expected an IPv4 address", database.name, database.address);
-        };
-        hosts.push(LabHost { name: database.name.to_string(), address, role: Role::Database });
+        let name = database.name.as_str();
+        hosts.push(Role::Database.host(name, ipv4(name, database.address)?));
     }
-    hosts.push(LabHost { name: CLIENT.to_owned(), address: CLIENT_ADDRESS, role: Role::Client });
+    for proxy in cluster.proxies.iter().filter(|_| with_proxies) {
+        let host = Role::Proxy.host(proxy.name.as_str(), ipv4(proxy.name.as_str(), proxy.address)?);
+        match hosts.iter_mut().find(|other| other.name == host.name) {
+            Some(both) => both.units.extend(host.units),
+            None => hosts.push(host),
+        }
+    }
+    hosts.push(Role::Client.host(CLIENT, CLIENT_ADDRESS));
     Ok(hosts)
+}
+
+fn ipv4(name: &str, address: IpAddr) -> anyhow::Result<Ipv4Addr> {
+    match address {
+        IpAddr::V4(address) => Ok(address),
+        IpAddr::V6(_) => anyhow::bail!("lab host {name}: found {address}, expected an IPv4 address"),
+    }
 }

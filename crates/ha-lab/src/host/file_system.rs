@@ -222,6 +222,12 @@ fn volatile(root: &Path, host: &LabHost) -> Result<()> {
         fs::create_dir(&sockets).context("create /run/postgresql")?;
         own(&sockets, "postgres", 0o2775)?;
     }
+    if host.role == Role::Proxy {
+        // Both daemons of a proxy host meet here; neither may take it away when it ends.
+        let sockets = root.join("run/matriarch");
+        fs::create_dir(&sockets).context("create /run/matriarch")?;
+        own(&sockets, "root", 0o755)?;
+    }
     Ok(())
 }
 

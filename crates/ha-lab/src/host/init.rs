@@ -60,7 +60,7 @@ pub(crate) fn run(lab: &Path, name: &str) -> Result<()> {
         .iter()
         .filter_map(|entry| entry.strip_prefix(&format!("{name}/")).map(str::to_owned))
         .collect();
-    let mut supervisor = Supervisor::new(host.units(), &masked, &plan.log_filter)?;
+    let mut supervisor = Supervisor::new(&host.units, &masked, &plan.log_filter)?;
     supervisor.start_all();
     serve(&mut supervisor, &listener, &children, host.role)
 }

@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
@@ -43,7 +44,7 @@ pub(crate) struct Supervisor {
 
 impl Supervisor {
     /// Reads the descriptions of these services; starts nothing.
-    pub(crate) fn new(names: &[&str], masked: &[String], log_filter: &str) -> Result<Self> {
+    pub(crate) fn new(names: &[String], masked: &[String], log_filter: &str) -> Result<Self> {
         let mut services = Vec::new();
         for name in names {
             let unit = Unit::read(Path::new("/etc/systemd/system"), name)?;
@@ -211,8 +212,10 @@ impl Supervisor {
             .append(true)
             .open(Path::new(LOG_DIR).join(format!("{}.log", unit.name)))
             .context("open the log")?;
-        let mut command = Command::new("setpriv");
+        let mut command = Command::new("prlimit");
         command
+            .arg(format!("--nofile={}", open_files(unit.open_files)?))
+            .args(["--", "setpriv"])
             .args(privileges(unit)?)
             .arg("--")
             .arg(program(&unit.command[0]))
@@ -263,10 +266,21 @@ fn privileges(unit: &Unit) -> Result<Vec<String>> {
         let kept: String = capabilities.iter().map(|name| format!(",+{name}")).collect();
         arguments.push(format!("--bounding-set=-all{kept}"));
     }
+    if !unit.ambient.is_empty() {
+        let held: Vec<String> = unit.ambient.iter().map(|name| format!("+{name}")).collect();
+        let held = held.join(",");
+        arguments.extend([format!("--inh-caps={held}"), format!("--ambient-caps={held}")]);
+    }
     if unit.no_new_privileges {
         arguments.push("--no-new-privs".to_owned());
     }
     Ok(arguments)
+}
+
+/// How many files a service may hold open: what its description says, or less where this machine lets nobody have more.
+fn open_files(wanted: Option<u64>) -> Result<u64> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).context("read the limit of open files")?;
+    Ok(wanted.map_or(most, |wanted| wanted.min(most)))
 }
 
 /// A daemon's own control group.

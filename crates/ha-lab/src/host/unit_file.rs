@@ -35,7 +35,11 @@ pub(crate) struct Unit {
     pub(crate) kill_group: bool,
     /// The only capabilities that it and its children can have; all when absent.
     pub(crate) capabilities: Option<Vec<String>>,
+    /// Those of them that a user other than root holds.
+    pub(crate) ambient: Vec<String>,
     pub(crate) no_new_privileges: bool,
+    /// How many files it may hold open; what the lab's starter may when absent.
+    pub(crate) open_files: Option<u64>,
 }
 
 /// Directories that belong to a service.
@@ -73,7 +77,9 @@ impl Unit {
             state_directories: Directories::none(),
             kill_group: true,
             capabilities: None,
+            ambient: Vec::new(),
             no_new_privileges: false,
+            open_files: None,
         };
         let joined = text.replace("\\\n", " ");
         let mut in_service = false;
@@ -127,15 +133,20 @@ impl Unit {
             "KillMode" => self.kill_group = value == "control-group",
             "NoNewPrivileges" => self.no_new_privileges = matches!(value, "yes" | "true"),
             // As setpriv spells them: cap_sys_nice is sys_nice there.
-            "CapabilityBoundingSet" => {
-                let names = words(&value.to_lowercase());
-                self.capabilities = Some(names.iter().map(|name| name.replacen("cap_", "", 1)).collect());
+            "CapabilityBoundingSet" => self.capabilities = Some(capabilities(value)),
+            "AmbientCapabilities" => self.ambient = capabilities(value),
+            "LimitNOFILE" => {
+                self.open_files = Some(value.parse().with_context(|| format!("LimitNOFILE={value}"))?);
             }
             "RuntimeDirectoryPreserve" => self.keep_runtime = matches!(value, "yes" | "restart" | "true"),
             _ => {}
         }
         Ok(())
     }
+}
+
+fn capabilities(value: &str) -> Vec<String> {
+    words(&value.to_lowercase()).iter().map(|name| name.replacen("cap_", "", 1)).collect()
 }
 
 fn words(value: &str) -> Vec<String> {
