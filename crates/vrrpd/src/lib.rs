@@ -1,1 +1,27 @@
-//! Moves the floating address.
+//! Moves the floating address: executes the virtual routers of `vrrp` on raw sockets and netlink.
+//!
+//! It decides nothing about who holds an address; that is in `vrrp`. It knows nothing about PostgreSQL either: all that
+//! it hears of the cluster is whether the local pg-proxy serves.
+//!
+//! Begin reading at `driver.rs`, which shows what goes in and out; `router.rs` carries out what a virtual router asks for.
+//! What goes over the wire to move an address is in `raw_socket.rs` and `gratuitous_arp.rs`.
+
+pub mod args;
+pub mod scheduling;
+
+mod configuration;
+mod driver;
+mod gratuitous_arp;
+mod interface_watch;
+mod log_queue;
+mod metrics;
+mod netlink;
+mod proxy_link;
+mod raw_socket;
+mod router;
+mod rpc_service;
+mod run;
+mod snapshot;
+mod system_call;
+
+pub use run::{check_config, run};

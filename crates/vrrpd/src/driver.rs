@@ -1,0 +1,284 @@
+//! Waits, feeds the virtual routers, and lets them act: one thread that never waits for anything but `poll`.
+//!
+//! ```text
+//!   raw sockets, one per router ──┐                        ┌─> raw sockets: advertisements
+//!   timerfd (BOOTTIME, absolute) ─┤                        ├─> netlink: the leased /32, held or dropped
+//!   netlink: links, addresses ────┼──> handle_event ───────┼─> packet sockets: gratuitous ARP
+//!   stream of the local proxy ────┤    handle_timeout      ├─> snapshot (gRPC and metrics read it elsewhere)
+//!   signalfd: TERM, INT, HUP ─────┘    poll_action         └─> log (another thread writes it)
+//! ```
+//!
+//! gRPC, metrics and the log live on another thread of normal priority. Nothing there can hold an advertisement back.
+
+use std::os::fd::AsFd as _;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use ha_core::MonoTime;
+use ha_daemon::boottime;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+use vrrp::{Event, ProxyHealth};
+
+use crate::configuration::RouterPlan;
+use crate::log_queue::LogQueue;
+use crate::netlink::{Heard, Monitor, Requests};
+use crate::proxy_link::ProxyLink;
+use crate::raw_socket;
+use crate::router::{Router, Tools};
+use crate::scheduling::{become_real_time, lock_memory};
+use crate::snapshot::{Shared, Snapshot};
+
+/// How often links and addresses are looked at although nothing was heard, while a router stands nowhere.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// The same while all stand: only so that nothing missed stays unnoticed for ever.
+const LOOK_ANYWAY: Duration = Duration::from_secs(30);
+/// In a storm of changes links and addresses are looked at no more often than this.
+const LOOK_PAUSE: Duration = Duration::from_millis(50);
+/// How old what gRPC and metrics show may become.
+const SNAPSHOT_AGE: Duration = Duration::from_millis(100);
+/// Saying good-bye takes 60 ms; after this the addresses are dropped anyhow.
+const STOP_LIMIT: Duration = Duration::from_secs(1);
+
+/// Keeps the signals that the driver reads from interrupting any thread. To be called before there are threads.
+pub(crate) fn block_signals() -> anyhow::Result<()> {
+    caught_signals().thread_block().context("block signals")
+}
+
+fn caught_signals() -> SigSet {
+    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect()
+}
+
+/// The loop and all that it holds.
+pub(crate) struct Driver {
+    routers: Vec<Router>,
+    tools: Tools,
+    monitor: Monitor,
+    proxy: ProxyLink,
+    /// What the routers have been told about the proxy.
+    proxy_told: ProxyHealth,
+    timer: TimerFd,
+    signals: SignalFd,
+    /// When links and addresses are looked at next.
+    look_at: MonoTime,
+    looked: MonoTime,
+    stopping: Option<MonoTime>,
+    began: MonoTime,
+    degraded: Vec<String>,
+    shared: Shared,
+}
+
+impl Driver {
+    /// Opens everything, removes what an earlier process may have left, and starts the routers.
+    ///
+    /// # Errors
+    /// When the kernel refuses what nothing can work without.
+    pub(crate) fn begin(
+        plans: &[RouterPlan],
+        proxy_socket: &Path,
+        mut log: LogQueue,
+        shared: Shared,
+    ) -> anyhow::Result<Self> {
+        raw_socket::permitted().context("open a raw socket (this needs CAP_NET_RAW)")?;
+        let degraded: Vec<String> =
+            [lock_memory(), become_real_time()].into_iter().filter_map(Result::err).collect();
+        for text in &degraded {
+            log.warn(None, text.clone());
+        }
+        let now = boottime();
+        let routers: Result<Vec<Router>, _> =
+            plans.iter().map(|plan| Router::new(plan.clone(), now)).collect();
+        let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK);
+        let signals = SignalFd::with_flags(&caught_signals(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK);
+        let mut driver = Self {
+            routers: routers.context("set up the virtual routers")?,
+            // The monitor before the first look: no change may fall between them.
+            monitor: Monitor::open().context("listen to links and addresses")?,
+            tools: Tools { requests: Requests::open().context("open a netlink socket")?, log },
+            proxy: ProxyLink::new(proxy_socket, now),
+            proxy_told: ProxyHealth::Dead,
+            timer: timer.context("open a timerfd")?,
+            signals: signals.context("open a signalfd")?,
+            look_at: now,
+            looked: now,
+            stopping: None,
+            began: now,
+            degraded,
+            shared,
+        };
+        driver.look();
+        for router in &mut driver.routers {
+            router.event(boottime(), Event::Started, &mut driver.tools);
+        }
+        driver.work_proxy();
+        driver.publish();
+        Ok(driver)
+    }
+
+    /// Runs until a signal asks for the end, and leaves properly.
+    ///
+    /// # Errors
+    /// When waiting itself fails; the addresses are dropped before.
+    pub(crate) fn run(mut self) -> anyhow::Result<()> {
+        let mut result = Ok(());
+        while result.is_ok() && !self.is_done() {
+            result = self.turn();
+        }
+        for router in &mut self.routers {
+            router.drop_address(&mut self.tools);
+        }
+        self.publish();
+        result
+    }
+
+    fn is_done(&self) -> bool {
+        let too_late = self.stopping.is_some_and(|since| boottime().since(since) >= STOP_LIMIT);
+        too_late || (self.stopping.is_some() && self.routers.iter().all(Router::is_stopped))
+    }
+
+    /// Waits for something and deals with it.
+    fn turn(&mut self) -> anyhow::Result<()> {
+        self.set_timer()?;
+        let signalled = self.wait()?;
+        if signalled {
+            self.take_signals();
+        }
+        // Packets before timers: after a pause of this process they may show that the Active is alive.
+        self.receive();
+        self.hear_changes()?;
+        if self.look_at <= boottime() {
+            self.look();
+        }
+        self.work_proxy();
+        for router in &mut self.routers {
+            router.timeout(boottime(), &mut self.tools);
+        }
+        if boottime().since(self.shared.load().taken) >= SNAPSHOT_AGE {
+            self.publish();
+        }
+        Ok(())
+    }
+
+    fn set_timer(&self) -> anyhow::Result<()> {
+        let times = self.routers.iter().filter_map(Router::poll_timeout);
+        let stop = self.stopping.map(|since| since + STOP_LIMIT);
+        let fixed = [self.proxy.poll_timeout(), self.look_at];
+        let at = times.chain(fixed).chain(stop).min().unwrap_or(self.look_at);
+        let (seconds, nanos) = (at.0 / 1_000_000_000, at.0 % 1_000_000_000);
+        // Zero would disarm it; a time that is past fires at once.
+        let time = TimeSpec::new(seconds.try_into().unwrap_or(i64::MAX), i64::try_from(nanos.max(1))?);
+        self.timer
+            .set(Expiration::OneShot(time), TimerSetTimeFlags::TFD_TIMER_ABSTIME)
+            .context("set the timer")
+    }
+
+    /// Waits; says whether a signal came. What else is there is found by looking.
+    fn wait(&self) -> anyhow::Result<bool> {
+        let fixed = [self.signals.as_fd(), self.timer.as_fd(), self.monitor.as_fd()];
+        let routers = self.routers.iter().filter_map(Router::descriptor);
+        let mut waits: Vec<PollFd<'_>> = fixed
+            .into_iter()
+            .chain(self.proxy.descriptor())
+            .chain(routers)
+            .map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN))
+            .collect();
+        match poll(&mut waits, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(error).context("wait"),
+        }
+        Ok(waits.first().and_then(PollFd::any).unwrap_or(false))
+    }
+
+    fn take_signals(&mut self) {
+        while let Ok(Some(signal)) = self.signals.read_signal() {
+            if u32::try_from(Signal::SIGHUP as i32) == Ok(signal.ssi_signo) {
+                self.tools.log.info(None, "SIGHUP ignored: the file is read at the start only");
+                continue;
+            }
+            let now = boottime();
+            if self.stopping.is_none() {
+                self.stopping = Some(now);
+                self.tools.log.info(None, "asked to end: giving the addresses up");
+                for router in &mut self.routers {
+                    router.event(now, Event::Stop, &mut self.tools);
+                }
+            }
+        }
+    }
+
+    fn receive(&mut self) {
+        let all: Vec<(u32, u8)> = self.routers.iter().filter_map(Router::identity).collect();
+        for router in &mut self.routers {
+            router.receive(boottime(), &all, &mut self.tools);
+        }
+    }
+
+    /// Links and addresses: most changes are our own refreshes and concern nobody.
+    fn hear_changes(&mut self) -> anyhow::Result<()> {
+        let mut concerned = false;
+        loop {
+            match self.monitor.hear().context("listen to links and addresses")? {
+                Heard::Nothing => break,
+                Heard::Overrun => concerned = true,
+                Heard::Changes(changes) => {
+                    concerned |= self
+                        .routers
+                        .iter()
+                        .any(|router| changes.iter().any(|change| router.is_concerned(change)));
+                }
+            }
+        }
+        if concerned {
+            self.look_at = self.look_at.min(self.looked + LOOK_PAUSE);
+        }
+        Ok(())
+    }
+
+    fn look(&mut self) {
+        match self.tools.requests.picture() {
+            Ok(picture) => {
+                for router in &mut self.routers {
+                    router.look(&picture, &mut self.tools);
+                }
+            }
+            Err(error) => self.tools.log.warn(None, format!("read links and addresses: {error}")),
+        }
+        self.looked = boottime();
+        let all_stand = self.routers.iter().all(Router::is_standing);
+        self.look_at = self.looked + if all_stand { LOOK_ANYWAY } else { LOOK_AGAIN };
+    }
+
+    fn work_proxy(&mut self) {
+        self.proxy.work(boottime());
+        let health = self.proxy.health();
+        if health == self.proxy_told {
+            return;
+        }
+        self.proxy_told = health;
+        match health {
+            ProxyHealth::Dead => {
+                self.tools.log.warn(None, format!("the proxy is dead: {}", self.proxy.why()));
+            }
+            _ => self.tools.log.info(None, format!("the proxy is {health}")),
+        }
+        for router in &mut self.routers {
+            router.event(boottime(), Event::ProxyChanged(health), &mut self.tools);
+        }
+    }
+
+    fn publish(&self) {
+        let now = boottime();
+        self.shared.store(std::sync::Arc::new(Snapshot {
+            taken: now,
+            began: self.began,
+            proxy: self.proxy_told,
+            degraded: self.degraded.clone(),
+            routers: self.routers.iter().map(|router| router.view(now)).collect(),
+        }));
+    }
+}

@@ -1,0 +1,192 @@
+//! Which interface a floating address belongs on, and whether that interface can take part now.
+
+use std::net::Ipv4Addr;
+
+use ha_config::Vip;
+
+use crate::gratuitous_arp::HardwareAddress;
+use crate::netlink::{Address, Link, Message, Picture};
+
+/// Where a virtual router stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Index of the interface; a new one when an interface is made anew.
+    pub(crate) index: u32,
+    pub(crate) name: String,
+    pub(crate) hardware: HardwareAddress,
+    /// What advertisements are sent from.
+    pub(crate) source: Ipv4Addr,
+}
+
+/// What an interface must be to hold a floating address.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    /// The floating address; its interface by name, or by its subnet.
+    pub(crate) vip: Vip,
+    /// This host's own address: preferred as source, because the other hosts know it.
+    pub(crate) own: Ipv4Addr,
+    /// Every floating address of the cluster: none of them may become a source (spec: a leftover would otherwise be
+    /// taken for the host's own, and decide elections).
+    pub(crate) floating: Vec<Ipv4Addr>,
+}
+
+impl Wanted {
+    /// Where the virtual router can stand now, or why it cannot.
+    pub(crate) fn find(&self, picture: &Picture) -> Result<Place, String> {
+        let link = self.link(picture)?;
+        let name = &link.name;
+        if !link.up {
+            return Err(format!("{name} is down"));
+        }
+        if !link.running {
+            return Err(format!("{name} has no carrier"));
+        }
+        let hardware = link.hardware.ok_or_else(|| format!("{name} has no Ethernet address"))?;
+        let sources: Vec<Ipv4Addr> = self.own_addresses(picture, link.index).collect();
+        let preferred = sources.iter().find(|address| **address == self.own);
+        let source = preferred.or(sources.first()).copied();
+        let source = source.ok_or_else(|| format!("{name} has no address of its own"))?;
+        Ok(Place { index: link.index, name: name.clone(), hardware, source })
+    }
+
+    /// Whether this change may lead to another answer of [`Self::find`]. The comings and goings of floating addresses
+    /// cannot: there is one each advertisement, and it must cost nothing.
+    pub(crate) fn is_concerned(&self, place: Option<&Place>, change: &Message) -> bool {
+        let elsewhere = |index: u32| place.is_some_and(|place| place.index != index);
+        match change {
+            Message::Link(link) => {
+                let named = self.vip.interface.as_ref().is_some_and(|name| *name == link.name);
+                named || !elsewhere(link.index)
+            }
+            Message::LinkGone(index) => !elsewhere(*index),
+            Message::Address(address) | Message::AddressGone(address) => {
+                !self.floating.contains(&address.address) && !elsewhere(address.interface)
+            }
+            Message::Other => false,
+        }
+    }
+
+    /// Copies of the floating address that nobody may be holding now: exactly the /32, on the interface where it belongs,
+    /// or anywhere if marked as ours (the interface may have been another one before).
+    pub(crate) fn leftovers<'p>(&self, picture: &'p Picture) -> Vec<&'p Address> {
+        let here = self.link(picture).ok().map(|link| link.index);
+        let is_left = |address: &&Address| {
+            std::net::IpAddr::V4(address.address) == self.vip.address
+                && address.prefix == 32
+                && (address.ours || Some(address.interface) == here)
+        };
+        picture.addresses.iter().filter(is_left).collect()
+    }
+
+    fn link<'p>(&self, picture: &'p Picture) -> Result<&'p Link, String> {
+        if let Some(name) = &self.vip.interface {
+            let found = picture.links.iter().find(|link| link.name == *name);
+            return found.ok_or_else(|| format!("there is no interface {name}"));
+        }
+        let mut inside = picture.addresses.iter().filter(|address| {
+            address.prefix < 32
+                && !self.floating.contains(&address.address)
+                && self.vip.subnet_contains(address.address.into())
+        });
+        let first = inside.clone().next();
+        let found = inside.find(|address| address.address == self.own).or(first);
+        found
+            .and_then(|address| picture.links.iter().find(|link| link.index == address.interface))
+            .ok_or_else(|| {
+                format!(
+                    "no interface has an address in the subnet of {}/{}",
+                    self.vip.address, self.vip.prefix
+                )
+            })
+    }
+
+    fn own_addresses<'p>(
+        &self,
+        picture: &'p Picture,
+        index: u32,
+    ) -> impl Iterator<Item = Ipv4Addr> + use<'p, '_> {
+        let here =
+            picture.addresses.iter().filter(move |address| address.interface == index && address.primary);
+        here.map(|address| address.address).filter(|address| !self.floating.contains(address))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(last: u8) -> Ipv4Addr {
+        Ipv4Addr::new(10, 0, 1, last)
+    }
+
+    fn wanted() -> Wanted {
+        Wanted { vip: Vip::new(ip(10).into(), 24), own: ip(21), floating: vec![ip(10), ip(9)] }
+    }
+
+    fn link(index: u32, name: &str) -> Link {
+        Link { index, name: name.to_owned(), up: true, running: true, hardware: Some([2, 0, 0, 0, 0, 1]) }
+    }
+
+    fn address(interface: u32, last: u8, prefix: u8) -> Address {
+        Address { interface, address: ip(last), prefix, primary: true, ours: false }
+    }
+
+    fn picture() -> Picture {
+        Picture {
+            links: vec![link(1, "lo"), link(2, "eth0"), link(3, "eth1")],
+            addresses: vec![address(3, 9, 24), address(2, 20, 24), address(2, 21, 24)],
+        }
+    }
+
+    #[test]
+    fn the_interface_is_found_by_subnet_and_floating_addresses_are_no_sources() {
+        let place = wanted().find(&picture()).unwrap();
+        assert_eq!((place.index, place.name.as_str(), place.source), (2, "eth0", ip(21)));
+        let mut without_own = picture();
+        without_own.addresses.pop();
+        assert_eq!(wanted().find(&without_own).unwrap().source, ip(20), "the first one");
+        without_own.addresses[1].primary = false;
+        assert_eq!(wanted().find(&without_own).unwrap_err(), "eth0 has no address of its own");
+        without_own.addresses.pop();
+        assert!(wanted().find(&without_own).unwrap_err().contains("no interface has an address"));
+    }
+
+    #[test]
+    fn the_interface_by_name_must_be_there_and_ready() {
+        let mut wanted = wanted();
+        wanted.vip.interface = Some("eth1".to_owned());
+        let mut picture = picture();
+        assert_eq!(wanted.find(&picture).unwrap_err(), "eth1 has no address of its own");
+        picture.addresses.push(Address { address: Ipv4Addr::new(192, 168, 7, 1), ..address(3, 0, 24) });
+        assert_eq!(wanted.find(&picture).unwrap().source, Ipv4Addr::new(192, 168, 7, 1));
+        picture.links[2].running = false;
+        assert_eq!(wanted.find(&picture).unwrap_err(), "eth1 has no carrier");
+        picture.links[2].up = false;
+        assert_eq!(wanted.find(&picture).unwrap_err(), "eth1 is down");
+        picture.links.pop();
+        assert_eq!(wanted.find(&picture).unwrap_err(), "there is no interface eth1");
+    }
+
+    #[test]
+    fn only_exact_copies_of_the_address_are_leftovers() {
+        let mut picture = picture();
+        picture.addresses.extend([address(2, 10, 24), address(2, 10, 32), address(3, 10, 32)]);
+        picture.addresses.push(Address { ours: true, ..address(3, 10, 32) });
+        let wanted = wanted();
+        let found = wanted.leftovers(&picture);
+        assert_eq!(found, [&picture.addresses[4], &picture.addresses[6]]);
+    }
+
+    #[test]
+    fn refreshed_floating_addresses_and_other_interfaces_concern_nobody() {
+        let wanted = wanted();
+        let place = wanted.find(&picture()).unwrap();
+        let concerned = |change: &Message| wanted.is_concerned(Some(&place), change);
+        assert!(!concerned(&Message::Address(address(2, 10, 32))));
+        assert!(!concerned(&Message::AddressGone(address(3, 50, 24))));
+        assert!(concerned(&Message::AddressGone(address(2, 21, 24))));
+        assert!(concerned(&Message::Link(link(2, "eth0"))) && !concerned(&Message::Link(link(3, "eth1"))));
+        assert!(concerned(&Message::LinkGone(2)) && !concerned(&Message::LinkGone(3)));
+        assert!(wanted.is_concerned(None, &Message::Link(link(9, "eth9"))), "a new one may be the right one");
+    }
+}

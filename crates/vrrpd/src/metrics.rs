@@ -1,0 +1,111 @@
+//! Metrics for Prometheus, and a health check, on port 7003: made from the snapshot at each scrape, nothing is counted
+//! here.
+
+use std::fmt::{Display, Write as _};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::Router;
+use axum::extract::State as Shared_;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use ha_daemon::boottime;
+use tokio::net::TcpListener;
+use vrrp::{ProxyHealth, State};
+
+use crate::snapshot::{RouterView, Shared, Snapshot};
+
+/// The driver publishes ten times a second; a snapshot this old means that it hangs.
+const HUNG_AFTER: Duration = Duration::from_secs(3);
+
+/// Serves until it fails.
+///
+/// # Errors
+/// When it cannot listen.
+pub(crate) async fn serve(address: SocketAddr, shared: Shared) -> anyhow::Result<()> {
+    let listener =
+        TcpListener::bind(address).await.with_context(|| format!("metrics: listen on {address}"))?;
+    let router =
+        Router::new().route("/metrics", get(metrics)).route("/health", get(health)).with_state(shared);
+    axum::serve(listener, router).await.context("metrics: serve")
+}
+
+async fn metrics(Shared_(shared): Shared_<Shared>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text(&shared.load()))
+}
+
+/// 200 as long as the driver's thread goes round; what it decides is no matter of health.
+async fn health(Shared_(shared): Shared_<Shared>) -> impl IntoResponse {
+    let age = boottime().since(shared.load().taken);
+    if age < HUNG_AFTER {
+        return (StatusCode::OK, "running\n".to_owned());
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, format!("nothing moved for {} ms\n", age.as_millis()))
+}
+
+/// The value of a sample.
+type Value = fn(&RouterView) -> u64;
+
+/// Name, kind, help and value of what there is of each virtual router.
+const SAMPLES: &[(&str, &str, &str, Value)] = &[
+    ("active", "gauge", "Whether this host is the Active.", |router| in_state(router, State::Active)),
+    ("backup", "gauge", "Whether this host is a Backup.", |router| in_state(router, State::Backup)),
+    ("fault", "gauge", "Whether this host cannot take part.", |router| in_state(router, State::Fault)),
+    ("holds_address", "gauge", "Whether the address is on this host.", |router| router.holds.into()),
+    ("priority", "gauge", "Effective priority.", |router| router.status.priority.into()),
+    ("alarms", "gauge", "What a human should look at.", |router| router.status.alarms.len() as u64),
+    ("transitions_total", "counter", "Changes of state.", |router| router.status.counters.transitions),
+    ("became_active_total", "counter", "Times it became the Active.", |router| {
+        router.status.counters.became_active
+    }),
+    ("advertisements_sent_total", "counter", "Advertisements sent.", |router| router.status.counters.sent),
+    ("advertisements_received_total", "counter", "Valid advertisements received.", |router| {
+        router.status.counters.received
+    }),
+    ("advertisements_discarded_total", "counter", "Packets that were not used.", |router| {
+        router.status.counters.discarded
+    }),
+    ("discarded_checksum_total", "counter", "Of those, with a wrong checksum.", |router| {
+        router.status.counters.discarded_checksum
+    }),
+    ("discarded_password_total", "counter", "Of those, with a wrong password.", |router| {
+        router.status.counters.discarded_password
+    }),
+    ("discarded_interval_total", "counter", "Of those, with another interval.", |router| {
+        router.status.counters.discarded_interval
+    }),
+    ("address_restored_total", "counter", "Times the address was put back.", |router| {
+        router.status.counters.address_restored
+    }),
+];
+
+fn in_state(router: &RouterView, state: State) -> u64 {
+    (router.status.state == state).into()
+}
+
+fn text(snapshot: &Snapshot) -> String {
+    let mut page = String::new();
+    let mut whole = |name: &str, help: &str, value: &dyn Display| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            page,
+            "# HELP matriarch_vrrp_{name} {help}\n# TYPE matriarch_vrrp_{name} gauge\nmatriarch_vrrp_{name} {value}"
+        );
+    };
+    let proxy = u8::from(snapshot.proxy == ProxyHealth::Serving);
+    whole("proxy_serving", "Whether the local proxy serves.", &proxy);
+    whole("degraded", "What this process had to do without.", &snapshot.degraded.len());
+    let uptime = boottime().since(snapshot.began).as_secs_f64();
+    whole("uptime_seconds", "Since the start.", &format!("{uptime:.3}"));
+    for (name, kind, help, value) in SAMPLES {
+        let _ = writeln!(page, "# HELP matriarch_vrrp_{name} {help}\n# TYPE matriarch_vrrp_{name} {kind}");
+        for router in &snapshot.routers {
+            let RouterView { address, vrid, .. } = router;
+            let value = value(router);
+            let _ = writeln!(page, "matriarch_vrrp_{name}{{address=\"{address}\",vrid=\"{vrid}\"}} {value}");
+        }
+    }
+    page
+}

@@ -1,0 +1,208 @@
+//! Addresses and links of this network namespace (rtnetlink(7)), without waiting for anything but the kernel's own answer.
+//!
+//! Two sockets: one asks and is answered at once, the other hears what changes.
+
+mod message;
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader,
+    NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_sys::constants::NETLINK_ROUTE;
+use netlink_sys::{Socket, SocketAddr};
+use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
+use nix::sys::time::{TimeVal, TimeValLike as _};
+
+pub(crate) use message::{Address, Link, Message};
+
+/// Kernels send dumps in pieces of at most this size when the reader's buffer is that large (netlink(7)).
+const BUFFER_LEN: usize = 32 * 1024;
+/// The kernel answers before the request returns; this only keeps a kernel that does not from hanging the thread.
+const ANSWER_LIMIT_MS: i64 = 500;
+/// A dump during which something changed is of no use and is asked for again, so often.
+const DUMP_ATTEMPTS: u32 = 5;
+/// Groups as bits of the address to bind to: `RTMGRP_LINK` and `RTMGRP_IPV4_IFADDR`.
+const LINKS_AND_ADDRESSES: u32 = 0x1 | 0x10;
+
+/// All links and IPv4 addresses at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Picture {
+    pub(crate) links: Vec<Link>,
+    /// In the kernel's order: of each interface, primary addresses before secondary ones.
+    pub(crate) addresses: Vec<Address>,
+}
+
+/// Asks and changes.
+pub(crate) struct Requests {
+    socket: Socket,
+    sequence: u32,
+    buffer: Vec<u8>,
+}
+
+impl Requests {
+    pub(crate) fn open() -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.bind_auto()?;
+        setsockopt(&socket, ReceiveTimeout, &TimeVal::milliseconds(ANSWER_LIMIT_MS))?;
+        Ok(Self { socket, sequence: 0, buffer: vec![0; BUFFER_LEN] })
+    }
+
+    /// Everything there is now.
+    pub(crate) fn picture(&mut self) -> io::Result<Picture> {
+        let mut picture = Picture::default();
+        for message in self.dump(&message::all_links())? {
+            if let Message::Link(link) = message {
+                picture.links.push(link);
+            }
+        }
+        for message in self.dump(&message::all_addresses())? {
+            if let Message::Address(address) = message {
+                picture.addresses.push(address);
+            }
+        }
+        Ok(picture)
+    }
+
+    /// Puts `address` (a /32) on the interface for so many seconds, or gives it that long from now. When nobody renews
+    /// it, the kernel removes it.
+    pub(crate) fn hold(
+        &mut self,
+        interface: u32,
+        address: Ipv4Addr,
+        lifetime_seconds: u32,
+    ) -> io::Result<()> {
+        let request = message::new_address(interface, address, lifetime_seconds);
+        self.change(request, NLM_F_CREATE | NLM_F_REPLACE)
+    }
+
+    /// Removes an address; `false` when it was not there.
+    pub(crate) fn remove(&mut self, interface: u32, address: Ipv4Addr, prefix: u8) -> io::Result<bool> {
+        match self.change(message::old_address(interface, address, prefix), 0) {
+            Ok(()) => Ok(true),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EADDRNOTAVAIL | libc::ENODEV)) => {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn change(&mut self, request: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+        self.send(request, NLM_F_REQUEST | NLM_F_ACK | flags)?;
+        loop {
+            let length = self.receive()?;
+            for answer in message::split(&self.buffer[..length]) {
+                let answer = NetlinkMessage::<Message>::deserialize(answer).map_err(io::Error::other)?;
+                if answer.header.sequence_number != self.sequence {
+                    continue; // the answer to a request that was given up
+                }
+                if let NetlinkPayload::Error(error) = answer.payload {
+                    return error.code.map_or(Ok(()), |_| Err(error.to_io()));
+                }
+            }
+        }
+    }
+
+    fn dump(&mut self, request: &RouteNetlinkMessage) -> io::Result<Vec<Message>> {
+        for _ in 0..DUMP_ATTEMPTS {
+            if let Some(messages) = self.dump_once(request)? {
+                return Ok(messages);
+            }
+        }
+        Err(io::Error::other("links or addresses changed while they were read, again and again"))
+    }
+
+    /// `None` when something changed meanwhile.
+    fn dump_once(&mut self, request: &RouteNetlinkMessage) -> io::Result<Option<Vec<Message>>> {
+        self.send(request.clone(), NLM_F_REQUEST | NLM_F_DUMP)?;
+        let mut messages = Vec::new();
+        let mut interrupted = false;
+        loop {
+            let length = self.receive()?;
+            for part in message::split(&self.buffer[..length]) {
+                // A link or address that cannot be read is none of ours.
+                let Ok(answer) = NetlinkMessage::<Message>::deserialize(part) else { continue };
+                if answer.header.sequence_number != self.sequence {
+                    continue;
+                }
+                interrupted |= answer.header.flags & NLM_F_DUMP_INTR != 0;
+                match answer.payload {
+                    NetlinkPayload::InnerMessage(message) => messages.push(message),
+                    NetlinkPayload::Done(_) => return Ok((!interrupted).then_some(messages)),
+                    NetlinkPayload::Error(error) => return Err(error.to_io()),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, request: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let mut header = NetlinkHeader::default();
+        (header.flags, header.sequence_number) = (flags, self.sequence);
+        let mut message = NetlinkMessage::new(header, NetlinkPayload::from(request));
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        self.socket.send(&bytes, 0).map(drop)
+    }
+
+    fn receive(&mut self) -> io::Result<usize> {
+        self.socket.recv(&mut &mut self.buffer[..], 0)
+    }
+}
+
+/// Hears changes.
+pub(crate) struct Monitor {
+    socket: Socket,
+    buffer: Vec<u8>,
+}
+
+/// What the monitor gives.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// These changes, in their order.
+    Changes(Vec<Message>),
+    /// More changes than the kernel could keep for us: look at everything again.
+    Overrun,
+    /// Nothing more.
+    Nothing,
+}
+
+impl Monitor {
+    pub(crate) fn open() -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.bind(&SocketAddr::new(0, LINKS_AND_ADDRESSES))?;
+        socket.set_non_blocking(true)?;
+        Ok(Self { socket, buffer: vec![0; BUFFER_LEN] })
+    }
+
+    /// What has changed since the last call; to be called until nothing is left.
+    pub(crate) fn hear(&mut self) -> io::Result<Heard> {
+        let length = match self.socket.recv(&mut &mut self.buffer[..], 0) {
+            Ok(length) => length,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Heard::Nothing),
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => return Ok(Heard::Overrun),
+            Err(error) => return Err(error),
+        };
+        let mut changes = Vec::new();
+        for part in message::split(&self.buffer[..length]) {
+            match NetlinkMessage::<Message>::deserialize(part).map(|message| message.payload) {
+                Ok(NetlinkPayload::InnerMessage(message)) => changes.push(message),
+                Ok(_) => {}
+                Err(_) => return Ok(Heard::Overrun), // unreadable, so unknown: look at everything again
+            }
+        }
+        Ok(Heard::Changes(changes))
+    }
+}
+
+impl AsFd for Monitor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}

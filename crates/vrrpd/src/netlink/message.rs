@@ -1,0 +1,221 @@
+//! The few messages of rtnetlink(7) that are needed here.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use netlink_packet_core::{DecodeError, NetlinkDeserializable, NetlinkHeader, NlasIterator, Parseable as _};
+use netlink_packet_route::address::{
+    AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressProtocol, AddressScope,
+    CacheInfo,
+};
+use netlink_packet_route::link::LinkMessage;
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+
+const RTM_NEWLINK: u16 = 16;
+const RTM_DELLINK: u16 = 17;
+const RTM_NEWADDR: u16 = 20;
+const RTM_DELADDR: u16 = 21;
+
+/// `struct ifinfomsg` before the attributes of a link.
+const LINK_HEADER_LEN: usize = 16;
+/// Attributes of a link.
+const IFLA_ADDRESS: u16 = 1;
+const IFLA_IFNAME: u16 = 3;
+/// Flags of a link: set by the administrator; has a carrier and is ready.
+const IFF_UP: u32 = 1;
+const IFF_RUNNING: u32 = 1 << 6;
+
+/// Marks addresses as installed by us (`IFA_PROTO`, Linux 5.18; older kernels ignore it). Any value from 4 up is free
+/// for user space.
+const OURS: AddressProtocol = AddressProtocol::Other(112);
+
+/// A network interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) index: u32,
+    pub(crate) name: String,
+    /// The administrator wants it up.
+    pub(crate) up: bool,
+    /// It has a carrier.
+    pub(crate) running: bool,
+    /// Ethernet address, if it has one.
+    pub(crate) hardware: Option<[u8; 6]>,
+}
+
+/// An IPv4 address of an interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Address {
+    pub(crate) interface: u32,
+    pub(crate) address: Ipv4Addr,
+    pub(crate) prefix: u8,
+    /// Neither secondary nor tentative: stable enough to be known by.
+    pub(crate) primary: bool,
+    /// Installed by a vrrpd.
+    pub(crate) ours: bool,
+}
+
+/// What a netlink message says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Message {
+    /// A link, new or changed.
+    Link(Link),
+    /// The interface with this index is gone.
+    LinkGone(u32),
+    /// An address, new or changed.
+    Address(Address),
+    /// An address is gone.
+    AddressGone(Address),
+    /// Nothing that matters here.
+    Other,
+}
+
+impl NetlinkDeserializable for Message {
+    type Error = DecodeError;
+
+    fn deserialize(header: &NetlinkHeader, payload: &[u8]) -> Result<Self, DecodeError> {
+        Ok(match header.message_type {
+            RTM_NEWLINK => Self::Link(link(payload)?),
+            RTM_DELLINK => Self::LinkGone(link(payload)?.index),
+            RTM_NEWADDR => address(payload)?.map_or(Self::Other, Self::Address),
+            RTM_DELADDR => address(payload)?.map_or(Self::Other, Self::AddressGone),
+            _ => Self::Other,
+        })
+    }
+}
+
+/// Reads a link by hand: of its dozens of attributes two are needed, and one that cannot be read must not hide a link.
+fn link(payload: &[u8]) -> Result<Link, DecodeError> {
+    let word = |at: usize| {
+        let bytes: Option<[u8; 4]> = payload.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
+        bytes.map(u32::from_ne_bytes).ok_or_else(|| DecodeError::from("link header cut short"))
+    };
+    let (index, flags) = (word(4)?, word(8)?);
+    let attributes = payload.get(LINK_HEADER_LEN..).unwrap_or_default();
+    let (mut name, mut hardware) = (String::new(), None);
+    for attribute in NlasIterator::new(attributes) {
+        let attribute = attribute?;
+        match attribute.kind() {
+            IFLA_IFNAME => {
+                let text = attribute.value().split(|byte| *byte == 0).next().unwrap_or_default();
+                name = String::from_utf8_lossy(text).into_owned();
+            }
+            IFLA_ADDRESS => hardware = attribute.value().try_into().ok(),
+            _ => {}
+        }
+    }
+    Ok(Link { index, name, up: flags & IFF_UP != 0, running: flags & IFF_RUNNING != 0, hardware })
+}
+
+fn address(payload: &[u8]) -> Result<Option<Address>, DecodeError> {
+    if payload.first().copied() != Some(AddressFamily::Inet.into()) {
+        return Ok(None);
+    }
+    let message = AddressMessage::parse(payload)?;
+    let (mut local, mut other, mut ours) = (None, None, false);
+    let mut flags = AddressFlags::from_bits_retain(u32::from(message.header.flags.bits()));
+    for attribute in message.attributes {
+        match attribute {
+            AddressAttribute::Local(IpAddr::V4(address)) => local = Some(address),
+            // On a point-to-point link this is the other end; without IFA_LOCAL it is our own address.
+            AddressAttribute::Address(IpAddr::V4(address)) => other = Some(address),
+            AddressAttribute::Flags(all) => flags = all,
+            AddressAttribute::Protocol(protocol) => ours = protocol == OURS,
+            _ => {}
+        }
+    }
+    let unstable = AddressFlags::Secondary | AddressFlags::Tentative | AddressFlags::Dadfailed;
+    Ok(local.or(other).map(|address| Address {
+        interface: message.header.index,
+        address,
+        prefix: message.header.prefix_len,
+        primary: !flags.intersects(unstable),
+        ours,
+    }))
+}
+
+pub(super) fn all_links() -> RouteNetlinkMessage {
+    RouteNetlinkMessage::GetLink(LinkMessage::default())
+}
+
+pub(super) fn all_addresses() -> RouteNetlinkMessage {
+    let mut message = AddressMessage::default();
+    message.header.family = AddressFamily::Inet;
+    RouteNetlinkMessage::GetAddress(message)
+}
+
+/// A request for a /32 that the kernel removes after so many seconds.
+pub(super) fn new_address(interface: u32, address: Ipv4Addr, lifetime_seconds: u32) -> RouteNetlinkMessage {
+    let mut message = one_address(interface, address, 32);
+    let mut lifetime = CacheInfo::default();
+    (lifetime.ifa_valid, lifetime.ifa_preferred) = (lifetime_seconds, lifetime_seconds);
+    message.attributes.extend([AddressAttribute::CacheInfo(lifetime), AddressAttribute::Protocol(OURS)]);
+    RouteNetlinkMessage::NewAddress(message)
+}
+
+pub(super) fn old_address(interface: u32, address: Ipv4Addr, prefix: u8) -> RouteNetlinkMessage {
+    RouteNetlinkMessage::DelAddress(one_address(interface, address, prefix))
+}
+
+fn one_address(interface: u32, address: Ipv4Addr, prefix: u8) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.family = AddressFamily::Inet;
+    message.header.prefix_len = prefix;
+    message.header.flags = AddressHeaderFlags::empty();
+    message.header.scope = AddressScope::Universe;
+    message.header.index = interface;
+    message.attributes =
+        vec![AddressAttribute::Local(address.into()), AddressAttribute::Address(address.into())];
+    message
+}
+
+/// The messages in what one read gave; each is aligned to four bytes. Stops at one that is cut short.
+pub(super) fn split(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let length: [u8; 4] = bytes.get(..4)?.try_into().ok()?;
+        let length = usize::try_from(u32::from_ne_bytes(length)).ok().filter(|length| *length >= 16)?;
+        let message = bytes.get(..length)?;
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some(message)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
+
+    use super::*;
+
+    fn bytes_of(message: RouteNetlinkMessage) -> Vec<u8> {
+        let mut message = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::from(message));
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn an_address_that_we_install_is_read_back_as_ours() {
+        let vip = Ipv4Addr::new(10, 0, 1, 10);
+        let mut bytes = bytes_of(new_address(7, vip, 3));
+        bytes.extend(bytes_of(old_address(7, vip, 24)));
+        let read: Vec<Message> = split(&bytes)
+            .map(|part| match NetlinkMessage::<Message>::deserialize(part).unwrap().payload {
+                NetlinkPayload::InnerMessage(message) => message,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        let address = Address { interface: 7, address: vip, prefix: 32, primary: true, ours: true };
+        let gone = Address { prefix: 24, ours: false, ..address.clone() };
+        assert_eq!(read, [Message::Address(address), Message::AddressGone(gone)]);
+    }
+
+    #[test]
+    fn what_is_cut_short_is_no_message() {
+        let whole = bytes_of(all_links());
+        for length in 0..whole.len() {
+            assert_eq!(split(&whole[..length]).count(), 0, "{length}");
+        }
+        assert_eq!(split(&whole).count(), 1);
+        assert_eq!(split(&[0; 64]).count(), 0, "a length of zero does not go round for ever");
+        assert!(link(&[0; 15]).is_ok() && link(&[0; 11]).is_err());
+    }
+}

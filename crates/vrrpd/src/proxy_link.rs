@@ -1,0 +1,224 @@
+//! The stream that the local pg-proxy serves on a unix socket: as long as it says something good at least once a second,
+//! the proxy lives. Nothing else is asked; whether there is a primary does not matter here, because a database without
+//! one must never move the address.
+
+use std::io::{self, Read as _};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ha_core::MonoTime;
+use socket2::{Domain, SockAddr, Socket, Type};
+use vrrp::ProxyHealth;
+
+/// The proxy speaks every 200 ms; after this much silence it hangs.
+const SILENCE_LIMIT: Duration = Duration::from_secs(1);
+/// How soon a lost connection is tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// A line is below 100 bytes. Whoever sends longer ones is not our proxy.
+const LINE_MAX: usize = 4096;
+
+/// The connection to the proxy, and what is known of it.
+#[derive(Debug)]
+pub(crate) struct ProxyLink {
+    path: PathBuf,
+    connection: Option<Connection>,
+    /// When to connect again, while there is no connection.
+    retry_at: MonoTime,
+    health: ProxyHealth,
+    /// Why it counts as dead, in words.
+    why: String,
+}
+
+#[derive(Debug)]
+struct Connection {
+    socket: Socket,
+    /// The beginning of a line whose end has not come.
+    rest: Vec<u8>,
+    silent_since: MonoTime,
+}
+
+impl ProxyLink {
+    /// Not connected yet: the proxy counts as dead until it has said that it serves.
+    pub(crate) fn new(path: &Path, now: MonoTime) -> Self {
+        let why = "not heard of yet".to_owned();
+        Self { path: path.to_owned(), connection: None, retry_at: now, health: ProxyHealth::Dead, why }
+    }
+
+    /// What is known now.
+    pub(crate) fn health(&self) -> ProxyHealth {
+        self.health
+    }
+
+    /// Why it is dead, for the log.
+    pub(crate) fn why(&self) -> &str {
+        &self.why
+    }
+
+    /// What to wait for.
+    pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.connection.as_ref().map(|connection| connection.socket.as_fd())
+    }
+
+    /// When to be called even if nothing arrives.
+    pub(crate) fn poll_timeout(&self) -> MonoTime {
+        self.connection.as_ref().map_or(self.retry_at, |connection| connection.silent_since + SILENCE_LIMIT)
+    }
+
+    /// Reads, connects, and judges.
+    pub(crate) fn work(&mut self, now: MonoTime) {
+        if self.connection.is_none() && self.retry_at <= now {
+            self.connect(now);
+        }
+        let Some(connection) = &mut self.connection else { return };
+        let outcome = connection.read(now);
+        match outcome {
+            Ok(Some(said)) => self.health = said,
+            Ok(None) if now.since(connection.silent_since) >= SILENCE_LIMIT => {
+                self.dead(now, format!("silent for {SILENCE_LIMIT:?}"));
+            }
+            Ok(None) => {}
+            Err(error) => self.dead(now, error.to_string()),
+        }
+    }
+
+    fn connect(&mut self, now: MonoTime) {
+        let connected =
+            Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None).and_then(|socket| {
+                // A full queue of the proxy gives "try again" instead of blocking.
+                socket.connect(&SockAddr::unix(&self.path)?)?;
+                Ok(Connection { socket, rest: Vec::new(), silent_since: now })
+            });
+        match connected {
+            Ok(connection) => self.connection = Some(connection),
+            Err(error) => self.dead(now, format!("{}: {error}", self.path.display())),
+        }
+    }
+
+    fn dead(&mut self, now: MonoTime, why: String) {
+        (self.health, self.why) = (ProxyHealth::Dead, why);
+        self.connection = None;
+        self.retry_at = now + RETRY_PAUSE;
+    }
+}
+
+impl Connection {
+    /// The last whole line that has arrived; an error when the stream has ended or is not what it should be.
+    fn read(&mut self, now: MonoTime) -> io::Result<Option<ProxyHealth>> {
+        let mut said = None;
+        let mut buffer = [0; 1024];
+        loop {
+            match self.socket.read(&mut buffer) {
+                Ok(0) => return Err(io::Error::other("the proxy closed the stream")),
+                Ok(length) => self.rest.extend_from_slice(&buffer[..length]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            }
+            while let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.rest.drain(..=end).collect();
+                said = Some(read_line(&line)?);
+                self.silent_since = now;
+            }
+            if self.rest.len() > LINE_MAX {
+                return Err(io::Error::other("the proxy's stream holds no lines"));
+            }
+        }
+        Ok(said)
+    }
+}
+
+/// One line of the stream; fields that are unknown here are for others.
+fn read_line(line: &[u8]) -> io::Result<ProxyHealth> {
+    let value: serde_json::Value = serde_json::from_slice(line)
+        .map_err(|error| io::Error::other(format!("the proxy's stream is not JSON: {error}")))?;
+    let flag = |name: &str| value.get(name).and_then(serde_json::Value::as_bool).unwrap_or(false);
+    Ok(match (flag("draining"), flag("serving")) {
+        // A draining proxy takes no new sessions, so it may well say that it does not serve.
+        (true, _) => ProxyHealth::Draining,
+        (false, true) => ProxyHealth::Serving,
+        (false, false) => ProxyHealth::Dead,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    use super::*;
+
+    const SERVING: &[u8] = b"{\"seq\":1,\"serving\":true,\"draining\":false,\"primary\":false}\n";
+
+    fn at(millis: u64) -> MonoTime {
+        MonoTime(millis * 1_000_000)
+    }
+
+    fn connected(dir: &Path) -> (ProxyLink, UnixStream, UnixListener) {
+        let path = dir.join("proxy.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let mut link = ProxyLink::new(&path, at(0));
+        link.work(at(0));
+        let (stream, _) = listener.accept().unwrap();
+        (link, stream, listener)
+    }
+
+    #[test]
+    fn a_line_says_how_the_proxy_is_and_a_primary_does_not_matter() {
+        let read = |text: &str| read_line(text.as_bytes()).ok();
+        assert_eq!(read_line(SERVING).unwrap(), ProxyHealth::Serving);
+        assert_eq!(read(r#"{"serving":true,"draining":true,"primary":true}"#), Some(ProxyHealth::Draining));
+        assert_eq!(read(r#"{"serving":false,"draining":true}"#), Some(ProxyHealth::Draining));
+        assert_eq!(read(r#"{"serving":false,"primary":true}"#), Some(ProxyHealth::Dead));
+        assert_eq!(read(r#"{"new":"field"}"#), Some(ProxyHealth::Dead));
+        assert_eq!(read("hello"), None);
+    }
+
+    #[test]
+    fn it_serves_until_the_stream_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut link, mut stream, listener) = connected(dir.path());
+        assert_eq!(link.health(), ProxyHealth::Dead, "nothing said yet");
+        stream.write_all(&SERVING[..20]).unwrap();
+        link.work(at(10));
+        assert_eq!(link.health(), ProxyHealth::Dead, "half a line");
+        stream.write_all(&SERVING[20..]).unwrap();
+        link.work(at(20));
+        assert_eq!(link.health(), ProxyHealth::Serving);
+        drop(stream);
+        link.work(at(30));
+        assert_eq!((link.health(), link.poll_timeout()), (ProxyHealth::Dead, at(130)));
+        link.work(at(129));
+        assert!(link.descriptor().is_none(), "not before the pause is over");
+        link.work(at(130));
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(SERVING).unwrap();
+        link.work(at(140));
+        assert_eq!(link.health(), ProxyHealth::Serving);
+    }
+
+    #[test]
+    fn silence_means_dead_also_for_one_that_accepts_and_says_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut link, mut stream, _listener) = connected(dir.path());
+        stream.write_all(SERVING).unwrap();
+        link.work(at(400));
+        assert_eq!(link.poll_timeout(), at(1400));
+        link.work(at(1399));
+        assert_eq!(link.health(), ProxyHealth::Serving);
+        link.work(at(1400));
+        assert_eq!(link.health(), ProxyHealth::Dead);
+        link.work(at(1500));
+        assert_eq!((link.health(), link.poll_timeout()), (ProxyHealth::Dead, at(2500)));
+        link.work(at(2500));
+        assert!(link.why().contains("silent"), "{}", link.why());
+    }
+
+    #[test]
+    fn nobody_there_is_dead_and_tried_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut link = ProxyLink::new(&dir.path().join("absent"), at(0));
+        link.work(at(0));
+        assert_eq!((link.health(), link.poll_timeout()), (ProxyHealth::Dead, at(100)));
+    }
+}

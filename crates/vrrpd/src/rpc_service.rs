@@ -1,0 +1,102 @@
+//! The gRPC interface: who holds the floating addresses, and why. Mutual TLS; who may call what stands in
+//! `ha_rpc::access`.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ha_core::ClusterName;
+use ha_daemon::boottime;
+use ha_rpc::TlsFiles;
+use ha_rpc::gate::Gate;
+use ha_rpc::proto::vrrp_server::{Vrrp, VrrpServer};
+use ha_rpc::proto::{VirtualRouter, VirtualRouterState, VrrpStatusReply, VrrpStatusRequest};
+use ha_rpc::server::{ServerError, builder, listen};
+use tonic::{Request, Response, Status};
+use vrrp::State;
+
+use crate::snapshot::{RouterView, Shared, Snapshot};
+
+/// What does not change while the process runs.
+#[derive(Debug, Clone)]
+pub(crate) struct About {
+    pub(crate) cluster: ClusterName,
+    /// Name of this host.
+    pub(crate) host: String,
+    pub(crate) file_digest: String,
+    pub(crate) tls: TlsFiles,
+}
+
+/// Serves until it fails.
+///
+/// # Errors
+/// When the certificate or the address is not usable, or when listening ends.
+pub(crate) async fn serve(about: About, address: SocketAddr, shared: Shared) -> Result<(), ServerError> {
+    let incoming = listen(address)?;
+    let (tls, cluster) = (about.tls.clone(), about.cluster.clone());
+    let service = VrrpServer::new(Service { about, shared });
+    builder(&tls)?
+        .add_service(Gate::new(cluster, service))
+        .serve_with_incoming(incoming)
+        .await
+        .map_err(ServerError::Serve)
+}
+
+struct Service {
+    about: About,
+    shared: Shared,
+}
+
+#[tonic::async_trait]
+impl Vrrp for Service {
+    async fn status(&self, _: Request<VrrpStatusRequest>) -> Result<Response<VrrpStatusReply>, Status> {
+        Ok(Response::new(reply(&self.about, &self.shared.load())))
+    }
+}
+
+fn reply(about: &About, snapshot: &Snapshot) -> VrrpStatusReply {
+    VrrpStatusReply {
+        cluster: about.cluster.to_string(),
+        host: about.host.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        file_digest: about.file_digest.clone(),
+        uptime_ms: millis(boottime().since(snapshot.began)),
+        proxy: snapshot.proxy.to_string(),
+        routers: snapshot.routers.iter().map(|router| virtual_router(router, snapshot)).collect(),
+    }
+}
+
+fn virtual_router(router: &RouterView, snapshot: &Snapshot) -> VirtualRouter {
+    let status = &router.status;
+    let state = match status.state {
+        State::Initialize => VirtualRouterState::Initialize,
+        State::Backup => VirtualRouterState::Backup,
+        State::Active => VirtualRouterState::Active,
+        State::Fault => VirtualRouterState::Fault,
+    };
+    // What was heard while it was Backup is of no interest once it is Active itself.
+    let active = status.active.filter(|_| status.state == State::Backup);
+    let alarms = status.alarms.iter().map(ToString::to_string);
+    VirtualRouter {
+        address: router.address.clone(),
+        vrid: router.vrid.into(),
+        version: router.version.into(),
+        interface: router.interface.clone(),
+        state: state.into(),
+        priority: status.priority.into(),
+        interval_ms: millis(router.interval),
+        since_ms: millis(boottime().since(status.since)),
+        reason: status.reason.to_string(),
+        active_address: active.map(|active| active.source.to_string()),
+        active_priority: active.map(|active| active.priority.into()),
+        holds_address: router.holds,
+        transitions: status.counters.transitions,
+        advertisements_sent: status.counters.sent,
+        advertisements_received: status.counters.received,
+        advertisements_discarded: status.counters.discarded,
+        alarms: alarms.chain(snapshot.degraded.iter().cloned()).collect(),
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
