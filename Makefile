@@ -55,11 +55,12 @@ integration: build ## Every failure on real PostgreSQL and etcd (TEST=name for o
 
 check: fmt lint deny unit ## The fast part: everything that needs no lab
 
-test: setup ## Everything, as continuous integration runs it
+test: ## Everything, as continuous integration runs it
+	@deploy/setup.sh test
 	@$(MAKE) --no-print-directory check
 	@$(MAKE) --no-print-directory integration
 
-demo: setup ## Watch a cluster bootstrap, switch over and survive a power loss
+demo: setup ## Watch the whole cluster bootstrap, switch over and survive two power losses
 	@$(MAKE) --no-print-directory build
 	$(AS_ROOT) $(LAB) --dir $(TARGET_DIR)/labs/demo demo
 

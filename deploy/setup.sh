@@ -1,6 +1,9 @@
 #!/bin/bash
 # Installs what building and the lab need on Debian and Ubuntu. Says nothing when nothing is missing.
 #
+#   deploy/setup.sh         what the programs, the lab and the demonstration need
+#   deploy/setup.sh test    and the peers that the tests run beside them: HAProxy, Keepalived, Patroni
+#
 # Nothing is started and no PostgreSQL cluster is created by it; a cluster or an etcd that exists is left alone.
 set -euo pipefail
 
@@ -24,6 +27,21 @@ need psql postgresql-client
 need ps procps
 need etcd etcd-server
 need etcdctl etcd-client
+# Services that the tests start in their own hosts, never on this machine.
+peers=()
+case ${1:-} in
+"") ;;
+test)
+    for peer in haproxy keepalived patroni; do
+        command -v "$peer" >/dev/null 2>&1 || peers+=("$peer")
+    done
+    missing+=(${peers[@]+"${peers[@]}"})
+    ;;
+*)
+    say "usage: deploy/setup.sh [test]"
+    exit 2
+    ;;
+esac
 if ! compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null && ! compgen -G '/usr/pgsql-*/bin/postgres' >/dev/null; then
     missing+=(postgresql)
 fi
@@ -60,6 +78,10 @@ install_missing() {
     trap "${root[*]} rm -f ${undo[*]}" EXIT
     "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq update
     "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends -y "${missing[@]}"
+    # Nor may they start at the next boot, where there is something that would start them.
+    if [ ${#peers[@]} -gt 0 ] && command -v systemctl >/dev/null 2>&1; then
+        "${root[@]}" systemctl --quiet disable "${peers[@]}" || say "could not disable ${peers[*]}: look at them before the next boot"
+    fi
 }
 
 if [ ${#missing[@]} -gt 0 ]; then
