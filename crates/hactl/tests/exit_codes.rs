@@ -39,6 +39,53 @@ fn check_prints_every_problem_of_both_files_and_ends_with_2() {
 }
 
 #[test]
+fn check_knows_what_a_proxy_host_needs() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("cluster.toml");
+    let secrets = dir.path().join("secrets.toml");
+    let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/config/cluster.toml");
+    let good = std::fs::read_to_string(reference).unwrap();
+    std::fs::write(&config, &good).unwrap();
+    let config = config.to_str().unwrap();
+    let check = |node: &[&str]| {
+        let output = hactl(&[&["check", "--config", config], node].concat());
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(text).unwrap())
+    };
+    let (code, text) = check(&[]);
+    assert_eq!(code, Some(0), "{text}");
+    for part in [
+        "proxies ha1, ha2: port 5000 for writes, 5001 for reads",
+        "floating address 10.0.1.10/24: VRRP version 3",
+    ] {
+        assert!(text.contains(part), "{part} is missing in:\n{text}");
+    }
+    let write = |text: &str| {
+        std::fs::write(&secrets, text).unwrap();
+        std::fs::set_permissions(&secrets, std::fs::Permissions::from_mode(0o600)).unwrap();
+    };
+    // What a proxy host may have is too little for a database host.
+    write("vrrp_password = \"12345678\"\n");
+    for (node, wanted) in
+        [(&[] as &[&str], 0), (&["--node", "ha1"], 0), (&["--node", "pg1"], 2), (&["--node", "pg9"], 2)]
+    {
+        let (code, text) = check(node);
+        assert_eq!(code, Some(wanted), "{node:?}: {text}");
+    }
+    write("vrrp_password = \"123456789\"\n");
+    let (code, text) = check(&["--node", "ha2"]);
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains("vrrp_password") && text.contains("8 bytes"), "{text}");
+    assert!(!text.contains("superuser_password"), "no business of a proxy host: {text}");
+    std::fs::write(config, format!("{good}[routing]\nread_port = 5000\nwrite_prot = 5000\n")).unwrap();
+    let (code, text) = check(&["--node", "ha2"]);
+    assert_eq!(code, Some(2), "{text}");
+    for part in ["routing.read_port", "routing.write_prot", "vrrp_password"] {
+        assert!(text.contains(part), "{part} is missing in:\n{text}");
+    }
+}
+
+#[test]
 fn wrong_usage_ends_with_2_and_information_with_0() {
     for wrong in [&["promote"] as &[&str], &["pause", "--for", "2h"], &["init"], &["list", "--format", "xml"]]
     {

@@ -65,25 +65,24 @@ fn role(cluster: &Cluster, node: Option<&str>) -> anyhow::Result<Role> {
     Ok(Role { database: database.is_ok(), proxy: proxy.is_ok() })
 }
 
-/// What the daemons of this host would refuse. Where the host is not known, a file that holds nothing but the password
-/// of VRRP is a proxy host's.
-fn check_secrets(path: &Path, role: Role) -> Vec<Problems> {
+/// What the daemons of this host would refuse. Where the host is not known, a file with the password of VRRP and none of
+/// the databases' is a proxy host's.
+fn check_secrets(path: &Path, role: Role) -> Option<Problems> {
     let database = ha_config::load_secrets(path);
     let proxy = ha_config::load_proxy_secrets(path);
-    let passwords = ["superuser_password", "replication_password", "rewind_password"];
-    let of_proxy = matches!(&proxy, Ok(secrets) if secrets.vrrp_password.is_some());
-    let without_passwords =
-        |problems: &Problems| problems.iter().map(|problem| problem.key.as_str()).eq(passwords);
-    match (role, database, proxy) {
-        (Role { database: false, proxy: true }, _, proxy) => proxy.err().into_iter().collect(),
-        (Role { database: false, proxy: false }, Err(problems), _)
-            if of_proxy && without_passwords(&problems) =>
-        {
-            Vec::new()
+    let has_vrrp = proxy.as_ref().map_or(true, |secrets| secrets.vrrp_password.is_some());
+    let lacks_passwords = |problems: &Problems| {
+        let missing = ["superuser_password", "replication_password", "rewind_password"];
+        problems.iter().map(|problem| problem.key.as_str()).eq(missing)
+    };
+    match (role, database) {
+        (Role { database: false, proxy: true }, _) => proxy.err(),
+        (Role { database: false, proxy: false }, Err(problems)) if has_vrrp && lacks_passwords(&problems) => {
+            proxy.err()
         }
         // Both read the same file: what both complain about is told once.
-        (_, Err(problems), _) => vec![problems],
-        (_, Ok(_), proxy) => proxy.err().into_iter().collect(),
+        (_, Err(problems)) => Some(problems),
+        (_, Ok(_)) => proxy.err(),
     }
 }
 
