@@ -11,14 +11,22 @@
 pub mod action;
 pub mod balance;
 pub mod cancel_request;
+mod claims;
+mod connecting;
+mod cutting;
 pub mod event;
+mod health;
 pub mod login;
+mod polling;
+mod reads;
 pub mod reason;
 pub mod refusal;
 pub mod router;
 pub mod setup;
 pub mod startup_packet;
 pub mod table;
+mod upstream;
+mod writes;
 
 pub use action::{Action, Sessions};
 pub use event::{Check, Claim, ClaimedRole, Event};
