@@ -1,6 +1,7 @@
 //! What should not be seen on the link: remembered for a minute, told once a minute.
 
 use std::fmt;
+use std::mem;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -81,6 +82,14 @@ impl AlarmKind {
     pub fn needs_attention(&self) -> bool {
         !matches!(self, Self::Malformed { .. } | Self::OtherVirtualRouter { .. })
     }
+
+    /// Whether it is the same thing, perhaps with other details.
+    fn is_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::OtherVirtualRouter { vrid: a }, Self::OtherVirtualRouter { vrid: b }) => a == b,
+            _ => mem::discriminant(self) == mem::discriminant(other),
+        }
+    }
 }
 
 impl fmt::Display for Alarm {
@@ -117,5 +126,82 @@ impl fmt::Display for AlarmKind {
             Self::OtherVirtualRouter { vrid } => write!(f, "another virtual router, identifier {vrid}"),
             Self::AddressRemoved => f.write_str("somebody removes the floating address from this host"),
         }
+    }
+}
+
+/// How long something that is not seen again stays an alarm, and after which time it is told again.
+const MEMORY: Duration = Duration::from_secs(60);
+
+/// Different things remembered. Sources can be forged: the one seen longest ago is forgotten for a new one.
+const LIMIT: usize = 64;
+
+/// Things told within [`MEMORY`] at most, for the same reason.
+const TOLD_LIMIT: usize = 20;
+
+/// Everything seen lately.
+#[derive(Debug, Default)]
+pub(crate) struct AlarmBook {
+    entries: Vec<Entry>,
+    told: Vec<MonoTime>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    alarm: Alarm,
+    told_at: Option<MonoTime>,
+}
+
+impl AlarmBook {
+    /// Writes down what was seen; returns it when it is time to tell it.
+    pub(crate) fn record(
+        &mut self,
+        now: MonoTime,
+        kind: AlarmKind,
+        source: Option<Ipv4Addr>,
+    ) -> Option<Alarm> {
+        let index = self.entry_of(now, kind, source);
+        let again = self.entries[index].told_at.is_none_or(|told| {
+            // Another virtual router is nothing to be told of twice.
+            !matches!(self.entries[index].alarm.kind, AlarmKind::OtherVirtualRouter { .. })
+                && now.since(told) >= MEMORY
+        });
+        self.told.retain(|told| now.since(*told) < MEMORY);
+        if !again || self.told.len() >= TOLD_LIMIT {
+            return None;
+        }
+        self.told.push(now);
+        self.entries[index].told_at = Some(now);
+        Some(self.entries[index].alarm.clone())
+    }
+
+    fn entry_of(&mut self, now: MonoTime, kind: AlarmKind, source: Option<Ipv4Addr>) -> usize {
+        let known = self
+            .entries
+            .iter()
+            .position(|entry| entry.alarm.source == source && entry.alarm.kind.is_like(&kind));
+        if let Some(index) = known {
+            let alarm = &mut self.entries[index].alarm;
+            if now.since(alarm.last) > MEMORY {
+                alarm.since = now;
+                alarm.times = 0;
+            }
+            (alarm.kind, alarm.last, alarm.times) = (kind, now, alarm.times + 1);
+            return index;
+        }
+        if self.entries.len() >= LIMIT
+            && let Some((oldest, _)) =
+                self.entries.iter().enumerate().min_by_key(|(_, entry)| entry.alarm.last)
+        {
+            self.entries.remove(oldest);
+        }
+        let alarm = Alarm { kind, source, since: now, last: now, times: 1 };
+        self.entries.push(Entry { alarm, told_at: None });
+        self.entries.len() - 1
+    }
+
+    /// What a human must see now.
+    pub(crate) fn current(&self, now: MonoTime) -> Vec<Alarm> {
+        let alarms = self.entries.iter().map(|entry| &entry.alarm);
+        alarms.filter(|a| a.kind.needs_attention() && now.since(a.last) <= MEMORY).cloned().collect()
     }
 }

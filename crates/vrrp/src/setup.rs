@@ -78,7 +78,9 @@ impl Setup {
         if self.vrid == 0 {
             return Err(SetupError::RouterIdentifier);
         }
-        if self.interval < unit || self.interval > longest || self.interval.as_nanos() % unit.as_nanos() != 0
+        if self.interval < unit
+            || self.interval > longest
+            || !self.interval.as_nanos().is_multiple_of(unit.as_nanos())
         {
             return Err(SetupError::Interval { version: self.version, found: self.interval, unit, longest });
         }

@@ -1,16 +1,77 @@
 //! The virtual router: decides when this host holds the floating address.
+//!
+//! This file has the five methods and what belongs to every state; what a received packet is worth is judged in
+//! `validation`, and what it leads to in `backup` and `active`.
+
+mod active;
+mod backup;
+mod validation;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use ha_core::MonoTime;
 
 use crate::action::Action;
+use crate::alarm::{AlarmBook, AlarmKind};
+use crate::announcing::Announcing;
 use crate::event::Event;
+use crate::priority::{self, Tier};
+use crate::reason::{Cause, Reason};
 use crate::setup::{Setup, SetupError};
-use crate::state::Status;
+use crate::state::{ActiveSeen, State, Status};
+use crate::statistics::Counters;
+use crate::timers::{self, Timer, Timers};
+use crate::tracking::ProxyHealth;
+
+use backup::Conflict;
+use validation::Dialect;
 
 /// One virtual router on one interface.
 #[derive(Debug)]
 pub struct VirtualRouter {
     setup: Setup,
+    state: State,
+    since: MonoTime,
+    cause: Cause,
+    proxy: ProxyHealth,
+    /// Own address on the link; `None` = no link.
+    source: Option<Ipv4Addr>,
+    started: bool,
+    stopping: bool,
+    holds_address: bool,
+    timers: Timers,
+    /// When this router was last called, to notice that the program did not run.
+    called_at: MonoTime,
+    counters: Counters,
+    alarms: AlarmBook,
+    actions: VecDeque<Action>,
+
+    // Backup
+    active: Option<ActiveSeen>,
+    /// Interval of the Active; our own until one is heard.
+    active_interval: Duration,
+    /// Last evidence that an Active lives, or the beginning of listening: the Down interval counts from here.
+    alive_at: MonoTime,
+    /// Why the Down timer is shorter than the Down interval, if it is.
+    gives_way: Option<Cause>,
+    /// The link has been down since the last start.
+    link_was_down: bool,
+    /// The link came back just now and nobody was heard: no takeover before this.
+    settles_at: Option<MonoTime>,
+    /// A peer that is heard and not understood.
+    conflict: Option<Conflict>,
+
+    // Active
+    announcing: Announcing,
+    sent_at: MonoTime,
+    /// When the address was put back after somebody removed it.
+    restored: VecDeque<MonoTime>,
+    /// Repetitions of priority 0 still to be sent.
+    farewells: u8,
+    /// Form of the checksum that each router uses.
+    dialects: BTreeMap<Ipv4Addr, Dialect>,
 }
 
 impl VirtualRouter {
@@ -18,34 +79,229 @@ impl VirtualRouter {
     ///
     /// # Errors
     /// Settings that no virtual router can have.
-    pub fn new(setup: Setup, _now: MonoTime) -> Result<Self, SetupError> {
+    pub fn new(setup: Setup, now: MonoTime) -> Result<Self, SetupError> {
         setup.check()?;
-        Ok(Self { setup })
+        Ok(Self {
+            active_interval: setup.interval,
+            setup,
+            state: State::Initialize,
+            since: now,
+            cause: Cause::NotStarted,
+            proxy: ProxyHealth::Dead,
+            source: None,
+            started: false,
+            stopping: false,
+            holds_address: false,
+            timers: Timers::default(),
+            called_at: now,
+            counters: Counters::default(),
+            alarms: AlarmBook::default(),
+            actions: VecDeque::new(),
+            active: None,
+            alive_at: now,
+            gives_way: None,
+            link_was_down: false,
+            settles_at: None,
+            conflict: None,
+            announcing: Announcing::default(),
+            sent_at: MonoTime::default(),
+            restored: VecDeque::new(),
+            farewells: 0,
+            dialects: BTreeMap::new(),
+        })
     }
 
     /// Something happened.
-    pub fn handle_event(&mut self, _now: MonoTime, _event: Event) {}
+    pub fn handle_event(&mut self, now: MonoTime, event: Event) {
+        self.notice_gap(now);
+        match event {
+            Event::Started => self.start(now),
+            Event::Received { source, packet } => self.receive(now, source, &packet),
+            Event::LinkUp { source } => self.link_up(now, source),
+            Event::LinkDown { why } => self.link_down(now, why),
+            Event::ProxyChanged(health) => self.proxy_changed(now, health),
+            Event::AddressLost => self.address_lost(now),
+            Event::Stop => self.stop(now),
+        }
+    }
 
     /// The time asked for has come; harmless if it has not.
-    pub fn handle_timeout(&mut self, _now: MonoTime) {}
+    pub fn handle_timeout(&mut self, now: MonoTime) {
+        self.notice_gap(now);
+        while let Some(timer) = self.timers.take_due(now) {
+            match timer {
+                Timer::Down => self.down_interval_over(now),
+                Timer::Preempt => self.preempt(now),
+                Timer::Advertise => self.advertise(now),
+                Timer::Announce => self.announce(now),
+                Timer::Farewell => self.repeat_farewell(now),
+            }
+        }
+    }
 
     /// When to call [`Self::handle_timeout`].
     pub fn poll_timeout(&self) -> Option<MonoTime> {
-        None
+        self.timers.next()
     }
 
     /// The next thing to do; call until there is none.
     pub fn poll_action(&mut self) -> Option<Action> {
-        None
+        self.actions.pop_front()
     }
 
     /// How it looks now.
-    pub fn status(&self, _now: MonoTime) -> Status {
-        unreachable!("{:?}", self.setup)
+    pub fn status(&self, now: MonoTime) -> Status {
+        Status {
+            state: self.state,
+            since: self.since,
+            reason: self.cause.clone(),
+            priority: self.priority(),
+            proxy: self.proxy,
+            active: self.active,
+            holds_address: self.holds_address,
+            down_interval: self.down_interval(),
+            counters: self.counters,
+            alarms: self.alarms.current(now),
+        }
     }
 
     /// Whether it has left after [`Event::Stop`], so that the program may end once the actions are done.
     pub fn is_stopped(&self) -> bool {
-        false
+        self.state == State::Initialize && self.cause == Cause::Stopped
+    }
+
+    fn start(&mut self, now: MonoTime) {
+        if self.started {
+            return;
+        }
+        (self.started, self.stopping) = (true, false);
+        self.push(Action::DropAddress);
+        match self.source {
+            Some(_) => self.become_backup(now, Cause::Started),
+            None => self.change(now, State::Fault, Cause::LinkDown { why: "no link yet".to_owned() }),
+        }
+    }
+
+    fn link_up(&mut self, now: MonoTime, source: Ipv4Addr) {
+        self.source = Some(source);
+        if self.state == State::Fault {
+            self.become_backup(now, Cause::LinkUp);
+            if std::mem::take(&mut self.link_was_down) {
+                self.settle(now);
+            }
+        }
+    }
+
+    fn link_down(&mut self, now: MonoTime, why: String) {
+        self.link_was_down = self.started;
+        match self.state {
+            State::Active if self.stopping => self.leave(now),
+            State::Active | State::Backup => {
+                if self.holds_address {
+                    // Lost with a dead link; heard when only the address went.
+                    self.send(now, 0);
+                    self.drop_address();
+                }
+                self.timers.clear_all();
+                self.change(now, State::Fault, Cause::LinkDown { why });
+            }
+            State::Fault => self.cause = Cause::LinkDown { why },
+            State::Initialize => {}
+        }
+        self.source = None;
+    }
+
+    fn proxy_changed(&mut self, now: MonoTime, health: ProxyHealth) {
+        let from = self.priority();
+        self.proxy = health;
+        let to = self.priority();
+        if from == to {
+            return;
+        }
+        self.note(Reason::PriorityChanged { from, to, proxy: health });
+        match self.state {
+            State::Active if !self.stopping => self.advertise(now),
+            State::Backup => self.reconsider(now),
+            _ => {}
+        }
+    }
+
+    fn stop(&mut self, now: MonoTime) {
+        if self.stopping || self.is_stopped() {
+            return;
+        }
+        self.stopping = true;
+        self.timers.clear_all();
+        if self.state == State::Active {
+            self.begin_farewell(now);
+        } else {
+            self.leave(now);
+        }
+    }
+
+    /// The end of a stop.
+    fn leave(&mut self, now: MonoTime) {
+        self.drop_address();
+        self.timers.clear_all();
+        (self.started, self.stopping) = (false, false);
+        self.change(now, State::Initialize, Cause::Stopped);
+    }
+
+    /// A program that did not run for longer than the Down interval has been replaced by somebody else meanwhile: it
+    /// begins anew, listening first. An Active shows it by the missing advertisements, a Backup only by a timer that
+    /// is long overdue, because its timer may rightly take the whole interval.
+    fn notice_gap(&mut self, now: MonoTime) {
+        let gap = now.since(self.called_at);
+        self.called_at = now;
+        let overdue = self.timers.next().map_or(Duration::ZERO, |due| now.since(due));
+        if gap <= self.down_interval() || overdue <= self.setup.interval || self.stopping {
+            return;
+        }
+        if matches!(self.state, State::Active | State::Backup) {
+            self.timers.clear(Timer::Farewell);
+            self.become_backup(now, Cause::WokeUp { gap });
+        }
+    }
+
+    fn change(&mut self, now: MonoTime, to: State, because: Cause) {
+        let from = self.state;
+        (self.state, self.since, self.cause) = (to, now, because.clone());
+        self.counters.transitions += 1;
+        self.counters.became_active += u64::from(to == State::Active);
+        self.note(Reason::Changed { from, to, because });
+    }
+
+    fn priority(&self) -> u8 {
+        priority::effective(self.proxy, self.setup.preference)
+    }
+
+    fn tier(&self) -> Tier {
+        Tier::from(self.proxy)
+    }
+
+    fn down_interval(&self) -> Duration {
+        let interval = match self.state {
+            State::Active => self.setup.interval,
+            _ => self.active_interval,
+        };
+        timers::down_interval(self.setup.version, self.priority(), interval)
+    }
+
+    fn skew(&self) -> Duration {
+        timers::skew(self.setup.version, self.priority(), self.active_interval)
+    }
+
+    fn push(&mut self, action: Action) {
+        self.actions.push_back(action);
+    }
+
+    fn note(&mut self, reason: Reason) {
+        self.push(Action::Note(reason));
+    }
+
+    fn notice(&mut self, now: MonoTime, kind: AlarmKind, source: Option<Ipv4Addr>) {
+        if let Some(alarm) = self.alarms.record(now, kind, source) {
+            self.note(Reason::Noticed(alarm));
+        }
     }
 }

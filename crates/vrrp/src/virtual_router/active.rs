@@ -1,0 +1,155 @@
+//! What an Active does: advertise, announce, refresh the address, give it up.
+
+use std::time::Duration;
+
+use ha_core::MonoTime;
+
+use super::VirtualRouter;
+use super::validation::Valid;
+use crate::action::Action;
+use crate::alarm::AlarmKind;
+use crate::packet::{self, Advertisement, Auth, GROUP};
+use crate::reason::{Cause, Reason};
+use crate::state::State;
+use crate::timers::{self, Timer};
+use crate::version::Version;
+
+/// Priority 0 is sent three times: if the only one were lost, the next router would wait for the whole Down interval.
+const FAREWELLS: u8 = 3;
+const FAREWELL_GAP: Duration = Duration::from_millis(20);
+
+/// Answers to others' advertisements come no closer than this, so that a flood is not answered by a flood.
+const ANSWER_GAP: Duration = Duration::from_millis(10);
+
+/// How often the address is put back within [`RESTORE_WINDOW`] before the router gives way: somebody means it.
+const RESTORE_LIMIT: usize = 5;
+const RESTORE_WINDOW: Duration = Duration::from_secs(60);
+
+impl VirtualRouter {
+    /// Advertises first, then installs the address, then announces: the former Active removes it on the first.
+    pub(super) fn become_active(&mut self, now: MonoTime, because: Cause) {
+        self.timers.clear_all();
+        (self.active, self.conflict, self.gives_way, self.settles_at) = (None, None, None, None);
+        self.change(now, State::Active, because);
+        self.holds_address = true;
+        self.advertise(now);
+        self.announcing.begin(now);
+        self.announce(now);
+    }
+
+    /// One advertisement, and with it one more lifetime for the address.
+    pub(super) fn advertise(&mut self, now: MonoTime) {
+        self.send(now, self.priority());
+        self.hold_address();
+        self.timers.set(Timer::Advertise, now + self.setup.interval);
+    }
+
+    pub(super) fn announce(&mut self, now: MonoTime) {
+        self.push(Action::Announce);
+        let next = self.announcing.announced(now);
+        self.timers.set(Timer::Announce, next);
+    }
+
+    /// RFC 9568 section 6.4.3.
+    pub(super) fn heard_as_active(&mut self, now: MonoTime, heard: &Valid) {
+        if self.stopping {
+            if heard.priority != 0 {
+                // Somebody has taken over: nothing to wait for.
+                self.leave(now);
+            }
+            return;
+        }
+        let own = self.priority();
+        let higher_address = self.source.is_some_and(|source| heard.source > source);
+        if heard.priority > own || heard.priority == own && higher_address {
+            let because = if heard.priority > own {
+                Cause::HigherPriority { source: heard.source, priority: heard.priority }
+            } else {
+                Cause::HigherAddress { source: heard.source }
+            };
+            // One last advertisement makes the winner announce again: our announcements may have been the last.
+            self.send(now, own);
+            self.become_backup(now, because);
+            self.heard_as_backup(now, heard);
+            return;
+        }
+        if now.since(self.sent_at) >= ANSWER_GAP {
+            self.advertise(now);
+        }
+        if heard.priority != 0 && !self.announcing.is_young(now) {
+            // The other one announced itself as well: caches may point to it.
+            self.announcing.begin(now);
+            self.announce(now);
+        }
+    }
+
+    pub(super) fn address_lost(&mut self, now: MonoTime) {
+        if self.state != State::Active || self.stopping {
+            return;
+        }
+        self.notice(now, AlarmKind::AddressRemoved, None);
+        self.restored.retain(|at| now.since(*at) < RESTORE_WINDOW);
+        if self.restored.len() >= RESTORE_LIMIT {
+            self.begin_farewell(now);
+            self.become_backup(now, Cause::AddressTaken);
+            return;
+        }
+        self.restored.push_back(now);
+        self.counters.address_restored += 1;
+        self.note(Reason::AddressRestored);
+        self.hold_address();
+        self.announcing.begin(now);
+        self.announce(now);
+    }
+
+    pub(super) fn begin_farewell(&mut self, now: MonoTime) {
+        self.farewells = FAREWELLS;
+        self.repeat_farewell(now);
+    }
+
+    /// The next priority 0. At the end of a stop the last one is followed by the removal of the address.
+    pub(super) fn repeat_farewell(&mut self, now: MonoTime) {
+        self.send(now, 0);
+        self.farewells = self.farewells.saturating_sub(1);
+        if self.farewells > 0 {
+            self.timers.set(Timer::Farewell, now + FAREWELL_GAP);
+        } else if self.stopping {
+            self.leave(now);
+        }
+    }
+
+    pub(super) fn send(&mut self, now: MonoTime, priority: u8) {
+        let Some(source) = self.source else { return };
+        let auth = match self.setup.auth {
+            Some(password) if self.setup.version == Version::V2 => Auth::Password(password),
+            _ => Auth::None,
+        };
+        let advertisement = Advertisement {
+            version: self.setup.version,
+            vrid: self.setup.vrid,
+            priority,
+            interval: self.setup.interval,
+            addresses: vec![self.setup.address],
+            auth,
+        };
+        let destinations = if self.setup.unicast { self.setup.peers.clone() } else { vec![GROUP] };
+        for destination in destinations {
+            let coverage = self.coverage(now, source, destination);
+            let packet = packet::encode(&advertisement, coverage);
+            self.push(Action::Send { destination, packet });
+            self.counters.sent += 1;
+            self.counters.sent_priority_zero += u64::from(priority == 0);
+        }
+        self.sent_at = now;
+    }
+
+    fn hold_address(&mut self) {
+        self.push(Action::HoldAddress { lifetime_secs: timers::lifetime_secs(self.setup.interval) });
+    }
+
+    pub(super) fn drop_address(&mut self) {
+        if std::mem::take(&mut self.holds_address) {
+            self.push(Action::DropAddress);
+        }
+    }
+}

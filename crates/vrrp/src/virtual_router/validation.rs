@@ -1,0 +1,208 @@
+//! What a received packet is worth. Everything that is dropped here lets a Backup's Down timer run on, so that each
+//! mismatch would end in two Actives: packets of a peer that differ only in settings are therefore remembered as a
+//! sign of life.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use ha_core::MonoTime;
+
+use super::VirtualRouter;
+use crate::alarm::AlarmKind;
+use crate::checksum::Coverage;
+use crate::packet::{self, Auth, Discarded, GROUP, Heard, Received, TTL};
+use crate::setup::ChecksumMode;
+use crate::state::State;
+use crate::version::Version;
+
+/// How long a router's form of the checksum is remembered.
+const DIALECT_MEMORY: Duration = Duration::from_secs(3600);
+
+/// Routers whose form is remembered. Sources can be forged: the one heard longest ago makes room.
+const DIALECT_LIMIT: usize = 64;
+
+/// A valid advertisement of this virtual router by somebody else.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Valid {
+    pub(super) source: Ipv4Addr,
+    pub(super) priority: u8,
+    pub(super) interval: Duration,
+}
+
+/// The form of the checksum that a router uses.
+#[derive(Debug)]
+pub(super) struct Dialect {
+    pseudo: bool,
+    heard_at: MonoTime,
+}
+
+impl VirtualRouter {
+    pub(super) fn receive(&mut self, now: MonoTime, source: Ipv4Addr, packet: &[u8]) {
+        if !matches!(self.state, State::Backup | State::Active) {
+            return;
+        }
+        match packet::decode(packet) {
+            Ok(received) => self.judge(now, &received),
+            Err(discarded) => self.undecodable(now, source, &discarded),
+        }
+    }
+
+    fn judge(&mut self, now: MonoTime, received: &Received) {
+        let Received { source, ttl, ref advertisement, .. } = *received;
+        let heard = Heard { source, ttl, vrid: advertisement.vrid, priority: advertisement.priority };
+        if !self.is_ours(now, heard) {
+            return;
+        }
+        let interval = advertisement.interval;
+        if let Some(kind) = self.mismatch(received) {
+            self.unintelligible(now, heard, kind, Some(interval));
+            return;
+        }
+        if self.setup.unicast && !self.setup.peers.contains(&source) {
+            self.counters.discarded_source += 1;
+            self.discard(now, AlarmKind::UnknownRouter, source);
+            return;
+        }
+        self.counters.received += 1;
+        self.counters.received_priority_zero += u64::from(heard.priority == 0);
+        self.remember_dialect(now, source, received.coverage);
+        if !self.is_peer(source) {
+            self.notice(now, AlarmKind::UnknownRouter, Some(source));
+        }
+        if interval != self.setup.interval {
+            self.notice(now, AlarmKind::OtherInterval { theirs: interval }, Some(source));
+        }
+        if advertisement.addresses != [self.setup.address] {
+            let theirs = advertisement.addresses.clone();
+            self.notice(now, AlarmKind::OtherAddresses { theirs }, Some(source));
+        }
+        let valid = Valid { source, priority: heard.priority, interval };
+        match self.state {
+            State::Active => self.heard_as_active(now, &valid),
+            _ => self.heard_as_backup(now, &valid),
+        }
+    }
+
+    /// Whether it is about this virtual router and from somebody else on this link.
+    fn is_ours(&mut self, now: MonoTime, heard: Heard) -> bool {
+        if heard.vrid != self.setup.vrid {
+            self.counters.other_vrid += 1;
+            self.notice(now, AlarmKind::OtherVirtualRouter { vrid: heard.vrid }, Some(heard.source));
+        } else if heard.ttl != TTL {
+            self.counters.discarded_ttl += 1;
+            self.discard(now, AlarmKind::WrongTtl { ttl: heard.ttl }, heard.source);
+        } else if self.source == Some(heard.source) {
+            self.counters.discarded_source += 1;
+            self.discard(now, AlarmKind::OwnSource, heard.source);
+        } else {
+            return true;
+        }
+        false
+    }
+
+    /// What is not as configured in a packet that is otherwise right.
+    fn mismatch(&mut self, received: &Received) -> Option<AlarmKind> {
+        let advertisement = &received.advertisement;
+        let version = advertisement.version;
+        if version != self.setup.version {
+            self.counters.discarded_version += 1;
+            return Some(AlarmKind::WrongVersion { theirs: version.number() });
+        }
+        if version == Version::V2 {
+            let ours = self.setup.auth.map_or(Auth::None, Auth::Password);
+            if advertisement.auth != ours {
+                self.counters.discarded_password += 1;
+                return Some(AlarmKind::WrongPassword);
+            }
+            if advertisement.interval != self.setup.interval {
+                self.counters.discarded_interval += 1;
+                return Some(AlarmKind::WrongInterval { theirs: advertisement.interval });
+            }
+        }
+        let pseudo = received.coverage != Coverage::Message;
+        let accepted = match self.setup.checksum {
+            ChecksumMode::Auto => true,
+            ChecksumMode::Rfc9568 => !pseudo,
+            ChecksumMode::Pseudo => pseudo || version == Version::V2,
+        };
+        if !accepted {
+            self.counters.discarded_checksum += 1;
+            return Some(AlarmKind::WrongChecksum);
+        }
+        let destination = received.destination;
+        let expected = if self.setup.unicast { self.source } else { Some(GROUP) };
+        if Some(destination) != expected {
+            self.counters.discarded_destination += 1;
+            return Some(AlarmKind::WrongDestination { destination });
+        }
+        None
+    }
+
+    fn undecodable(&mut self, now: MonoTime, source: Ipv4Addr, discarded: &Discarded) {
+        if let Some(heard) = discarded.heard() {
+            if !self.is_ours(now, heard) {
+                return;
+            }
+            let kind = if matches!(discarded, Discarded::Checksum { .. }) {
+                self.counters.discarded_checksum += 1;
+                AlarmKind::WrongChecksum
+            } else {
+                self.counters.discarded_password += 1;
+                AlarmKind::WrongPassword
+            };
+            self.unintelligible(now, heard, kind, None);
+            return;
+        }
+        match discarded {
+            Discarded::Version(_) => self.counters.discarded_version += 1,
+            Discarded::IntervalZero => self.counters.discarded_interval += 1,
+            _ => self.counters.discarded_malformed += 1,
+        }
+        self.discard(now, AlarmKind::Malformed { why: discarded.to_string() }, source);
+    }
+
+    /// Right but for the settings: not used, but a peer that sends it is alive.
+    fn unintelligible(&mut self, now: MonoTime, heard: Heard, kind: AlarmKind, interval: Option<Duration>) {
+        if self.state == State::Backup && heard.priority != 0 && self.is_peer(heard.source) {
+            self.heard_unintelligibly(now, interval);
+        }
+        self.discard(now, kind, heard.source);
+    }
+
+    fn discard(&mut self, now: MonoTime, kind: AlarmKind, source: Ipv4Addr) {
+        self.counters.discarded += 1;
+        self.notice(now, kind, Some(source));
+    }
+
+    fn is_peer(&self, source: Ipv4Addr) -> bool {
+        self.setup.peers.is_empty() || self.setup.peers.contains(&source)
+    }
+
+    fn remember_dialect(&mut self, now: MonoTime, source: Ipv4Addr, coverage: Coverage) {
+        if !self.dialects.contains_key(&source)
+            && self.dialects.len() >= DIALECT_LIMIT
+            && let Some(oldest) =
+                self.dialects.iter().min_by_key(|(_, d)| d.heard_at).map(|(source, _)| *source)
+        {
+            self.dialects.remove(&oldest);
+        }
+        let pseudo = coverage != Coverage::Message;
+        self.dialects.insert(source, Dialect { pseudo, heard_at: now });
+    }
+
+    /// The form in which to send.
+    pub(super) fn coverage(&self, now: MonoTime, source: Ipv4Addr, destination: Ipv4Addr) -> Coverage {
+        let mut recent =
+            self.dialects.values().filter(|dialect| now.since(dialect.heard_at) <= DIALECT_MEMORY).peekable();
+        let pseudo = match self.setup.checksum {
+            ChecksumMode::Rfc9568 => false,
+            ChecksumMode::Pseudo => true,
+            ChecksumMode::Auto => recent.peek().is_some() && recent.all(|dialect| dialect.pseudo),
+        };
+        if pseudo && self.setup.version == Version::V3 {
+            Coverage::PseudoHeader { source, destination }
+        } else {
+            Coverage::Message
+        }
+    }
+}

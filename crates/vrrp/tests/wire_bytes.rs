@@ -1,0 +1,257 @@
+//! What goes over the wire, byte for byte.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use vrrp::Version;
+use vrrp::checksum::Coverage;
+use vrrp::packet::{Advertisement, Auth, Discarded, GROUP, decode, encode};
+
+const SOURCE: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 1);
+const PSEUDO: Coverage = Coverage::PseudoHeader { source: SOURCE, destination: GROUP };
+
+/// Captured from keepalived 2.2.7 with the guide's configuration, priority 103.
+const CAPTURED: &str = "45c0 0028 0001 0000 ff70 cf91 0a00 0101 e000 0012 \
+                        2133 6701 0101 09bf 0a00 010a 6366 6768 6132 3600";
+
+fn bytes(hex: &str) -> Vec<u8> {
+    let digits: String = hex.split_whitespace().collect();
+    (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap()).collect()
+}
+
+fn version_2(priority: u8, auth: Auth) -> Advertisement {
+    Advertisement {
+        version: Version::V2,
+        vrid: 51,
+        priority,
+        interval: Duration::from_secs(1),
+        addresses: vec![Ipv4Addr::new(10, 0, 1, 10)],
+        auth,
+    }
+}
+
+fn version_3(centiseconds: u64) -> Advertisement {
+    Advertisement {
+        version: Version::V3,
+        interval: Duration::from_millis(10 * centiseconds),
+        ..version_2(103, Auth::None)
+    }
+}
+
+fn guide_password() -> Auth {
+    Auth::Password(*b"cfgha26\0")
+}
+
+/// An IPv4 packet around a message, as a raw socket hands it out; the header's own checksum is the kernel's business.
+fn packet(source: Ipv4Addr, destination: Ipv4Addr, ttl: u8, message: &[u8]) -> Vec<u8> {
+    let total = u16::try_from(20 + message.len()).unwrap().to_be_bytes();
+    let mut packet = vec![0x45, 0xc0, total[0], total[1], 0, 1, 0, 0, ttl, 112, 0, 0];
+    packet.extend(source.octets());
+    packet.extend(destination.octets());
+    packet.extend(message);
+    packet
+}
+
+fn sum(message: &[u8]) -> u16 {
+    u16::from_be_bytes([message[6], message[7]])
+}
+
+#[test]
+fn the_captured_packet_is_read_and_written_alike() {
+    let captured = bytes(CAPTURED);
+    let received = decode(&captured).unwrap();
+    assert_eq!((received.source, received.destination, received.ttl), (SOURCE, GROUP, 255));
+    assert_eq!(received.coverage, Coverage::Message);
+    assert_eq!(received.advertisement, version_2(103, guide_password()));
+    assert_eq!(encode(&received.advertisement, Coverage::Message), captured[20..]);
+}
+
+#[test]
+fn version_2_checksums_of_other_priorities() {
+    for (priority, expected) in [(103, 0x09bf), (102, 0x0abf), (101, 0x0bbf), (100, 0x0cbf), (0, 0x70bf)] {
+        let message = encode(&version_2(priority, guide_password()), Coverage::Message);
+        assert_eq!(sum(&message), expected, "priority {priority}");
+        assert_eq!(decode(&packet(SOURCE, GROUP, 255, &message)).unwrap().advertisement.priority, priority);
+    }
+    let none = encode(&version_2(101, Auth::None), Coverage::Message);
+    assert_eq!(sum(&none), 0x6ec0);
+    assert_eq!((none.len(), &none[12..]), (20, &[0; 8][..]), "the authentication data is always there");
+    assert_eq!(decode(&packet(SOURCE, GROUP, 255, &none)).unwrap().advertisement, version_2(101, Auth::None));
+}
+
+#[test]
+fn version_2_never_has_a_pseudo_header() {
+    let advertisement = version_2(103, guide_password());
+    assert_eq!(encode(&advertisement, PSEUDO), encode(&advertisement, Coverage::Message));
+}
+
+#[test]
+fn version_3_in_both_forms_of_the_checksum() {
+    let vectors = [
+        (10, "3133 6701 000a 5cb7 0a00 010a", "3133 6701 000a 7127 0a00 010a"),
+        (100, "3133 6701 0064 5c5d 0a00 010a", "3133 6701 0064 70cd 0a00 010a"),
+    ];
+    for (centiseconds, plain, pseudo) in vectors {
+        let advertisement = version_3(centiseconds);
+        for (coverage, message) in [(Coverage::Message, bytes(plain)), (PSEUDO, bytes(pseudo))] {
+            assert_eq!(encode(&advertisement, coverage), message);
+            let received = decode(&packet(SOURCE, GROUP, 255, &message)).unwrap();
+            assert_eq!((&received.advertisement, received.coverage), (&advertisement, coverage));
+        }
+    }
+}
+
+#[test]
+fn padding_of_short_frames_and_longer_headers_are_read_over() {
+    let mut padded = bytes(CAPTURED);
+    padded.extend([0xee; 6]);
+    assert_eq!(decode(&padded), decode(&bytes(CAPTURED)));
+
+    let message = encode(&version_3(20), Coverage::Message);
+    let mut options = packet(SOURCE, GROUP, 255, &message);
+    options[0] = 0x46;
+    options[3] += 4;
+    options.splice(20..20, [0x94, 0x04, 0, 0]);
+    assert_eq!(decode(&options).unwrap().advertisement, version_3(20));
+}
+
+#[test]
+fn the_reserved_bits_of_version_3_are_ignored() {
+    let mut message = encode(&version_3(20), Coverage::Message);
+    message[4] |= 0xa0;
+    let right = vrrp::checksum::checksum(&message, Coverage::Message).to_be_bytes();
+    message[6..8].copy_from_slice(&right);
+    assert_eq!(decode(&packet(SOURCE, GROUP, 255, &message)).unwrap().advertisement, version_3(20));
+}
+
+#[test]
+fn a_known_trailer_is_read_over_and_an_unknown_one_is_not() {
+    let mut message = encode(&version_3(20), Coverage::Message);
+    message.push(1);
+    message.extend([7; 27]);
+    assert_eq!(decode(&packet(SOURCE, GROUP, 255, &message)).unwrap().advertisement, version_3(20));
+    message[12] = 2;
+    assert_eq!(decode(&packet(SOURCE, GROUP, 255, &message)), Err(Discarded::Trailing(28)));
+    message.truncate(12 + 4);
+    assert_eq!(decode(&packet(SOURCE, GROUP, 255, &message)), Err(Discarded::Trailing(4)));
+}
+
+#[test]
+fn each_kind_of_broken_packet_is_told_by_its_name() {
+    let good = packet(SOURCE, GROUP, 255, &encode(&version_3(20), Coverage::Message));
+    let broken = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut packet = good.clone();
+        change(&mut packet);
+        if packet.len() >= 32 {
+            let right = vrrp::checksum::checksum(&packet[20..], Coverage::Message).to_be_bytes();
+            packet[26..28].copy_from_slice(&right);
+        }
+        decode(&packet).unwrap_err()
+    };
+    assert_eq!(broken(&|p| p.truncate(19)), Discarded::Truncated { found: 19, needed: 20 });
+    assert_eq!(broken(&|p| p.truncate(31)), Discarded::Truncated { found: 31, needed: 32 });
+    assert_eq!(broken(&|p| p[3] = 200), Discarded::Truncated { found: 32, needed: 200 });
+    assert_eq!(broken(&|p| p[3] = 10), Discarded::Truncated { found: 10, needed: 20 });
+    assert_eq!(broken(&|p| p[3] = 27), Discarded::Truncated { found: 7, needed: 8 });
+    assert_eq!(broken(&|p| p[0] = 0x65), Discarded::NotIpv4);
+    assert_eq!(broken(&|p| p[0] = 0x44), Discarded::NotIpv4);
+    assert_eq!(broken(&|p| p[6] = 0x20), Discarded::Fragment);
+    assert_eq!(broken(&|p| p[7] = 1), Discarded::Fragment);
+    assert_eq!(broken(&|p| p[9] = 89), Discarded::Protocol(89));
+    assert_eq!(broken(&|p| p[20] = 0x41), Discarded::Version(4));
+    assert_eq!(broken(&|p| p[20] = 0x32), Discarded::Type(2));
+    assert_eq!(broken(&|p| p[23] = 255), Discarded::Truncated { found: 12, needed: 8 + 4 * 255 });
+    assert_eq!(broken(&|p| p[23] = 0), Discarded::Trailing(4));
+    assert_eq!(broken(&|p| p[25] = 0), Discarded::IntervalZero);
+
+    let mut none = packet(SOURCE, GROUP, 255, &[0x31, 51, 100, 0, 0, 20, 0, 0]);
+    let right = vrrp::checksum::checksum(&none[20..], Coverage::Message).to_be_bytes();
+    none[26..28].copy_from_slice(&right);
+    assert_eq!(decode(&none), Err(Discarded::NoAddress));
+
+    let mut wrong = good.clone();
+    wrong[22] ^= 1;
+    let discarded = decode(&wrong).unwrap_err();
+    assert!(matches!(discarded, Discarded::Checksum { .. }), "{discarded}");
+    assert_eq!(discarded.heard().map(|heard| (heard.source, heard.vrid)), Some((SOURCE, 51)));
+}
+
+#[test]
+fn an_unknown_kind_of_authentication_is_told_with_its_sender() {
+    let mut message = encode(&version_2(103, guide_password()), Coverage::Message);
+    message[4] = 2;
+    let right = vrrp::checksum::checksum(&message, Coverage::Message).to_be_bytes();
+    message[6..8].copy_from_slice(&right);
+    let discarded = decode(&packet(SOURCE, GROUP, 255, &message)).unwrap_err();
+    assert_eq!(discarded.to_string(), "authentication type 2");
+    assert_eq!(discarded.heard().map(|heard| heard.priority), Some(103));
+}
+
+#[test]
+fn an_interval_that_does_not_fit_is_brought_into_range() {
+    let interval_of = |version, interval| {
+        let message =
+            encode(&Advertisement { version, interval, ..version_2(100, Auth::None) }, Coverage::Message);
+        decode(&packet(SOURCE, GROUP, 255, &message)).unwrap().advertisement.interval
+    };
+    assert_eq!(interval_of(Version::V3, Duration::from_secs(3600)), Duration::from_millis(40_950));
+    assert_eq!(interval_of(Version::V3, Duration::from_millis(1)), Duration::from_millis(10));
+    assert_eq!(interval_of(Version::V2, Duration::from_secs(3600)), Duration::from_secs(255));
+    assert_eq!(interval_of(Version::V2, Duration::from_millis(200)), Duration::from_secs(1));
+}
+
+fn advertisements() -> impl Strategy<Value = Advertisement> {
+    let auth = prop_oneof![Just(Auth::None), any::<[u8; 8]>().prop_map(Auth::Password)];
+    let addresses = prop::collection::vec(any::<[u8; 4]>().prop_map(Ipv4Addr::from), 1..=255);
+    (any::<bool>(), any::<u8>(), any::<u8>(), 1..=4095_u32, addresses, auth).prop_map(
+        |(second, vrid, priority, units, addresses, auth)| {
+            let (version, units, auth) =
+                if second { (Version::V2, units.min(255), auth) } else { (Version::V3, units, Auth::None) };
+            let interval = version.interval_unit() * units;
+            Advertisement { version, vrid, priority, interval, addresses, auth }
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn what_was_encoded_is_decoded(advertisement in advertisements(), pseudo: bool, source: [u8; 4], ttl: u8) {
+        let source = Ipv4Addr::from(source);
+        let coverage = if pseudo { Coverage::PseudoHeader { source, destination: GROUP } } else { Coverage::Message };
+        let message = encode(&advertisement, coverage);
+        let received = decode(&packet(source, GROUP, ttl, &message)).unwrap();
+        prop_assert_eq!(&received.advertisement, &advertisement);
+        prop_assert_eq!((received.source, received.destination, received.ttl), (source, GROUP, ttl));
+    }
+
+    #[test]
+    fn random_bytes_are_refused_quietly(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
+        let _ = decode(&bytes);
+    }
+
+    /// Random bytes hardly ever get past the header; these do.
+    #[test]
+    fn mutated_packets_are_refused_quietly(
+        advertisement in advertisements(),
+        changes in prop::collection::vec((0..80_usize, any::<u8>()), 1..6),
+        length in 0..1100_usize,
+        mend: bool,
+    ) {
+        let mut packet = packet(SOURCE, GROUP, 255, &encode(&advertisement, Coverage::Message));
+        for (at, byte) in changes {
+            if let Some(old) = packet.get_mut(at) {
+                *old = byte;
+            }
+        }
+        packet.truncate(length.max(1));
+        if mend && packet.len() >= 28 {
+            let right = vrrp::checksum::checksum(&packet[20..], Coverage::Message).to_be_bytes();
+            packet[26..28].copy_from_slice(&right);
+        }
+        if let Ok(received) = decode(&packet) {
+            prop_assert!(!received.advertisement.addresses.is_empty());
+            prop_assert!(!received.advertisement.interval.is_zero());
+        }
+    }
+}
