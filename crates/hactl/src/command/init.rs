@@ -27,11 +27,6 @@ const PRIVATE: u32 = 0o600;
 /// Readable by all.
 const PUBLIC: u32 = 0o644;
 
-/// Units of a database host.
-const DATABASE: &str = "etcd pg-guard pg-agent";
-/// Units of a proxy host.
-const PROXY: &str = "pg-proxy vrrpd";
-
 /// Writes everything and prints what to copy where.
 pub(crate) fn run(args: &Args, init: &InitArgs) -> anyhow::Result<Code> {
     write!(std::io::stdout(), "{}", write_all(args, init)?)?;
@@ -93,14 +88,18 @@ fn write_hosts(
     authority: &Authority,
     secrets: &Secrets,
 ) -> anyhow::Result<Vec<Bundle>> {
+    // vrrpd has nothing to do without an address.
+    let proxy_units = if cluster.vips.is_empty() { "pg-proxy" } else { "pg-proxy vrrpd" };
     let mut bundles = Vec::new();
     for host in &cluster.databases {
         let both = cluster.proxy(host.name.as_str()).is_some();
-        let role = if both {
-            format!("database and proxy: {DATABASE} {PROXY}")
-        } else {
-            format!("database: {DATABASE}")
-        };
+        let etcd_file = etcd_file::for_host(cluster, host);
+        let role = format!(
+            "database{}:{} pg-guard pg-agent{}",
+            if both { " and proxy" } else { "" },
+            if etcd_file.is_some() { " etcd" } else { "" },
+            if both { format!(" {proxy_units}") } else { String::new() }
+        );
         let name = host.name.as_str();
         let mut bundle = Bundle::for_host(out, name, format!("{}, {role}", host.address))?;
         // One certificate, of role host, serves both roles: two names of ours in one would name nobody. Agent and
@@ -115,7 +114,7 @@ fn write_hosts(
             &owner,
         )?;
         bundle.write(secrets_file::PATH, secrets.for_database(both), PRIVATE, owner)?;
-        if let Some(file) = etcd_file::for_host(cluster, host) {
+        if let Some(file) = etcd_file {
             bundle.write(etcd_file::PATH, &file, PUBLIC, Owner::root())?;
             if cluster.etcd.tls {
                 let issued = authority.issue(&Holder::etcd(name, host.address))?;
@@ -127,7 +126,7 @@ fn write_hosts(
     }
     for host in cluster.proxies.iter().filter(|host| cluster.database(host.name.as_str()).is_none()) {
         let name = host.name.as_str();
-        let mut bundle = Bundle::for_host(out, name, format!("{}, proxy: {PROXY}", host.address))?;
+        let mut bundle = Bundle::for_host(out, name, format!("{}, proxy: {proxy_units}", host.address))?;
         let holder = Holder::proxy(cluster, name, host.address);
         // pg-proxy and vrrpd start as root, because they bind addresses that come and go.
         write_common(&mut bundle, text, cluster, authority, &holder, &Owner::root())?;

@@ -36,16 +36,23 @@ pub(super) struct Holder {
 
 #[derive(Default)]
 struct Alternatives {
-    dns: Option<String>,
+    dns: Vec<String>,
     addresses: Vec<IpAddr>,
     /// `matriarch://<cluster>/<role>/<name>`: what the gRPC interfaces go by.
     uri: Option<String>,
 }
 
 impl Holder {
-    /// A database host. Proxies pass TLS through, so its PostgreSQL also answers for the floating addresses.
+    /// A database host. Proxies pass TLS through, so its PostgreSQL also answers for the floating addresses and for the
+    /// proxies: `sslmode=verify-full` compares the name in the connection string with this certificate.
     pub(super) fn host(cluster: &Cluster, name: &str, address: IpAddr) -> Self {
-        Self::server(name, with_vips(cluster, address), Some(uri(&cluster.name, "host", name)))
+        let mut holder =
+            Self::server(name, with_vips(cluster, address), Some(uri(&cluster.name, "host", name)));
+        for proxy in cluster.proxies.iter().filter(|proxy| proxy.name.as_str() != name) {
+            holder.alternatives.dns.push(proxy.name.to_string());
+            holder.alternatives.addresses.push(proxy.address);
+        }
+        holder
     }
 
     /// A proxy host.
@@ -74,7 +81,7 @@ impl Holder {
     fn server(name: &str, addresses: Vec<IpAddr>, uri: Option<String>) -> Self {
         Self {
             common_name: name.to_owned(),
-            alternatives: Alternatives { dns: Some(name.to_owned()), addresses, uri },
+            alternatives: Alternatives { dns: vec![name.to_owned()], addresses, uri },
             purposes: vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth],
         }
     }
@@ -142,7 +149,7 @@ fn set_lifetime(params: &mut CertificateParams, lifetime: Duration) {
 
 fn alternatives(holder: &Alternatives) -> Result<Vec<SanType>, rcgen::Error> {
     let mut names = Vec::new();
-    if let Some(dns) = &holder.dns {
+    for dns in &holder.dns {
         names.push(SanType::DnsName(dns.as_str().try_into()?));
     }
     names.extend(holder.addresses.iter().copied().map(SanType::IpAddress));

@@ -106,7 +106,16 @@ fn certificates_name_their_holder_and_are_signed_by_the_authority() {
     };
     check(
         "pg1/etc/matriarch/tls/host.crt",
-        &["pg1)", "0a:00:01:0b", "0a:00:01:0a", "matriarch://pg-cluster/host/pg1"],
+        &[
+            "pg1)",
+            "ha1)",
+            "ha2)",
+            "0a:00:01:0b",
+            "0a:00:01:0a",
+            "0a:00:01:15",
+            "0a:00:01:16",
+            "matriarch://pg-cluster/host/pg1",
+        ],
         true,
     );
     check(
