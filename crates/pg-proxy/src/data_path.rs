@@ -9,13 +9,39 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use ha_core::MemberName;
 use ha_routing::balance::Balance;
 use ha_routing::{Sessions, Table};
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::watch;
+
+mod accept;
+mod begin;
+mod cancel;
+mod cancel_keys;
+mod counting;
+mod farewell;
+mod greeting;
+mod message_boundary;
+mod places;
+mod pump;
+mod reach;
+mod relay;
+mod session;
+mod sockets;
+mod worker;
+
+use accept::Duty;
+use cancel_keys::CancelKeys;
+use places::{Limits, Places};
+use worker::{Order, Shared, WorkerHandle};
+
+/// A thread that showed no sign of life for this long is stuck.
+const STUCK_AFTER_MS: u64 = 500;
 
 /// Which of the two services a client asked for by the port it connected to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -107,7 +133,11 @@ pub struct UpstreamCounters {
 /// The running data path. Dropping it ends its threads and every session at once.
 #[derive(Debug)]
 pub struct DataPath {
-    upstreams: usize,
+    shared: Arc<Shared>,
+    workers: Arc<Vec<WorkerHandle>>,
+    duty: watch::Sender<Duty>,
+    accept_seen_ms: Arc<AtomicU64>,
+    local_addresses: Vec<SocketAddr>,
 }
 
 impl DataPath {
@@ -120,44 +150,121 @@ impl DataPath {
         table: Arc<ArcSwap<Table>>,
         reports: UnboundedSender<SessionReport>,
     ) -> io::Result<Self> {
-        drop((table, reports));
-        Ok(Self { upstreams: options.upstreams.len() })
+        sockets::raise_open_files(options.max_connections);
+        let mut listeners = Vec::new();
+        for &(port, address) in &options.listeners {
+            let listener = sockets::listen(address).map_err(|error| {
+                io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+            })?;
+            listeners.push((port, listener));
+        }
+        let local_addresses =
+            listeners.iter().map(|(_, listener)| listener.local_addr()).collect::<io::Result<Vec<_>>>()?;
+        let workers = options.workers.max(1);
+        let shared = Arc::new(share(options, table, reports));
+        let workers = (0..workers).map(|number| worker::spawn(number, &shared));
+        let workers = Arc::new(workers.collect::<io::Result<Vec<_>>>()?);
+        let (duty, duty_seen) = watch::channel(Duty::Listen);
+        let accept_seen_ms = Arc::new(AtomicU64::new(shared.now_ms()));
+        accept::spawn(
+            listeners,
+            Arc::clone(&shared),
+            Arc::clone(&workers),
+            duty_seen,
+            Arc::clone(&accept_seen_ms),
+        )?;
+        Ok(Self { shared, workers, duty, accept_seen_ms, local_addresses })
     }
 
     /// The addresses that are listened on, in the order of [`Options::listeners`].
     pub fn local_addresses(&self) -> &[SocketAddr] {
-        &[]
+        &self.local_addresses
     }
 
     /// Call after the table was swapped: waiting sessions are led on at once.
-    pub fn table_changed(&self) {}
+    pub fn table_changed(&self) {
+        self.shared.places.table_changed();
+    }
 
     /// Ends the sessions of one upstream (index as in the table): with an ErrorResponse 57P01 where the session is
     /// not encrypted and between two messages, else with a reset. Call after the table was swapped, so that no new
     /// session slips in behind.
     pub fn cut(&self, member_index: usize, which: Sessions, reason: &str) {
-        drop((member_index, which, reason));
+        let reason: Arc<str> = reason.into();
+        self.order(|| Order::Cut { upstream: member_index, which, reason: Arc::clone(&reason) });
     }
 
     /// Stops listening. Sessions go on; ask [`Self::sessions`] until none is left, then or at the deadline
     /// [`Self::cut_all`].
-    pub fn drain(&self) {}
+    pub fn drain(&self) {
+        self.duty.send_replace(Duty::Drain);
+    }
 
     /// Ends every session, waiting ones too, as [`Self::cut`] does.
-    pub fn cut_all(&self) {}
+    pub fn cut_all(&self) {
+        self.order(|| Order::CutAll);
+    }
 
     /// Client sessions open now, waiting ones included.
     pub fn sessions(&self) -> u32 {
-        0
+        self.shared.open.load(Ordering::Relaxed)
     }
 
     /// Sums what the workers counted.
     pub fn counters(&self) -> Counters {
-        Counters { upstreams: vec![UpstreamCounters::default(); self.upstreams], ..Counters::default() }
+        let sessions = self.shared.places.sessions();
+        let of = |sessions| UpstreamCounters { sessions, ..UpstreamCounters::default() };
+        let mut sum = Counters {
+            sessions: self.sessions(),
+            waiting: u32::try_from(self.shared.places.waiting()).unwrap_or(u32::MAX),
+            upstreams: sessions.into_iter().map(of).collect(),
+            ..Counters::default()
+        };
+        for worker in self.workers.iter() {
+            worker.counters.add_to(&mut sum);
+        }
+        sum
     }
 
     /// Whether every thread of the data path showed a sign of life within the last 500 ms. Never waits.
     pub fn alive(&self) -> bool {
-        true
+        let now = self.shared.now_ms();
+        let recent =
+            |seen_ms: &AtomicU64| now.saturating_sub(seen_ms.load(Ordering::Relaxed)) <= STUCK_AFTER_MS;
+        recent(&self.accept_seen_ms) && self.workers.iter().all(|worker| recent(&worker.seen_ms))
+    }
+
+    fn order(&self, order: impl Fn() -> Order) {
+        for worker in self.workers.iter() {
+            // A worker that is gone has no sessions.
+            drop(worker.orders.send(order()));
+        }
+    }
+}
+
+impl Drop for DataPath {
+    fn drop(&mut self) {
+        self.duty.send_replace(Duty::Stop);
+        self.order(|| Order::Stop);
+    }
+}
+
+fn share(options: Options, table: Arc<ArcSwap<Table>>, reports: UnboundedSender<SessionReport>) -> Shared {
+    let now = Instant::now();
+    let limits = Limits {
+        upstreams: options.upstreams.len(),
+        upstream_connections: options.upstream_connections,
+        queue_timeout: options.queue_timeout,
+        hold_timeout: options.hold_timeout,
+        balance: options.balance,
+    };
+    Shared {
+        options,
+        places: Arc::new(Places::new(limits, table, now)),
+        cancel_keys: Arc::new(CancelKeys::default()),
+        reports,
+        open: AtomicU32::new(0),
+        beyond: AtomicU32::new(0),
+        started: now,
     }
 }

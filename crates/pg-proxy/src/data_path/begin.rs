@@ -1,0 +1,165 @@
+//! The beginning of a session: what the client wants, and the way to a server that has said its first word.
+
+use std::time::Duration;
+
+use ha_routing::Refusal;
+use ha_routing::startup_packet::{Opening, OpeningReader};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use super::cancel;
+use super::farewell::farewell;
+use super::greeting::Greeting;
+use super::message_boundary::MessageBoundary;
+use super::reach::{Reached, Turn, reach};
+use super::relay::{Relay, Watch};
+use super::worker::Seat;
+
+/// How long a client may take for all it has to say before its login goes to a server. Waiting for a server does not
+/// count.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a server answers when it goes on with TLS.
+const TLS_GRANTED: &[u8] = b"S";
+/// What a server answers when it does not.
+const TLS_DENIED: &[u8] = b"N";
+
+/// Why a session does not come about.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// The client left, or there is no way to tell it anything.
+    Silent,
+    /// The client must be told this.
+    Refuse(Refusal),
+    /// No server in time. A client that asked for TLS can be told only when it goes on without.
+    NoServer(Refusal),
+}
+
+/// The client while it has no server.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) stream: TcpStream,
+    /// What it said beyond what was asked for; goes to the server.
+    pub(super) early: Vec<u8>,
+    pub(super) seat: Seat,
+}
+
+/// Leads a new client to a server; `None` when it has ended instead.
+pub(super) async fn begin(stream: TcpStream, seat: Seat) -> Option<Relay> {
+    let mut client = Client { stream, early: Vec::new(), seat };
+    match client.lead().await {
+        Ok((reached, watch)) => {
+            let Client { stream, early, seat } = client;
+            Some(Relay::new(stream, reached.server, early, reached.said, watch, reached.place, seat))
+        }
+        Err(Stop::Silent) => None,
+        Err(Stop::Refuse(refusal) | Stop::NoServer(refusal)) => {
+            client.seat.worker().counters.refused.add(1);
+            farewell(client.stream, &refusal.to_bytes()).await;
+            None
+        }
+    }
+}
+
+impl Client {
+    async fn lead(&mut self) -> Result<(Reached, Watch), Stop> {
+        let mut reader = OpeningReader::new();
+        let mut turn = Turn::default();
+        let mut patience = PATIENCE;
+        let mut connected = None;
+        let mut denied = (!self.seat.admitted()).then(|| self.too_many());
+        loop {
+            match self.read(&mut reader, &mut patience).await? {
+                Opening::GssRequest => self.answer(TLS_DENIED).await?,
+                Opening::SslRequest if denied.is_some() => self.answer(TLS_DENIED).await?,
+                Opening::SslRequest => match reach(self, &mut turn, Greeting::Tls, None).await {
+                    Ok(reached) if reached.said == TLS_DENIED => {
+                        self.answer(TLS_DENIED).await?;
+                        connected = Some(reached);
+                    }
+                    Ok(reached) => {
+                        debug_assert!(reached.said != TLS_GRANTED || self.early.is_empty());
+                        return Ok((reached, Watch::Nothing));
+                    }
+                    Err(Stop::NoServer(refusal)) => {
+                        self.answer(TLS_DENIED).await?;
+                        denied = Some(refusal);
+                    }
+                    Err(stop) => return Err(stop),
+                },
+                // Without the keys there is no way to tell it why.
+                Opening::DirectTls if denied.is_some() => return Err(Stop::Silent),
+                Opening::DirectTls => {
+                    let reached = reach(self, &mut turn, Greeting::DirectTls, None).await;
+                    return Ok((reached.map_err(Stop::without_words)?, Watch::Nothing));
+                }
+                Opening::Cancel(request) => {
+                    self.seat.worker().counters.cancels.add(1);
+                    cancel::deliver(self.seat.shared(), &request).await;
+                    return Err(Stop::Silent);
+                }
+                Opening::Startup(_) => {
+                    if let Some(refusal) = denied {
+                        return Err(Stop::Refuse(refusal));
+                    }
+                    let packet = reader.into_packet();
+                    let mut reached = reach(self, &mut turn, Greeting::Login(&packet), connected).await?;
+                    let login = reached.login.take();
+                    return Ok((reached, Watch::Messages { boundary: MessageBoundary::default(), login }));
+                }
+            }
+        }
+    }
+
+    /// Why one client too many is refused.
+    fn too_many(&self) -> Refusal {
+        let options = &self.seat.shared().options;
+        let mut refusal = Refusal::proxy_full(options.max_connections);
+        if options.other_proxies {
+            // The only code that sends libpq to the next host of its list.
+            refusal.sqlstate = "57P03";
+        }
+        refusal
+    }
+
+    /// Reads the client's next packet, not a byte more, and charges `patience` for it.
+    async fn read(&mut self, reader: &mut OpeningReader, patience: &mut Duration) -> Result<Opening, Stop> {
+        let begun = Instant::now();
+        let deadline = begun + *patience;
+        let mut buffer = [0; 256];
+        loop {
+            let wanted = reader.wanted().min(buffer.len());
+            let read = tokio::select! {
+                biased;
+                _ = self.seat.cut() => return Err(Stop::Refuse(Refusal::draining())),
+                read = tokio::time::timeout_at(deadline, self.stream.read(&mut buffer[..wanted])) => read,
+            };
+            let Ok(read) = read else {
+                return Err(Stop::Refuse(Refusal::opening_too_slow(PATIENCE)));
+            };
+            let bytes = match read {
+                Ok(0) | Err(_) => return Err(Stop::Silent),
+                Ok(read) => &buffer[..read],
+            };
+            let (consumed, opening) = reader.push(bytes).map_err(|error| Stop::Refuse(error.refusal()))?;
+            if let Some(opening) = opening {
+                self.early.extend_from_slice(&bytes[consumed..]);
+                *patience = patience.saturating_sub(begun.elapsed());
+                return Ok(opening);
+            }
+        }
+    }
+
+    /// Says one byte to the client, which must not have gone on without waiting for it.
+    async fn answer(&mut self, byte: &[u8]) -> Result<(), Stop> {
+        self.stream.write_all(byte).await.map_err(|_| Stop::Silent)
+    }
+}
+
+impl Stop {
+    /// For a client that speaks TLS from its first byte.
+    fn without_words(self) -> Self {
+        Self::Silent
+    }
+}

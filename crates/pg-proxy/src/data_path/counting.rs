@@ -1,0 +1,68 @@
+//! Counters of one worker. Only the worker's own thread writes them, so that no cache line is fought over while
+//! bytes pass; they are summed when somebody asks.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{Counters, UpstreamCounters};
+
+/// A counter with one writer.
+#[derive(Debug, Default)]
+pub(super) struct Count(AtomicU64);
+
+impl Count {
+    /// Adds; only the thread that owns the counter may call this. A plain store, since nobody else writes.
+    pub(super) fn add(&self, amount: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed) + amount, Ordering::Relaxed);
+    }
+
+    pub(super) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What one worker counted. Its own cache lines, so that two workers do not disturb each other.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(super) struct WorkerCounters {
+    pub(super) sessions_total: Count,
+    pub(super) refused: Count,
+    pub(super) cancels: Count,
+    pub(super) upstreams: Vec<UpstreamCount>,
+}
+
+/// What one worker counted about one upstream.
+#[derive(Debug, Default)]
+pub(super) struct UpstreamCount {
+    pub(super) sessions: Count,
+    pub(super) connect_failures: Count,
+    pub(super) cut: Count,
+    pub(super) to_upstream: Count,
+    pub(super) to_client: Count,
+}
+
+impl WorkerCounters {
+    pub(super) fn new(upstreams: usize) -> Self {
+        let upstreams = (0..upstreams).map(|_| UpstreamCount::default()).collect();
+        Self { upstreams, ..Self::default() }
+    }
+
+    /// Adds this worker's numbers to `sum`, whose `upstreams` has an entry for each.
+    pub(super) fn add_to(&self, sum: &mut Counters) {
+        sum.sessions_total += self.sessions_total.get();
+        sum.refused_total += self.refused.get();
+        sum.cancels_total += self.cancels.get();
+        for (count, sum) in self.upstreams.iter().zip(&mut sum.upstreams) {
+            count.add_to(sum);
+        }
+    }
+}
+
+impl UpstreamCount {
+    fn add_to(&self, sum: &mut UpstreamCounters) {
+        sum.sessions_total += self.sessions.get();
+        sum.connect_failures += self.connect_failures.get();
+        sum.sessions_cut += self.cut.get();
+        sum.bytes_to_upstream += self.to_upstream.get();
+        sum.bytes_to_client += self.to_client.get();
+    }
+}

@@ -1,0 +1,247 @@
+//! A joined session: both directions in one task.
+
+use std::cell::RefCell;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use ha_routing::Refusal;
+use ha_routing::login::LoginWatcher;
+use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep};
+
+use super::cancel_keys::KnownKey;
+use super::farewell::farewell;
+use super::message_boundary::MessageBoundary;
+use super::places::Place;
+use super::pump::{Broken, Pump, SCRATCH};
+use super::sockets;
+use super::worker::{CutOrder, Seat};
+
+/// How long one direction may stay silent when the other has ended.
+const HALF_CLOSED: Duration = Duration::from_secs(5);
+
+thread_local! {
+    /// The one buffer of this thread; nothing stays in it between two polls.
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into());
+}
+
+/// What can be said about the server's bytes.
+#[derive(Debug)]
+pub(super) enum Watch {
+    /// They are encrypted.
+    Nothing,
+    /// They are messages.
+    Messages {
+        /// Whether what passed are whole messages, so that one of ours may follow.
+        boundary: MessageBoundary,
+        /// Until the login is done.
+        login: Option<Box<LoginWatcher>>,
+    },
+}
+
+impl Watch {
+    fn see(&mut self, bytes: &[u8]) {
+        if let Self::Messages { boundary, login } = self {
+            boundary.advance(bytes);
+            if let Some(login) = login {
+                login.watch(bytes);
+            }
+        }
+    }
+
+    fn between_messages(&self) -> bool {
+        matches!(self, Self::Messages { boundary, .. } if boundary.between_messages())
+    }
+}
+
+/// The pair of sockets and what belongs to it. This is what an idle session costs: keep it small.
+#[derive(Debug)]
+pub(super) struct Relay {
+    client: TcpStream,
+    server: TcpStream,
+    up: Pump,
+    down: Pump,
+    watch: Watch,
+    place: Place,
+    key: Option<KnownKey>,
+    seat: Seat,
+    /// The last seconds of a session of which one direction has ended.
+    closing: Option<Pin<Box<Sleep>>>,
+    /// Bytes passed since `closing` was wound up.
+    moved: bool,
+    client_gone: bool,
+}
+
+/// How a session ends.
+#[derive(Debug)]
+pub(super) enum End {
+    /// Both sides ended, or one is gone and the other was told.
+    Done,
+    /// One side ended and the other neither said nor took anything for too long.
+    Stalled,
+    /// The server is gone without an end.
+    ServerLost,
+    /// It was ordered.
+    Cut(CutOrder),
+}
+
+impl Relay {
+    /// Joins the two. `early` is what the client said before, `said` what the server said; both were read, not yet
+    /// passed on, and `watch` has not seen them.
+    pub(super) fn new(
+        client: TcpStream,
+        server: TcpStream,
+        early: Vec<u8>,
+        said: Vec<u8>,
+        mut watch: Watch,
+        place: Place,
+        seat: Seat,
+    ) -> Self {
+        watch.see(&said);
+        let counters = &seat.worker().counters.upstreams[place.upstream()];
+        counters.to_client.add(said.len() as u64);
+        counters.to_upstream.add(early.len() as u64);
+        let (up, down) = (Pump::with(early), Pump::with(said));
+        let (key, closing, moved, client_gone) = (None, None, false, false);
+        Self { client, server, up, down, watch, place, key, seat, closing, moved, client_gone }
+    }
+
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<End> {
+        if let Poll::Ready(order) = self.seat.poll_cut(context) {
+            return Poll::Ready(End::Cut(order));
+        }
+        let ended = BUFFER.with_borrow_mut(|scratch| {
+            if let Some(end) = self.poll_up(context, scratch) {
+                return Some(end);
+            }
+            self.poll_down(context, scratch)
+        });
+        self.learn_key();
+        if let Some(end) = ended {
+            return Poll::Ready(end);
+        }
+        if self.up.over() && self.down.over() {
+            return Poll::Ready(End::Done);
+        }
+        self.poll_closing(context)
+    }
+
+    fn poll_up(&mut self, context: &mut Context<'_>, scratch: &mut [u8]) -> Option<End> {
+        if self.up.over() {
+            return None;
+        }
+        let count = &self.seat.worker().counters.upstreams[self.place.upstream()].to_upstream;
+        let moved = &mut self.moved;
+        let see = |bytes: &[u8]| {
+            count.add(bytes.len() as u64);
+            *moved = true;
+        };
+        match self.up.poll(context, &mut self.client, &mut self.server, scratch, see) {
+            Poll::Pending | Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(Broken::Sender)) => self.lose_client(context),
+            // The server may have said why before it went: let the client read that.
+            Poll::Ready(Err(Broken::Receiver)) => {
+                self.up.discard();
+                context.waker().wake_by_ref();
+            }
+        }
+        None
+    }
+
+    fn poll_down(&mut self, context: &mut Context<'_>, scratch: &mut [u8]) -> Option<End> {
+        if self.down.over() {
+            return None;
+        }
+        let count = &self.seat.worker().counters.upstreams[self.place.upstream()].to_client;
+        let (watch, place, moved) = (&mut self.watch, &mut self.place, &mut self.moved);
+        let see = |bytes: &[u8]| {
+            count.add(bytes.len() as u64);
+            watch.see(bytes);
+            place.opened();
+            *moved = true;
+        };
+        match self.down.poll(context, &mut self.server, &mut self.client, scratch, see) {
+            Poll::Pending | Poll::Ready(Ok(())) => None,
+            Poll::Ready(Err(Broken::Sender)) if self.client_gone => Some(End::Done),
+            Poll::Ready(Err(Broken::Sender)) => Some(End::ServerLost),
+            Poll::Ready(Err(Broken::Receiver)) => {
+                self.lose_client(context);
+                None
+            }
+        }
+    }
+
+    /// The client is gone without an end. The server is told by a mere end: a reset would fill its log. What it still
+    /// says is thrown away.
+    fn lose_client(&mut self, context: &mut Context<'_>) {
+        self.client_gone = true;
+        self.up.end();
+        drop(Pin::new(&mut self.server).poll_shutdown(context));
+        self.down.discard();
+        context.waker().wake_by_ref();
+    }
+
+    /// Runs only while one direction has ended and the other has not.
+    fn poll_closing(&mut self, context: &mut Context<'_>) -> Poll<End> {
+        if !self.up.ended() && !self.down.ended() && !self.client_gone {
+            return Poll::Pending;
+        }
+        if self.closing.is_none() {
+            self.moved = false;
+        }
+        let closing = self.closing.get_or_insert_with(|| Box::pin(tokio::time::sleep(HALF_CLOSED)));
+        loop {
+            ready!(closing.as_mut().poll(context));
+            if !std::mem::take(&mut self.moved) {
+                return Poll::Ready(End::Stalled);
+            }
+            closing.as_mut().reset(Instant::now() + HALF_CLOSED);
+        }
+    }
+
+    /// Remembers what the server gave for cancelling, and forgets the login when it is done.
+    fn learn_key(&mut self) {
+        let Watch::Messages { login, .. } = &mut self.watch else { return };
+        let Some(watcher) = login else { return };
+        if self.key.is_none()
+            && let Some(key) = watcher.key()
+        {
+            let keys = &self.seat.shared().cancel_keys;
+            self.key = Some(keys.remember(self.place.upstream(), key.pid, &key.key));
+        }
+        if watcher.is_done() {
+            *login = None;
+        }
+    }
+
+    /// Lets go of the server and tells the client, where words can be put between two messages; elsewhere a reset
+    /// says that the end is none. A cut answer must never look whole.
+    pub(super) async fn finish(self, end: End) {
+        let Self { client, server, mut down, watch, place, key, seat, client_gone, .. } = self;
+        let member = seat.shared().member(place.upstream()).as_str();
+        let words = match end {
+            End::Done => None,
+            End::Stalled => Some(None),
+            End::ServerLost => Some(Some(Refusal::server_lost(member))),
+            End::Cut(CutOrder::ShuttingDown) => Some(Some(Refusal::shutting_down())),
+            End::Cut(CutOrder::RoleLost(why)) => {
+                seat.worker().counters.upstreams[place.upstream()].cut.add(1);
+                Some(Some(Refusal::role_lost(&why)))
+            }
+        };
+        drop((server, key, place));
+        let ended = down.ended();
+        let mut rest = down.take_rest();
+        match words {
+            _ if client_gone || (ended && rest.is_empty()) => {}
+            None => {}
+            Some(Some(words)) if !ended && watch.between_messages() => {
+                rest.extend(words.to_bytes());
+                farewell(client, &rest).await;
+            }
+            Some(_) => sockets::reset_on_close(&client),
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Socket settings of both sides, and the limit of open files.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpSocket, TcpStream};
+
+/// Connections that the kernel keeps for us between two calls of accept. It cuts this to net.core.somaxconn.
+const BACKLOG: i32 = 4096;
+
+/// A vanished client is noticed after this time with data unacknowledged. Longer than on the server side, because a
+/// client may sit behind a bad link.
+const CLIENT_USER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A vanished server is noticed after this time with data unacknowledged.
+const SERVER_USER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Bytes of a client that reads slowly that the kernel may keep unsent for one session.
+const CLIENT_UNSENT_LIMIT: u32 = 128 * 1024;
+
+/// Descriptors that are needed besides those of the sessions: listeners, epoll, control side, logs.
+const OTHER_FILES: u64 = 100;
+
+/// Seconds that the kernel waits for the client's first bytes before it hands out the connection all the same:
+/// PostgreSQL clients speak first, so a connection that says nothing wakes nobody.
+const SILENT_SECONDS: u32 = 5;
+
+/// Listens on `address`, which need not exist on this host yet (a floating address). What is set here is inherited
+/// by the accepted sockets.
+pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv4() {
+        socket.set_freebind_v4(true)?;
+    } else {
+        socket.set_only_v6(true)?;
+        socket.set_freebind_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&keepalive())?;
+    socket.set_tcp_user_timeout(Some(CLIENT_USER_TIMEOUT))?;
+    socket.set_tcp_notsent_lowat(CLIENT_UNSENT_LIMIT)?;
+    socket.bind(&address.into())?;
+    defer_accept::set(&socket, SILENT_SECONDS)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Connects to a PostgreSQL within `limit`.
+pub(super) async fn connect(address: SocketAddr, limit: Duration) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_nodelay(true)?;
+    let settings = SockRef::from(&socket);
+    settings.set_tcp_keepalive(&keepalive())?;
+    settings.set_tcp_user_timeout(Some(SERVER_USER_TIMEOUT))?;
+    match tokio::time::timeout(limit, socket.connect(address)).await {
+        Ok(connected) => connected,
+        Err(_) => {
+            Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} ms", limit.as_millis())))
+        }
+    }
+}
+
+fn keepalive() -> TcpKeepalive {
+    TcpKeepalive::new()
+        .with_time(Duration::from_secs(10))
+        .with_interval(Duration::from_secs(5))
+        .with_retries(3)
+}
+
+/// Lets the coming close of `stream` send a reset, so that the peer cannot take it for a clean end.
+pub(super) fn reset_on_close(stream: &TcpStream) {
+    // A socket that is broken already needs no reset.
+    drop(SockRef::from(stream).set_linger(Some(Duration::ZERO)));
+}
+
+/// Raises the limit of open files to what the process may have, and says so when that cannot be enough for
+/// `connections` sessions.
+pub(super) fn raise_open_files(connections: u32) {
+    let needed = 2 * u64::from(connections) + OTHER_FILES;
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
+    if soft < hard
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        tracing::warn!(%error, soft, hard, "cannot raise the limit of open files");
+    }
+    if hard < needed {
+        tracing::warn!(hard, needed, "the limit of open files is too low for max_connections");
+    }
+}
+
+mod defer_accept {
+    use nix::sys::socket::SetSockOpt;
+    use nix::{libc, setsockopt_impl, sockopt_impl};
+
+    sockopt_impl!(
+        /// How long the kernel waits for a client's first bytes.
+        DeferAccept,
+        SetOnly,
+        libc::IPPROTO_TCP,
+        libc::TCP_DEFER_ACCEPT,
+        u32
+    );
+
+    pub(super) fn set(socket: &socket2::Socket, seconds: u32) -> std::io::Result<()> {
+        Ok(DeferAccept.set(socket, &seconds)?)
+    }
+}
