@@ -17,7 +17,10 @@ const CAPTURED: &str = "45c0 0028 0001 0000 ff70 cf91 0a00 0101 e000 0012 \
 
 fn bytes(hex: &str) -> Vec<u8> {
     let digits: String = hex.split_whitespace().collect();
-    (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap()).collect()
+    (0..digits.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&digits[at..at + 2], 16).expect("hexadecimal digits"))
+        .collect()
 }
 
 fn version_2(priority: u8, auth: Auth) -> Advertisement {
@@ -45,7 +48,7 @@ fn guide_password() -> Auth {
 
 /// An IPv4 packet around a message, as a raw socket hands it out; the header's own checksum is the kernel's business.
 fn packet(source: Ipv4Addr, destination: Ipv4Addr, ttl: u8, message: &[u8]) -> Vec<u8> {
-    let total = u16::try_from(20 + message.len()).unwrap().to_be_bytes();
+    let total = u16::try_from(20 + message.len()).expect("a short message").to_be_bytes();
     let mut packet = vec![0x45, 0xc0, total[0], total[1], 0, 1, 0, 0, ttl, 112, 0, 0];
     packet.extend(source.octets());
     packet.extend(destination.octets());
@@ -227,7 +230,7 @@ proptest! {
 
     #[test]
     fn random_bytes_are_refused_quietly(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
-        let _ = decode(&bytes);
+        drop(decode(&bytes));
     }
 
     /// Random bytes hardly ever get past the header; these do.

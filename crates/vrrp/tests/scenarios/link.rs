@@ -1,0 +1,341 @@
+//! A link with hosts on it, in virtual time. Each host drives its router as the program does: packets first, then the
+//! timer, then the actions. The address is on a lease that runs out with the host's clock, not with its router.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use ha_core::MonoTime;
+use vrrp::packet::{self, GROUP};
+use vrrp::{Action, Event, ProxyHealth, Reason, Setup, State, Status, Version, VirtualRouter};
+
+pub(crate) const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 10);
+pub(crate) const INTERVAL: Duration = ms(200);
+
+pub(crate) const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// Own address of a host.
+pub(crate) fn address(host: usize) -> Ipv4Addr {
+    Ipv4Addr::new(10, 0, 1, 21 + u8::try_from(host).expect("few hosts"))
+}
+
+/// The settings of host 0 (preferred), 1, ... of two or three.
+pub(crate) fn setup(host: usize) -> Setup {
+    let peers = (0..3).filter(|other| *other != host).map(address).collect();
+    Setup { preference: 39 - u8::try_from(host).expect("few hosts"), peers, ..Setup::new(51, VIP) }
+}
+
+pub(crate) fn setup_v2(host: usize) -> Setup {
+    let (version, interval) = (Version::V2, Duration::from_secs(1));
+    Setup { version, interval, auth: Some(*b"cfgha26\0"), ..setup(host) }
+}
+
+/// What a host did that can be seen on the wire or in its log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Seen {
+    Advertised { priority: u8 },
+    Installed,
+    Removed,
+    Announced,
+    Noted(Reason),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Condition {
+    Running,
+    /// Stopped by a signal or a hypervisor: packets queue up, the clock goes on.
+    Frozen,
+    Off,
+}
+
+pub(crate) struct Host {
+    pub(crate) router: VirtualRouter,
+    condition: Condition,
+    link: bool,
+    /// When the kernel removes the address.
+    lease: Option<MonoTime>,
+    queue: Vec<(Ipv4Addr, Vec<u8>)>,
+}
+
+pub(crate) struct Link {
+    pub(crate) now: MonoTime,
+    pub(crate) hosts: Vec<Host>,
+    pub(crate) seen: Vec<(MonoTime, usize, Seen)>,
+    /// One way, without jitter.
+    pub(crate) delay: Duration,
+    /// Up to this much more.
+    pub(crate) jitter: Duration,
+    /// Of a thousand.
+    pub(crate) loss: u64,
+    /// Pairs (from, to) that hear nothing.
+    pub(crate) cut: BTreeSet<(usize, usize)>,
+    pub(crate) random: u64,
+    in_flight: BTreeMap<(MonoTime, u64), (usize, Ipv4Addr, Vec<u8>)>,
+    sent: u64,
+}
+
+impl Link {
+    /// Hosts that are not started yet.
+    pub(crate) fn new(setups: impl IntoIterator<Item = Setup>) -> Self {
+        let now = MonoTime(1_000_000_000_000);
+        let host = |setup| Host {
+            router: VirtualRouter::new(setup, now).expect("a usable setup"),
+            condition: Condition::Running,
+            link: true,
+            lease: None,
+            queue: Vec::new(),
+        };
+        Self {
+            now,
+            hosts: setups.into_iter().map(host).collect(),
+            seen: Vec::new(),
+            delay: Duration::from_micros(200),
+            jitter: Duration::ZERO,
+            loss: 0,
+            cut: BTreeSet::new(),
+            random: 7,
+            in_flight: BTreeMap::new(),
+            sent: 0,
+        }
+    }
+
+    /// Two hosts of ours that serve, the preferred one Active.
+    pub(crate) fn settled() -> Self {
+        Self::settled_with([setup(0), setup(1)])
+    }
+
+    pub(crate) fn settled_with(setups: impl IntoIterator<Item = Setup>) -> Self {
+        let mut link = Self::new(setups);
+        link.start_all();
+        link.run(Duration::from_secs(10));
+        assert_eq!(link.actives(), [0]);
+        link.seen.clear();
+        link
+    }
+
+    pub(crate) fn start_all(&mut self) {
+        for host in 0..self.hosts.len() {
+            self.start(host);
+        }
+    }
+
+    /// Program and proxy of a host start.
+    pub(crate) fn start(&mut self, host: usize) {
+        self.event(host, Event::LinkUp { source: address(host) });
+        self.event(host, Event::Started);
+        self.proxy(host, ProxyHealth::Serving);
+    }
+
+    pub(crate) fn proxy(&mut self, host: usize, health: ProxyHealth) {
+        self.event(host, Event::ProxyChanged(health));
+    }
+
+    pub(crate) fn event(&mut self, host: usize, event: Event) {
+        self.hosts[host].router.handle_event(self.now, event);
+        self.carry_out(host);
+    }
+
+    /// Power off, or SIGKILL for the program with the lease left to run.
+    pub(crate) fn kill(&mut self, host: usize) {
+        self.hosts[host].condition = Condition::Off;
+    }
+
+    pub(crate) fn freeze(&mut self, host: usize) {
+        self.hosts[host].condition = Condition::Frozen;
+    }
+
+    pub(crate) fn thaw(&mut self, host: usize) {
+        self.hosts[host].condition = Condition::Running;
+        for (source, packet) in std::mem::take(&mut self.hosts[host].queue) {
+            self.event(host, Event::Received { source, packet });
+        }
+        self.hosts[host].router.handle_timeout(self.now);
+        self.carry_out(host);
+    }
+
+    /// A new program in place of the dead one.
+    pub(crate) fn replace(&mut self, host: usize, setup: Setup) {
+        self.hosts[host].router = VirtualRouter::new(setup, self.now).expect("a usable setup");
+        self.hosts[host].condition = Condition::Running;
+        self.hosts[host].queue.clear();
+        self.start(host);
+    }
+
+    pub(crate) fn unplug(&mut self, host: usize) {
+        self.hosts[host].link = false;
+        self.event(host, Event::LinkDown { why: "no carrier".to_owned() });
+    }
+
+    pub(crate) fn plug(&mut self, host: usize) {
+        self.hosts[host].link = true;
+        self.event(host, Event::LinkUp { source: address(host) });
+    }
+
+    /// Neither hears the other any more.
+    pub(crate) fn part(&mut self, a: usize, b: usize) {
+        self.cut.extend([(a, b), (b, a)]);
+    }
+
+    /// A packet from nowhere arrives at a host.
+    pub(crate) fn inject(&mut self, host: usize, source: Ipv4Addr, packet: Vec<u8>) {
+        self.event(host, Event::Received { source, packet });
+    }
+
+    pub(crate) fn run(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        while self.step(end) {}
+    }
+
+    /// Runs until the condition holds after some step; how long that took.
+    pub(crate) fn run_until(&mut self, limit: Duration, done: impl Fn(&Self) -> bool) -> Duration {
+        let (begin, end) = (self.now, self.now + limit);
+        while !done(self) {
+            assert!(self.step(end), "not within {limit:?}: {:#?}", self.seen);
+        }
+        self.now.since(begin)
+    }
+
+    /// The next thing that happens before `end`; false when that is nothing.
+    fn step(&mut self, end: MonoTime) -> bool {
+        let arrival = self.in_flight.first_key_value().map(|((at, _), _)| *at);
+        let awake = self.hosts.iter().filter(|host| host.condition == Condition::Running);
+        let timer = awake.filter_map(|host| host.router.poll_timeout()).min();
+        let lease = self.hosts.iter().filter_map(|host| host.lease).min();
+        let next = [arrival, timer, lease].into_iter().flatten().min().filter(|next| *next <= end);
+        self.now = self.now.max(next.unwrap_or(end));
+        if next.is_none() {
+            return false;
+        }
+        self.expire_leases();
+        while let Some(entry) = self.in_flight.first_entry().filter(|entry| entry.key().0 <= self.now) {
+            let (to, source, packet) = entry.remove();
+            self.deliver(to, source, packet);
+        }
+        for host in 0..self.hosts.len() {
+            if self.hosts[host].condition == Condition::Running {
+                self.hosts[host].router.handle_timeout(self.now);
+                self.carry_out(host);
+            }
+        }
+        true
+    }
+
+    fn expire_leases(&mut self) {
+        for host in 0..self.hosts.len() {
+            if self.hosts[host].lease.is_some_and(|lease| lease <= self.now) {
+                self.hosts[host].lease = None;
+                self.seen.push((self.now, host, Seen::Removed));
+            }
+        }
+    }
+
+    fn deliver(&mut self, to: usize, source: Ipv4Addr, packet: Vec<u8>) {
+        if !self.hosts[to].link {
+            return;
+        }
+        match self.hosts[to].condition {
+            Condition::Running => self.event(to, Event::Received { source, packet }),
+            Condition::Frozen => self.hosts[to].queue.push((source, packet)),
+            Condition::Off => {}
+        }
+    }
+
+    fn carry_out(&mut self, host: usize) {
+        while let Some(action) = self.hosts[host].router.poll_action() {
+            let seen = match action {
+                Action::Send { destination, packet } => {
+                    let priority = packet[2];
+                    self.transmit(host, destination, &packet);
+                    Seen::Advertised { priority }
+                }
+                Action::HoldAddress { lifetime_secs } => {
+                    let until = self.now + Duration::from_secs(u64::from(lifetime_secs));
+                    if self.hosts[host].lease.replace(until).is_some() {
+                        continue;
+                    }
+                    Seen::Installed
+                }
+                Action::DropAddress => {
+                    if self.hosts[host].lease.take().is_none() {
+                        continue;
+                    }
+                    Seen::Removed
+                }
+                Action::Announce => Seen::Announced,
+                Action::Note(reason) => Seen::Noted(reason),
+            };
+            self.seen.push((self.now, host, seen));
+        }
+    }
+
+    fn transmit(&mut self, from: usize, destination: Ipv4Addr, message: &[u8]) {
+        let source = address(from);
+        for to in (0..self.hosts.len()).filter(|to| *to != from) {
+            let addressed = destination == GROUP || destination == address(to);
+            let lost = self.next_random() % 1000 < self.loss || self.cut.contains(&(from, to));
+            if !addressed || lost || !self.hosts[from].link {
+                continue;
+            }
+            let jitter = u64::try_from(self.jitter.as_nanos()).expect("a short time");
+            let delay = self.delay + Duration::from_nanos(self.next_random() % (jitter + 1));
+            self.sent += 1;
+            let packet = ip_packet(source, destination, message);
+            self.in_flight.insert((self.now + delay, self.sent), (to, source, packet));
+        }
+    }
+
+    fn next_random(&mut self) -> u64 {
+        // splitmix64
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub(crate) fn status(&self, host: usize) -> Status {
+        self.hosts[host].router.status(self.now)
+    }
+
+    pub(crate) fn state(&self, host: usize) -> State {
+        self.status(host).state
+    }
+
+    /// Hosts that are up and whose router is Active.
+    pub(crate) fn actives(&self) -> Vec<usize> {
+        let up = |host: &usize| self.hosts[*host].condition == Condition::Running;
+        (0..self.hosts.len()).filter(up).filter(|host| self.state(*host) == State::Active).collect()
+    }
+
+    /// Hosts that have the address, dead ones included while their lease runs.
+    pub(crate) fn owners(&self) -> Vec<usize> {
+        (0..self.hosts.len()).filter(|host| self.hosts[*host].lease.is_some()).collect()
+    }
+
+    /// When a host did this for the first time since [`Self::seen`] was cleared.
+    pub(crate) fn first(&self, host: usize, what: &Seen) -> Option<MonoTime> {
+        self.seen.iter().find(|(_, who, seen)| *who == host && seen == what).map(|(at, ..)| *at)
+    }
+
+    pub(crate) fn times(&self, host: usize, what: &Seen) -> Vec<MonoTime> {
+        self.seen.iter().filter(|(_, who, seen)| *who == host && seen == what).map(|(at, ..)| *at).collect()
+    }
+
+    pub(crate) fn noted(&self, host: usize, matches: impl Fn(&Reason) -> bool) -> bool {
+        self.seen
+            .iter()
+            .any(|(_, who, seen)| *who == host && matches!(seen, Seen::Noted(reason) if matches(reason)))
+    }
+}
+
+/// The packet that a raw socket would hand out.
+pub(crate) fn ip_packet(source: Ipv4Addr, destination: Ipv4Addr, message: &[u8]) -> Vec<u8> {
+    let total = u16::try_from(20 + message.len()).expect("a short message").to_be_bytes();
+    let mut packet = vec![0x45, packet::TOS, total[0], total[1], 0, 1, 0, 0, packet::TTL, 112, 0, 0];
+    packet.extend(source.octets());
+    packet.extend(destination.octets());
+    packet.extend(message);
+    packet
+}

@@ -1,0 +1,9 @@
+//! Virtual routers on a simulated link: who holds the address, when, and why.
+
+mod conflicts;
+mod health;
+mod interruptions;
+mod keepalived;
+mod link;
+mod properties;
+mod takeover;
