@@ -46,3 +46,50 @@ pub fn choose(balance: Balance, cursor: u64, candidates: &[Load]) -> Choice {
     };
     taken.map_or(Choice::Full, Choice::Take)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn loads(sessions: &[u32]) -> Vec<Load> {
+        sessions.iter().map(|&sessions| Load { sessions, limit: 10 }).collect()
+    }
+
+    #[test]
+    fn round_robin_takes_turns_and_passes_over_the_full() {
+        let taken = |loads: &[Load]| -> Vec<Choice> {
+            (0..6).map(|cursor| choose(Balance::RoundRobin, cursor, loads)).collect()
+        };
+        let [a, b, c] = [Choice::Take(0), Choice::Take(1), Choice::Take(2)];
+        assert_eq!(taken(&loads(&[3, 0, 9])), [a, b, c, a, b, c]);
+        assert_eq!(taken(&loads(&[0, 10, 0])), [a, c, c, a, c, c]);
+        assert_eq!(taken(&loads(&[10, 11])), [Choice::Full; 6]);
+        assert_eq!(taken(&[]), [Choice::Empty; 6]);
+    }
+
+    #[test]
+    fn the_least_connected_is_taken_and_equals_take_turns() {
+        let taken = |cursor, sessions: &[u32]| choose(Balance::LeastConnections, cursor, &loads(sessions));
+        assert_eq!(taken(0, &[3, 1, 2]), Choice::Take(1));
+        assert_eq!(taken(2, &[1, 1, 1]), Choice::Take(2));
+        assert_eq!(taken(u64::MAX, &[1, 5, 1]), Choice::Take(0));
+        assert_eq!(taken(0, &[10, 10]), Choice::Full);
+    }
+
+    #[test]
+    fn a_limit_of_nothing_takes_nothing() {
+        assert_eq!(choose(Balance::RoundRobin, 0, &[Load { sessions: 0, limit: 0 }]), Choice::Full);
+    }
+
+    #[test]
+    fn over_many_sessions_the_distribution_is_even() {
+        let mut loads: Vec<Load> = (0..3).map(|_| Load { sessions: 0, limit: u32::MAX }).collect();
+        for cursor in 0..10_000 {
+            match choose(Balance::RoundRobin, cursor, &loads) {
+                Choice::Take(place) => loads[place].sessions += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(loads.iter().all(|load| (3_333..=3_334).contains(&load.sessions)), "{loads:?}");
+    }
+}

@@ -37,3 +37,23 @@ impl std::fmt::Debug for CancelRequest {
         f.debug_struct("CancelRequest").field("pid", &self.pid).field("key", &"***").finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_packet_is_as_long_as_its_key_wants() {
+        let request = CancelRequest { pid: 0x0102_0304, key: vec![9, 8, 7, 6] };
+        let packet = [0, 0, 0, 16, 0x04, 0xD2, 0x16, 0x2E, 1, 2, 3, 4, 9, 8, 7, 6];
+        assert_eq!(request.to_bytes().unwrap(), packet);
+        assert_eq!(CancelRequest { pid: 1, key: vec![0; 257] }.to_bytes(), None);
+        assert_eq!(CancelRequest { pid: 1, key: vec![0; 3] }.to_bytes(), None);
+    }
+
+    #[test]
+    fn keys_are_not_printed() {
+        let request = CancelRequest { pid: 7, key: vec![123; 4] };
+        assert!(!format!("{request:?}").contains("123"));
+    }
+}

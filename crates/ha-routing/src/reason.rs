@@ -233,3 +233,33 @@ fn word(state: RouteState) -> &'static str {
         RouteState::Refusing => "refusing",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pg(number: u8) -> MemberName {
+        format!("pg{number}").parse().unwrap()
+    }
+
+    #[test]
+    fn reasons_read_as_sentences() {
+        let lost = Reason::LostRole { member: pg(1), why: String::new() };
+        assert_eq!(lost.to_string(), "pg1 leads no more");
+        let planned = Reason::PlannedChange { member: pg(1), successor: Some(pg(2)) };
+        assert_eq!(planned.to_string(), "planned change of leader from pg1 to pg2");
+        let one = Reason::StandbysTakeReads { members: vec![pg(2)] };
+        assert_eq!(one.to_string(), "pg2 takes reads");
+        let two = Reason::StandbysTakeReads { members: vec![pg(2), pg(3)] };
+        assert_eq!(two.to_string(), "pg2, pg3 take reads");
+    }
+
+    #[test]
+    fn what_needs_a_human_does_so_inside_another_reason_too() {
+        let claims = Reason::TwoClaims { epoch: Epoch(7), first: pg(1), second: pg(2) };
+        let changed =
+            Reason::RouteChanged { port: "writes", state: RouteState::Refusing, cause: Box::new(claims) };
+        assert!(changed.needs_a_human());
+        assert!(!Reason::NotHeard.needs_a_human());
+    }
+}

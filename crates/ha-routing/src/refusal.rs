@@ -162,3 +162,57 @@ fn field(body: &mut Vec<u8>, kind: u8, text: &str) {
     body.extend(text.as_bytes()[..end].iter().map(|&byte| if byte == 0 { b'?' } else { byte }));
     body.push(0);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bytes_are_an_error_response() {
+        let bytes = Refusal::protocol_violation("no").to_bytes();
+        assert_eq!(bytes, b"E\0\0\0\x1FSFATAL\0VFATAL\0C08P01\0Mno\0\0");
+        let hinted = Refusal::unknown_database("shop");
+        assert!(hinted.hint.is_empty());
+        let bytes = Refusal::shutting_down().to_bytes();
+        assert!(bytes.ends_with(b"\0HConnect again.\0\0"), "{bytes:?}");
+        assert_eq!(bytes[1..5], u32::try_from(bytes.len() - 1).unwrap().to_be_bytes());
+    }
+
+    #[test]
+    fn each_case_has_the_code_on_which_drivers_do_the_right_thing() {
+        let second = Duration::from_secs(1);
+        let cases = [
+            (Refusal::no_leader("x"), "57P03"),
+            (Refusal::no_standby("x"), "57P03"),
+            (Refusal::hold_expired(second, "x"), "57P03"),
+            (Refusal::draining(), "57P03"),
+            (Refusal::proxy_full(1), "53300"),
+            (Refusal::queue_expired(second, 1), "53300"),
+            (Refusal::role_lost("x"), "57P01"),
+            (Refusal::shutting_down(), "57P01"),
+            (Refusal::server_lost("pg1"), "57P02"),
+            (Refusal::idle_timeout(second), "57P05"),
+            (Refusal::outcome_unknown("pg1"), "08007"),
+            (Refusal::not_allowed("x"), "28000"),
+            (Refusal::plaintext(), "28000"),
+            (Refusal::unknown_database("x"), "3D000"),
+            (Refusal::protocol_violation("x"), "08P01"),
+            (Refusal::opening_too_slow(second), "08P01"),
+            (Refusal::unsupported("x"), "0A000"),
+        ];
+        for (refusal, sqlstate) in cases {
+            assert_eq!(refusal.sqlstate, sqlstate, "{refusal}");
+            assert!(!refusal.message.is_empty());
+        }
+    }
+
+    #[test]
+    fn text_from_elsewhere_cannot_break_the_message() {
+        let hostile = format!("a\0b{}", "ü".repeat(5_000));
+        let bytes = Refusal::no_leader(&hostile).to_bytes();
+        assert!(bytes.len() < 3_000);
+        let fields = bytes[5..].split(|&byte| byte == 0).filter(|field| !field.is_empty());
+        assert_eq!(fields.map(|field| field[0]).collect::<Vec<_>>(), *b"SVCMH");
+        assert!(String::from_utf8(bytes[5..].to_vec()).is_ok(), "cut between characters");
+    }
+}

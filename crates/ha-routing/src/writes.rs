@@ -130,9 +130,15 @@ impl Router {
         })
     }
 
-    /// Whether the newest epoch is known to be this member's.
+    /// Whether the newest epoch is known to be this member's: by its own claim, unless it has claimed an older one
+    /// since, or by the word of others.
     pub(crate) fn has_highest_epoch(&self, index: usize) -> bool {
-        self.highest > Epoch(0) && self.owner.or(self.named) == Some(index)
+        let takes_it_back = || self.upstreams[index].led_epoch.is_some_and(|epoch| epoch < self.highest);
+        match self.owner {
+            _ if self.highest == Epoch(0) => false,
+            Some(owner) => owner == index && !takes_it_back(),
+            None => self.named == Some(index),
+        }
     }
 
     fn open(&self, now: MonoTime, index: usize, epoch: Epoch, reason: Reason) -> Decision {

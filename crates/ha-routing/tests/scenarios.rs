@@ -1,10 +1,12 @@
 //! What happens to sessions when something happens to members, one story each.
 
+mod samples;
 mod world;
 
 use ha_core::Lsn;
 use ha_routing::{Check, Claim, Event};
-use world::{World, leader, name, none, setup, standby};
+use samples::{leader, name, none, setup, standby};
+use world::World;
 
 /// Three members, pg1 leads epoch 6, all agents push.
 fn healthy() -> World {
