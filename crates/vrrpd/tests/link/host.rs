@@ -1,0 +1,131 @@
+//! A proxy host: its namespace, its files, its pretended proxy and its vrrpd.
+
+use std::net::UdpSocket;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::{Namespace, PretendedProxy, VIP, wait_for};
+
+pub(crate) struct Host {
+    pub(crate) name: &'static str,
+    pub(crate) namespace: Namespace,
+    pub(crate) proxy: PretendedProxy,
+    dir: PathBuf,
+}
+
+impl Host {
+    pub(crate) fn new(name: &'static str, namespace: Namespace, dir: &Path, vip: &str) -> Self {
+        let dir = dir.join(name);
+        std::fs::create_dir(&dir).expect("a directory");
+        let text = format!(
+            "name = \"test\"\n[[database]]\nname = \"pg1\"\naddress = \"10.0.1.11\"\n\
+             [[proxy]]\nname = \"ha1\"\naddress = \"10.0.1.21\"\n[[proxy]]\nname = \"ha2\"\naddress = \"10.0.1.22\"\n\
+             [replication]\nmode = \"asynchronous\"\n[[vip]]\naddress = \"{VIP}/24\"\n{vip}\n"
+        );
+        std::fs::write(dir.join("cluster.toml"), text).expect("write the configuration");
+        let proxy = PretendedProxy::new(dir.join("proxy.sock"));
+        proxy.serve();
+        Self { name, namespace, proxy, dir }
+    }
+
+    /// Gives this host the password of VRRP version 2.
+    pub(crate) fn set_password(&self, password: &str) {
+        use std::os::unix::fs::PermissionsExt as _;
+        let path = self.dir.join("secrets.toml");
+        std::fs::write(&path, format!("vrrp_password = \"{password}\"\n")).expect("write the password");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("close the file");
+    }
+
+    /// Starts vrrpd and waits until it has started its routers.
+    pub(crate) fn start(&self) -> Vrrpd {
+        let log = self.dir.join(format!("log-{}", std::process::id()));
+        let earlier = std::fs::read_to_string(&log).unwrap_or_default().len();
+        let file = std::fs::File::options().append(true).create(true).open(&log).expect("a log");
+        let mut command = self.namespace.command(env!("CARGO_BIN_EXE_vrrpd"));
+        command.arg("--config").arg(self.dir.join("cluster.toml"));
+        command.args(["--node", self.name, "--proxy-socket"]).arg(self.dir.join("proxy.sock"));
+        let child = command.stdin(Stdio::null()).stderr(file).spawn().expect("start vrrpd");
+        let vrrpd = Vrrpd { child, log, earlier };
+        wait_for("vrrpd to start", || vrrpd.said("started").then_some(()));
+        vrrpd
+    }
+
+    /// Whether the floating address is on this host now.
+    pub(crate) fn holds(&self) -> bool {
+        self.namespace.inside(|| UdpSocket::bind((VIP, 0)).is_ok())
+    }
+
+    /// What the host has on eth0, as `ip` shows it.
+    pub(crate) fn addresses(&self) -> String {
+        self.namespace.ip("-4 -o addr show dev eth0")
+    }
+
+    /// What an HTTP server of this host answers.
+    pub(crate) fn http(&self, port: u16, path: &str) -> String {
+        use std::io::{Read as _, Write as _};
+        let address = if self.name == "ha1" { "10.0.1.21" } else { "10.0.1.22" };
+        self.namespace.inside(|| {
+            let mut stream = std::net::TcpStream::connect((address, port)).expect("connect");
+            let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).expect("ask");
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).expect("an answer");
+            answer
+        })
+    }
+}
+
+/// A running vrrpd; killed when the test forgets it.
+pub(crate) struct Vrrpd {
+    child: Child,
+    log: PathBuf,
+    /// Where its part of the log begins.
+    earlier: usize,
+}
+
+impl Vrrpd {
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a process id"));
+        kill(pid, signal).expect("signal vrrpd");
+    }
+
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        wait_for("vrrpd to end", || self.child.try_wait().expect("wait for vrrpd"))
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("look at vrrpd").is_none()
+    }
+
+    /// Its log so far.
+    pub(crate) fn log(&self) -> String {
+        let text = std::fs::read_to_string(&self.log).expect("the log");
+        text.get(self.earlier..).unwrap_or_default().to_owned()
+    }
+
+    /// Whether its log has this.
+    pub(crate) fn said(&self, text: &str) -> bool {
+        self.log().contains(text)
+    }
+
+    /// Memory that it has now, in KiB.
+    pub(crate) fn resident_kib(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let text = std::fs::read_to_string(path).expect("its status");
+        let line = text.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
+        line.split_whitespace().nth(1).expect("a number").parse().expect("a number")
+    }
+}
+
+impl Drop for Vrrpd {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("--- {}\n{}", self.log.display(), self.log());
+        }
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}

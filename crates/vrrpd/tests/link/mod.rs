@@ -1,0 +1,222 @@
+//! A link of its own for each test: a network namespace with a bridge and no way out, and behind its ports the hosts ha1
+//! and ha2 with a vrrpd and a pretended proxy each, and a client. All of it is gone afterwards.
+
+mod host;
+mod observer;
+mod proxy;
+
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::sched::{CloneFlags, setns};
+use nix::unistd::Uid;
+use tempfile::TempDir;
+
+pub(crate) use host::{Host, Vrrpd};
+pub(crate) use observer::Observer;
+pub(crate) use proxy::PretendedProxy;
+
+/// The floating address, and what ha1, ha2 and the client are called.
+pub(crate) const VIP: std::net::Ipv4Addr = std::net::Ipv4Addr::new(10, 0, 1, 10);
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) fn ms(value: u64) -> Duration {
+    Duration::from_millis(value)
+}
+
+/// Looks again and again until there is something, or fails the test with `what`.
+pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < end, "waited {} s for {what}", PATIENCE.as_secs());
+        std::thread::sleep(ms(5)); // between two looks, not instead of one
+    }
+}
+
+/// Whether these tests can run here; says why not.
+pub(crate) fn is_root() -> bool {
+    let root = Uid::effective().is_root();
+    if !root {
+        println!("skipped: network namespaces, raw sockets and addresses need root");
+    }
+    root
+}
+
+/// A network namespace that lives as long as this.
+pub(crate) struct Namespace {
+    /// Does nothing but keep it; it dies with us.
+    holder: Child,
+}
+
+impl Namespace {
+    fn new() -> Self {
+        let own = std::fs::read_link("/proc/self/ns/net").expect("own network namespace");
+        let holder = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "unshare", "--net", "sleep", "infinity"])
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("setpriv and unshare of util-linux");
+        let namespace = Self { holder };
+        wait_for("a new network namespace", || {
+            let theirs = std::fs::read_link(namespace.path()).ok()?;
+            (theirs != own).then_some(())
+        });
+        namespace.ip("link set lo up");
+        namespace
+    }
+
+    fn path(&self) -> String {
+        format!("/proc/{}/ns/net", self.holder.id())
+    }
+
+    /// A command that will run inside.
+    pub(crate) fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", self.path())).arg(program);
+        command
+    }
+
+    /// `ip` with these arguments, inside; gives what it prints.
+    pub(crate) fn ip(&self, arguments: &str) -> String {
+        let output = self.command("ip").args(arguments.split(' ')).output().expect("ip of iproute2");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "ip {arguments}: {errors}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Runs a closure inside, on a thread of its own.
+    pub(crate) fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                self.enter();
+                work()
+            });
+            thread.join().expect("the thread inside")
+        })
+    }
+
+    /// Moves the calling thread inside.
+    fn enter(&self) {
+        let file = std::fs::File::open(self.path()).expect("the namespace");
+        setns(file, CloneFlags::CLONE_NEWNET).expect("enter the namespace");
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        drop(self.holder.kill());
+        drop(self.holder.wait());
+    }
+}
+
+/// Everything that one test has.
+pub(crate) struct World {
+    pub(crate) ha1: Host,
+    pub(crate) ha2: Host,
+    pub(crate) client: Namespace,
+    /// The bridge.
+    switch: Namespace,
+    _dir: TempDir,
+    /// One world at a time: times are measured here, on few CPUs.
+    _turn: MutexGuard<'static, ()>,
+}
+
+static TURN: Mutex<()> = Mutex::new(());
+
+impl World {
+    /// Hosts with a link between them; nothing runs yet. `vip` are lines of the table `[[vip]]`.
+    pub(crate) fn new(vip: &str) -> Self {
+        // A test that failed has cleaned up all the same.
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let switch = Namespace::new();
+        switch.ip("link add br0 type bridge mcast_snooping 0");
+        switch.ip("link set br0 up");
+        let dir = tempfile::tempdir().expect("a directory");
+        let (ha1, ha2, client) = (Namespace::new(), Namespace::new(), Namespace::new());
+        for (namespace, port, last) in [(&ha1, "ha1", 21), (&ha2, "ha2", 22), (&client, "client", 99)] {
+            plug(&switch, namespace, port, last);
+        }
+        let host = |name, namespace| Host::new(name, namespace, dir.path(), vip);
+        Self { ha1: host("ha1", ha1), ha2: host("ha2", ha2), client, switch, _dir: dir, _turn: turn }
+    }
+
+    /// Both run, ha1 holds the address.
+    pub(crate) fn running(vip: &str) -> (Self, Vrrpd, Vrrpd) {
+        let world = Self::new(vip);
+        let first = world.ha1.start();
+        wait_for("ha1 to hold the address", || world.ha1.holds().then_some(()));
+        let second = world.ha2.start();
+        wait_for("ha2 to be Backup", || second.said("-> backup").then_some(()));
+        wait_for("ha2 to know its proxy", || second.said("the proxy is serving").then_some(()));
+        (world, first, second)
+    }
+
+    /// Takes a host's interface away.
+    pub(crate) fn unplug(&self, host: &Host) {
+        self.switch.ip(&format!("link del {}", host.name));
+    }
+
+    /// Gives it a new one.
+    pub(crate) fn plug(&self, host: &Host) {
+        plug(&self.switch, &host.namespace, host.name, if host.name == "ha1" { 21 } else { 22 });
+    }
+
+    /// Cuts or mends the cable of a host.
+    pub(crate) fn cable(&self, host: &Host, plugged: bool) {
+        let way = if plugged { "up" } else { "down" };
+        self.switch.ip(&format!("link set {} {way}", host.name));
+    }
+
+    /// The Ethernet address where the client believes the floating address to be.
+    pub(crate) fn neighbour(&self) -> Option<String> {
+        let text = self.client.ip(&format!("neigh show to {VIP} dev eth0"));
+        let mut words = text.split_whitespace();
+        words.find(|word| *word == "lladdr").and_then(|_| words.next()).map(str::to_owned)
+    }
+
+    /// Lets the client ask where the floating address is.
+    pub(crate) fn ask_where(&self) {
+        self.client.inside(|| {
+            let socket = std::net::UdpSocket::bind("10.0.1.99:0").expect("a socket");
+            drop(socket.send_to(b"hello", (VIP, 9)));
+        });
+    }
+}
+
+/// A cable from the bridge to a new eth0. Fixed hardware addresses, so that a test can name them.
+fn plug(switch: &Namespace, namespace: &Namespace, port: &str, last: u8) {
+    let (pid, hardware) = (namespace.holder.id(), format!("02:00:00:00:00:{last}"));
+    switch.ip(&format!("link add {port} type veth peer name eth0 address {hardware} netns {pid}"));
+    switch.ip(&format!("link set {port} master br0 up"));
+    namespace.ip(&format!("addr add 10.0.1.{last}/24 dev eth0"));
+    namespace.ip("link set eth0 up");
+}
+
+/// Sends thousands of packets of protocol 112 that are no advertisements of our cluster: too short, of other routers,
+/// with a wrong TTL, a wrong checksum, a wrong version, and what a simple generator makes.
+pub(crate) fn send_garbage() {
+    use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+    let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(112))).expect("a raw socket");
+    let group = SockAddr::from(std::net::SocketAddr::from(([224, 0, 0, 18], 0)));
+    let client = std::net::Ipv4Addr::new(10, 0, 1, 99);
+    socket.set_multicast_if_v4(&client).expect("the interface");
+    // Priority 254, a wrong checksum: whoever does not check it loses the address.
+    let strong = [0x31, 10, 254, 1, 0, 20, 0, 0, 10, 0, 1, 10];
+    let mut state = 7_u64;
+    for number in 0..4000_u32 {
+        socket.set_multicast_ttl_v4(if number % 4 == 0 { 1 } else { 255 }).expect("a TTL");
+        let mut packet = strong.to_vec();
+        if number % 2 == 0 {
+            for byte in &mut packet {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                *byte = state.to_be_bytes()[0];
+            }
+            packet.truncate(usize::from(state.to_be_bytes()[1] % 13));
+        }
+        socket.send_to(&packet, &group).expect("send");
+    }
+}

@@ -1,0 +1,281 @@
+//! vrrpd as built: two of them on a link of their own, each beside a pretended proxy. Needs root (and says so). The
+//! times are upper limits for a busy machine; what is typical is printed.
+
+#![allow(clippy::print_stdout, reason = "prints the times that it measured, and why it was skipped")]
+
+mod link;
+
+use std::time::Instant;
+
+use nix::sys::signal::Signal;
+
+use link::{Observer, VIP, World, is_root, ms, wait_for};
+
+#[test]
+fn sigterm_moves_the_address_and_the_neighbours_learn_it() {
+    if !is_root() {
+        return;
+    }
+    let (world, mut first, _second) = World::running("");
+    world.ask_where();
+    wait_for("the client to know ha1", || {
+        (world.neighbour().as_deref() == Some("02:00:00:00:00:21")).then_some(())
+    });
+    let observer = Observer::begin(&world);
+    let asked = Instant::now();
+    first.signal(Signal::SIGTERM);
+    wait_for("ha2 to hold the address", || world.ha2.holds().then_some(()));
+    // The client asks nothing: it must have been told.
+    wait_for("the client to know ha2", || {
+        (world.neighbour().as_deref() == Some("02:00:00:00:00:22")).then_some(())
+    });
+    assert_eq!(first.wait().code(), Some(0));
+    let seen = observer.end();
+    let taken = seen.taken_by_ha2(asked).expect("ha2 has it");
+    println!("SIGTERM: taken over after {taken:?}, both for {:?}", seen.overlap());
+    assert!(taken < ms(1000), "{taken:?}");
+    assert!(seen.overlap() <= ms(60), "{:?}", seen.overlap());
+    assert!(!world.ha1.addresses().contains("10.0.1.10"), "{}", world.ha1.addresses());
+    assert!(first.said("no floating address is left here"));
+}
+
+#[test]
+fn a_killed_vrrpd_leaves_the_address_for_its_lease_only() {
+    if !is_root() {
+        return;
+    }
+    let (world, first, _second) = World::running("");
+    assert!(world.ha1.addresses().contains("valid_lft 1sec"), "leased: {}", world.ha1.addresses());
+    let observer = Observer::begin(&world);
+    let killed = Instant::now();
+    first.signal(Signal::SIGKILL);
+    wait_for("ha2 to hold the address", || world.ha2.holds().then_some(()));
+    wait_for("the kernel to remove it from ha1", || (!world.ha1.holds()).then_some(()));
+    let seen = observer.end();
+    let (gone, taken) = (seen.gone_from_ha1(killed), seen.taken_by_ha2(killed).expect("ha2 has it"));
+    println!("SIGKILL: gone after {gone:?}, taken over after {taken:?}, both for {:?}", seen.overlap());
+    // The kernel looks for what has expired every so often: up to a second late on Linux 6.
+    assert!(gone < ms(2100), "{gone:?}");
+    assert!(taken < ms(1000), "{taken:?}");
+    assert!(seen.overlap() < ms(1600), "{:?}", seen.overlap());
+    // Back again, it is Backup: ha2 is as healthy and has just begun.
+    let again = world.ha1.start();
+    wait_for("ha1 to be Backup", || again.said("-> backup").then_some(()));
+    assert!(world.ha2.holds() && !world.ha1.holds());
+}
+
+#[test]
+fn a_stopped_vrrpd_is_backup_when_it_goes_on() {
+    if !is_root() {
+        return;
+    }
+    let (world, first, _second) = World::running("");
+    first.signal(Signal::SIGSTOP);
+    wait_for("ha2 to hold the address", || world.ha2.holds().then_some(()));
+    wait_for("the kernel to remove it from ha1", || (!world.ha1.holds()).then_some(()));
+    let observer = Observer::begin(&world);
+    let before = Instant::now();
+    first.signal(Signal::SIGCONT);
+    wait_for("ha1 to notice", || first.said("-> backup: nothing ran here").then_some(()));
+    let seen = observer.end();
+    assert_eq!(seen.overlap(), ms(0));
+    assert_eq!(seen.gone_from_ha1(before), ms(0), "ha1 has not touched it");
+}
+
+#[test]
+fn the_address_leaves_a_dead_proxy_but_stays_when_all_are_dead() {
+    if !is_root() {
+        return;
+    }
+    let (world, _first, second) = World::running("");
+    let observer = Observer::begin(&world);
+    let died = Instant::now();
+    world.ha1.proxy.die();
+    wait_for("ha2 to hold the address", || world.ha2.holds().then_some(()));
+    wait_for("ha1 to leave it", || (!world.ha1.holds()).then_some(()));
+    let seen = observer.end();
+    let taken = seen.taken_by_ha2(died).expect("ha2 has it");
+    println!("proxy dead: taken over after {taken:?}, both for {:?}", seen.overlap());
+    assert!(taken < ms(700), "{taken:?}");
+    assert!(seen.overlap() <= ms(100), "{:?}", seen.overlap());
+
+    world.ha2.proxy.die();
+    wait_for("ha2 to know that its proxy is dead", || second.said("the proxy is dead: ").then_some(()));
+    let observer = Observer::begin(&world);
+    let end = Instant::now() + ms(2500);
+    wait_for("2.5 s to pass", || (Instant::now() >= end).then_some(()));
+    let seen = observer.end();
+    assert_eq!((seen.gone_from_ha1(end), seen.overlap()), (ms(0), ms(0)));
+    assert!(world.ha2.holds() && !world.ha1.holds(), "both dead: nothing moves");
+
+    // One lives again: it serves, so it gets the address at once, whatever the delay of preemption says.
+    let back = Instant::now();
+    world.ha1.proxy.serve();
+    wait_for("ha1 to hold the address", || world.ha1.holds().then_some(()));
+    println!("proxy back: taken over after {:?}", back.elapsed());
+    wait_for("ha2 to leave it", || (!world.ha2.holds()).then_some(()));
+}
+
+#[test]
+fn the_address_leaves_a_hanging_and_a_draining_proxy() {
+    if !is_root() {
+        return;
+    }
+    let (world, _first, second) = World::running("");
+    let hung = Instant::now();
+    world.ha1.proxy.hang();
+    wait_for("ha2 to hold the address", || world.ha2.holds().then_some(()));
+    println!("proxy hangs: taken over after {:?}", hung.elapsed());
+    assert!(hung.elapsed() < ms(2000), "{:?}", hung.elapsed());
+    world.ha1.proxy.serve();
+    wait_for("ha1 to leave it", || (!world.ha1.holds()).then_some(()));
+    world.ha2.proxy.drain();
+    wait_for("ha1 to hold the address", || world.ha1.holds().then_some(()));
+    assert!(second.said("the proxy is draining"), "{}", second.log());
+}
+
+#[test]
+fn a_lost_link_is_a_fault_and_its_return_changes_nothing() {
+    if !is_root() {
+        return;
+    }
+    let (world, first, _second) = World::running("");
+    let observer = Observer::begin(&world);
+    let cut = Instant::now();
+    world.cable(&world.ha1, false);
+    wait_for("ha1 to notice", || first.said("eth0 has no carrier").then_some(()));
+    wait_for("ha2 to hold the address", || world.ha2.holds().then_some(()));
+    let taken = cut.elapsed();
+    assert!(!world.ha1.holds());
+    world.cable(&world.ha1, true);
+    wait_for("ha1 to notice the link", || (first.log().matches("on eth0 from").count() == 2).then_some(()));
+    wait_for("ha1 to hear ha2", || (first.log().matches("-> backup").count() == 2).then_some(()));
+    let seen = observer.end();
+    println!("link lost: taken over after {taken:?}, both for {:?}", seen.overlap());
+    assert!(taken < ms(1000), "{taken:?}");
+    assert_eq!(seen.overlap(), ms(0));
+    assert!(world.ha2.holds() && !world.ha1.holds());
+}
+
+#[test]
+fn a_new_interface_of_the_same_name_is_used_without_a_restart() {
+    if !is_root() {
+        return;
+    }
+    let (world, mut first, _second) = World::running("interface = \"eth0\"");
+    world.unplug(&world.ha1);
+    wait_for("ha2 to hold the address", || world.ha2.holds().then_some(()));
+    wait_for("ha1 to notice", || first.said("there is no interface eth0").then_some(()));
+    world.plug(&world.ha1);
+    world.ha2.proxy.die();
+    wait_for("ha1 to hold the address", || world.ha1.holds().then_some(()));
+    assert!(first.is_running());
+}
+
+#[test]
+fn an_address_removed_by_hand_is_put_back() {
+    if !is_root() {
+        return;
+    }
+    let (world, first, _second) = World::running("");
+    let before = world.ha2.holds();
+    let removed = Instant::now();
+    world.ha1.namespace.ip(&format!("addr del {VIP}/32 dev eth0"));
+    wait_for("ha1 to notice", || first.said("somebody removed the address").then_some(()));
+    wait_for("the address to be back", || world.ha1.holds().then_some(()));
+    println!("removed by hand: back after {:?}", removed.elapsed());
+    assert!(removed.elapsed() < ms(500), "{:?}", removed.elapsed());
+    assert!(!before && !world.ha2.holds());
+}
+
+#[test]
+fn what_an_earlier_process_left_is_removed_at_the_start() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new("");
+    let _first = world.ha1.start();
+    wait_for("ha1 to hold the address", || world.ha1.holds().then_some(()));
+    for address in ["10.0.1.10/32", "10.0.1.77/32"] {
+        world.ha2.namespace.ip(&format!("addr add {address} dev eth0"));
+    }
+    let second = world.ha2.start();
+    let addresses = world.ha2.addresses();
+    assert!(!addresses.contains("10.0.1.10/32"), "{addresses}");
+    assert!(addresses.contains("10.0.1.22/24") && addresses.contains("10.0.1.77/32"), "{addresses}");
+    assert!(second.said("left over"), "{}", second.log());
+    // The same while it runs: a Backup does not have the address.
+    world.ha2.namespace.ip("addr add 10.0.1.10/32 dev eth0");
+    wait_for("the address to be removed", || (!world.ha2.holds()).then_some(()));
+    assert!(world.ha1.holds());
+}
+
+#[test]
+fn what_is_no_advertisement_of_ours_changes_nothing() {
+    if !is_root() {
+        return;
+    }
+    let (world, mut first, mut second) = World::running("");
+    let memory = (first.resident_kib(), second.resident_kib());
+    let observer = Observer::begin(&world);
+    world.client.inside(link::send_garbage);
+    let seen = observer.end();
+    assert!(seen.nothing_moved(), "{seen:?}");
+    assert!(first.is_running() && second.is_running());
+    let metrics = world.ha1.http(7003, "/metrics");
+    let discarded =
+        metrics.lines().find(|line| line.starts_with("matriarch_vrrp_advertisements_discarded_total"));
+    let count: u64 = discarded.and_then(|line| line.rsplit(' ').next()?.parse().ok()).expect("a counter");
+    assert!(count > 1000, "{metrics}");
+    let lines = first.log().lines().count();
+    assert!(lines < 100, "a flood must not fill the log: {lines} lines");
+    let grown =
+        first.resident_kib().saturating_sub(memory.0).max(second.resident_kib().saturating_sub(memory.1));
+    assert!(grown < 2048, "{grown} KiB more than before");
+}
+
+#[test]
+fn metrics_and_health_tell_who_holds_the_address() {
+    if !is_root() {
+        return;
+    }
+    let (world, first, _second) = World::running("");
+    let has = |host: &link::Host, line: &str| {
+        let text = host.http(7003, "/metrics");
+        text.lines().any(|found| found == line)
+    };
+    let active = "matriarch_vrrp_active{address=\"10.0.1.10\",vrid=\"10\"}";
+    wait_for("ha1 to say so", || has(&world.ha1, &format!("{active} 1")).then_some(()));
+    wait_for("ha2 to say so", || has(&world.ha2, &format!("{active} 0")).then_some(()));
+    let priority = "matriarch_vrrp_priority{address=\"10.0.1.10\",vrid=\"10\"}";
+    wait_for("ha1's priority", || has(&world.ha1, &format!("{priority} 151")).then_some(()));
+    wait_for("ha2's priority", || has(&world.ha2, &format!("{priority} 150")).then_some(()));
+    assert!(world.ha1.http(7003, "/health").starts_with("HTTP/1.1 200"));
+    println!("resident: {} KiB in this build", first.resident_kib());
+}
+
+#[test]
+fn unicast_and_version_2_with_a_password_move_it_as_well() {
+    if !is_root() {
+        return;
+    }
+    let (world, first, _second) = World::running("unicast = true");
+    first.signal(Signal::SIGTERM);
+    wait_for("ha2 to hold the address", || world.ha2.holds().then_some(()));
+    drop((world, first, _second));
+
+    let world = World::new("version = 2\nvrid = 51\ninterval = \"1s\"");
+    world.ha1.set_password("cfgha26");
+    world.ha2.set_password("cfgha26");
+    let first = world.ha1.start();
+    wait_for("ha1 to hold the address", || world.ha1.holds().then_some(()));
+    let second = world.ha2.start();
+    wait_for("ha2 to know its proxy", || second.said("the proxy is serving").then_some(()));
+    let observer = Observer::begin(&world);
+    let end = Instant::now() + ms(4500); // more than the Down interval: an advertisement not understood would show
+    wait_for("4.5 s to pass", || (Instant::now() >= end).then_some(()));
+    assert!(observer.end().nothing_moved(), "{}", second.log());
+    first.signal(Signal::SIGTERM);
+    wait_for("ha2 to hold the address", || world.ha2.holds().then_some(()));
+    assert!(!first.said("cfgha26") && !second.said("cfgha26"));
+}
