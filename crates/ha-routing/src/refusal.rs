@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn the_bytes_are_an_error_response() {
         let bytes = Refusal::protocol_violation("no").to_bytes();
-        assert_eq!(bytes, b"E\0\0\0\x1FSFATAL\0VFATAL\0C08P01\0Mno\0\0");
+        assert_eq!(bytes, b"E\0\0\0\x1ESFATAL\0VFATAL\0C08P01\0Mno\0\0");
         let hinted = Refusal::unknown_database("shop");
         assert!(hinted.hint.is_empty());
         let bytes = Refusal::shutting_down().to_bytes();
