@@ -109,3 +109,29 @@ fn text(snapshot: &Snapshot) -> String {
     }
     page
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::tests::one_active;
+
+    #[test]
+    fn every_sample_has_help_and_type_and_names_its_router() {
+        let page = text(&one_active());
+        let labels = "{address=\"10.0.1.10\",vrid=\"10\"}";
+        for line in [
+            "matriarch_vrrp_proxy_serving 1".to_owned(),
+            "matriarch_vrrp_degraded 1".to_owned(),
+            format!("matriarch_vrrp_active{labels} 1"),
+            format!("matriarch_vrrp_backup{labels} 0"),
+            format!("matriarch_vrrp_holds_address{labels} 1"),
+            format!("matriarch_vrrp_priority{labels} 150"),
+            format!("matriarch_vrrp_advertisements_sent_total{labels} 1"),
+        ] {
+            assert!(page.lines().any(|found| found == line), "{line} in\n{page}");
+        }
+        let count = |start: &str| page.lines().filter(|line| line.starts_with(start)).count();
+        assert_eq!((count("# HELP "), count("# TYPE ")), (SAMPLES.len() + 3, SAMPLES.len() + 3));
+        assert_eq!(count("matriarch_vrrp_"), SAMPLES.len() + 3);
+    }
+}

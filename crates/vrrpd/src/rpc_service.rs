@@ -100,3 +100,26 @@ fn virtual_router(router: &RouterView, snapshot: &Snapshot) -> VirtualRouter {
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::tests::one_active;
+
+    #[test]
+    fn the_reply_says_who_holds_the_address_and_why() {
+        let tls = TlsFiles { ca: "ca".into(), cert: "cert".into(), key: "key".into() };
+        let cluster = "demo".parse().unwrap();
+        let about = About { cluster, host: "ha1".to_owned(), file_digest: "d1".to_owned(), tls };
+        let reply = reply(&about, &one_active());
+        assert_eq!((reply.host.as_str(), reply.proxy.as_str()), ("ha1", "serving"));
+        assert!(reply.uptime_ms > 0);
+        let [router] = &reply.routers[..] else { panic!("{reply:?}") };
+        assert_eq!(router.state(), VirtualRouterState::Active);
+        assert_eq!((router.address.as_str(), router.vrid, router.priority), ("10.0.1.10", 10, 150));
+        assert_eq!((router.interface.as_str(), router.interval_ms), ("eth0", 200));
+        assert!(router.holds_address && router.active_address.is_none());
+        assert!(router.reason.starts_with("no advertisement for"), "{}", router.reason);
+        assert_eq!(router.alarms, ["no real-time priority"]);
+    }
+}

@@ -45,3 +45,43 @@ impl Snapshot {
         Self { taken: now, began: now, proxy, degraded: Vec::new(), routers: Vec::new() }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::net::Ipv4Addr;
+
+    use vrrp::{Event, Setup, VirtualRouter};
+
+    use super::*;
+
+    /// 700 ms after the start: an Active with a serving proxy, just become it.
+    pub(crate) fn one_active() -> Snapshot {
+        let at = |millis: u64| MonoTime(millis * 1_000_000);
+        let source = Ipv4Addr::new(10, 0, 1, 21);
+        let setup = Setup::new(10, Ipv4Addr::new(10, 0, 1, 10));
+        let mut machine = VirtualRouter::new(setup, at(0)).unwrap();
+        for event in [Event::LinkUp { source }, Event::Started, Event::ProxyChanged(ProxyHealth::Serving)] {
+            machine.handle_event(at(0), event);
+        }
+        for millis in (100..=700).step_by(100) {
+            machine.handle_timeout(at(millis));
+        }
+        let router = RouterView {
+            address: "10.0.1.10".to_owned(),
+            vrid: 10,
+            version: 3,
+            interface: "eth0".to_owned(),
+            interval: Duration::from_millis(200),
+            holds: true,
+            status: machine.status(at(700)),
+        };
+        let degraded = vec!["no real-time priority".to_owned()];
+        Snapshot {
+            taken: at(700),
+            began: at(0),
+            proxy: ProxyHealth::Serving,
+            degraded,
+            routers: vec![router],
+        }
+    }
+}
