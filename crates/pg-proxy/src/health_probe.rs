@@ -87,8 +87,9 @@ fn judge(primary: Result<StatusCode, AskError>, replica: Result<StatusCode, AskE
     match (primary, replica) {
         (Ok(StatusCode::OK), _) => Check::Primary,
         (_, Ok(StatusCode::OK)) => Check::Standby,
-        (Ok(_), Ok(_)) => Check::Neither,
-        (Err(error), _) | (_, Err(error)) => Check::NoAnswer { why: crate::causes::full(&error) },
+        // "No primary" is definite without the second answer, and must close writes at once.
+        (Ok(_), _) => Check::Neither,
+        (Err(error), _) => Check::NoAnswer { why: crate::causes::brief(&error) },
     }
 }
 
@@ -160,6 +161,18 @@ mod tests {
         assert_eq!(checked(serve("/primary").await).await, Check::Primary);
         assert_eq!(checked(serve("/replica").await).await, Check::Standby);
         assert_eq!(checked(serve("/nothing").await).await, Check::Neither);
+    }
+
+    #[test]
+    fn half_an_answer_counts_for_what_it_says() {
+        let broken = || AskError::Connect {
+            address: "127.0.0.1:1".parse().unwrap(),
+            source: std::io::ErrorKind::ConnectionReset.into(),
+        };
+        let no = StatusCode::SERVICE_UNAVAILABLE;
+        assert_eq!(judge(Ok(no), Err(broken())), Check::Neither);
+        assert_eq!(judge(Err(broken()), Ok(StatusCode::OK)), Check::Standby);
+        assert!(matches!(judge(Err(broken()), Ok(no)), Check::NoAnswer { .. }));
     }
 
     #[tokio::test]

@@ -58,7 +58,7 @@ impl Follow {
                         why
                     }
                 },
-                Err(error) => crate::causes::full(&error),
+                Err(error) => crate::causes::brief(&error),
             };
             // Attempts are repeated for ever; only another reason is news.
             if told != why {
@@ -90,7 +90,7 @@ impl Follow {
         let opened = tokio::time::timeout(SILENT, client.follow(reports)).await.map_err(silent);
         let mut claims = match opened.and_then(|opened| opened) {
             Ok(claims) => claims.into_inner(),
-            Err(status) => return broken(after_a_claim, &crate::causes::full(&status)),
+            Err(status) => return broken(after_a_claim, &crate::causes::ended(&status)),
         };
         loop {
             let next = tokio::select! {
@@ -100,7 +100,7 @@ impl Follow {
             let wire = match next.and_then(|next| next) {
                 Ok(Some(wire)) => wire,
                 Ok(None) => return broken(after_a_claim, "its agent ended the stream"),
-                Err(status) => return broken(after_a_claim, &crate::causes::full(&status)),
+                Err(status) => return broken(after_a_claim, &crate::causes::ended(&status)),
             };
             match claim::read(&self.member, wire) {
                 Ok(claim) => {
