@@ -41,6 +41,15 @@ enum Stage {
     Ask,
 }
 
+/// The proxies were asked to hold new sessions.
+#[derive(Debug, Clone)]
+struct Hold {
+    id: OpId,
+    since: MonoTime,
+    /// All of them do.
+    confirmed: bool,
+}
+
 /// A leader that gives up.
 #[derive(Debug, Clone)]
 pub(crate) struct Switchover {
@@ -50,8 +59,7 @@ pub(crate) struct Switchover {
     stage: Stage,
     began: MonoTime,
     asked: Option<MonoTime>,
-    /// Proxies were asked to hold new sessions: since when, and under which id they confirm.
-    hold: Option<(MonoTime, OpId)>,
+    hold: Option<Hold>,
     why: String,
 }
 
@@ -233,11 +241,16 @@ impl Decider {
             Ok(_) => Refusal::AgentSilent { member: to.clone() },
             Err(refusal) => refusal,
         };
+        self.refuse_switchover(refusal);
+        false
+    }
+
+    /// Nothing was stopped yet: this member leads on as if nothing had been asked.
+    fn refuse_switchover(&mut self, refusal: Refusal) {
         self.note(Reason::SwitchoverCalledOff { why: refusal.to_string() });
         if let Some(id) = self.switchover.take().and_then(|s| s.request) {
             self.reply(id, Err(refusal));
         }
-        false
     }
 
     /// From here on the claims ask the proxies to let new sessions wait for the successor; running ones go on.
@@ -245,7 +258,7 @@ impl Decider {
         let id = self.next_op();
         let Some(switchover) = &mut self.switchover else { return };
         switchover.stage = Stage::Hold;
-        switchover.hold = Some((self.now, id));
+        switchover.hold = Some(Hold { id, since: self.now, confirmed: false });
         if let Some(to) = switchover.to.clone() {
             self.because(Reason::SwitchingOver { to, stage: "proxies hold new sessions" });
         }
@@ -254,28 +267,29 @@ impl Decider {
     }
 
     fn hold_sessions(&mut self) {
-        let Some((since, _)) = self.switchover.as_ref().and_then(|s| s.hold) else { return };
-        let due = since + HOLD_LIMIT;
-        if self.now < due {
+        let Some(switchover) = &self.switchover else { return };
+        let (Some(hold), Some(to)) = (&switchover.hold, switchover.to.clone()) else { return };
+        let due = hold.since + HOLD_LIMIT;
+        if !hold.confirmed && self.now < due {
             self.timers.set(Timer::Switchover, due);
             return;
         }
-        self.hold_is_over();
-    }
-
-    /// Every connected proxy has put the hold in force.
-    pub(crate) fn sessions_held(&mut self, id: OpId) {
-        let waits = |s: &Switchover| s.stage == Stage::Hold && s.hold.is_some_and(|(_, asked)| asked == id);
-        if self.switchover.as_ref().is_some_and(waits) {
-            self.hold_is_over();
+        if self.peers.get(&to).is_none_or(|p| !p.connected) {
+            self.refuse_switchover(Refusal::AgentSilent { member: to });
+            return;
         }
-    }
-
-    fn hold_is_over(&mut self) {
         if let Some(switchover) = &mut self.switchover {
             switchover.stage = Stage::Stop;
         }
         self.stop_for_switchover();
+    }
+
+    /// Every connected proxy has put the hold in force.
+    pub(crate) fn sessions_held(&mut self, id: OpId) {
+        let hold = self.switchover.as_mut().and_then(|s| s.hold.as_mut());
+        if let Some(hold) = hold.filter(|hold| hold.id == id) {
+            hold.confirmed = true;
+        }
     }
 
     fn stop_for_switchover(&mut self) {

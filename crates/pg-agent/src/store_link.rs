@@ -25,6 +25,10 @@ use tokio::sync::{Notify, mpsc, watch};
 /// Pause between attempts at something that the store did not take.
 const AGAIN: Duration = Duration::from_millis(300);
 
+/// How long the store may take to show a transaction that was won. An election of etcd's fits in; a lease does not end
+/// meanwhile. After it the outcome is reported as unknown, because nobody may act on a view that lacks it.
+const SHOWN_WITHIN: Duration = Duration::from_secs(3);
+
 /// How the link is set up.
 #[derive(Debug, Clone)]
 pub struct LinkOptions {
@@ -164,8 +168,17 @@ impl Shared {
         let outcome = match outcome {
             ha_store::TxnOutcome::Won { revision } => {
                 self.renew_now.notify_one();
-                self.deliver_at_least(revision).await;
-                TxnOutcome::Won { revision }
+                match tokio::time::timeout(SHOWN_WITHIN, self.deliver_at_least(revision)).await {
+                    Ok(()) => TxnOutcome::Won { revision },
+                    Err(_) => {
+                        tracing::warn!(
+                            purpose,
+                            revision = revision.0,
+                            "etcd does not show a transaction that was won"
+                        );
+                        TxnOutcome::Unknown
+                    }
+                }
             }
             ha_store::TxnOutcome::Lost { snapshot } => {
                 self.deliver(&snapshot, false).await;
@@ -242,7 +255,8 @@ impl Shared {
     async fn renew_until_gone(&self, lease: LeaseId, granted: MonoTime) {
         let mut last = granted;
         loop {
-            let pause = if last == granted || boottime().since(last) < self.options.renew_interval * 2 {
+            // What was renewed is due after the interval; what could not be renewed, soon.
+            let pause = if boottime().since(last) < self.options.renew_interval * 2 {
                 self.options.renew_interval
             } else {
                 AGAIN
@@ -343,3 +357,6 @@ impl Shared {
         self.store.snapshot().await.map_or(true, |s| s.get(&key).is_some())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,12 +1,14 @@
 //! One decider with a hand on its clock: feeds events, answers nothing by itself, keeps every action.
 
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
 use std::time::Duration;
 
 use ha_core::cluster_view::{StoreKey, StoreView};
 use ha_core::node_state::NodeState;
 use ha_core::peer_message::{PeerMessage, PeerPhase, PeerState, Promised};
 use ha_core::postgres_view::{
-    ControlState, DataDirectory, DataFacts, Instance, PostgresProcess, PostgresView,
+    ControlState, DataDirectory, DataFacts, Instance, PostgresProcess, PostgresView, WalSender,
 };
 use ha_core::record::{
     ClusterSettings, GuardArming, HistoryRecord, LeaderRecord, Policy, SyncRecord, Versioned,
@@ -37,6 +39,9 @@ pub(crate) struct Member {
     pub(crate) now: MonoTime,
     pub(crate) view: StoreView,
     pub(crate) actions: Vec<Action>,
+    /// Walsenders that a running PostgreSQL shows.
+    pub(crate) senders: Vec<WalSender>,
+    ended: Option<OpId>,
 }
 
 fn setup(me: &str, node_state: NodeState) -> Setup {
@@ -99,6 +104,8 @@ impl Member {
             now: MonoTime(1_000_000_000),
             view: StoreView { cluster_id: 1, revision: Revision(10), ..StoreView::default() },
             actions: Vec::new(),
+            senders: Vec::new(),
+            ended: None,
         };
         let policy = Policy::quorum(Epoch(1), listed.iter().map(|m| id(m)).collect(), 1);
         member.set_sync(SyncRecord {
@@ -207,7 +214,7 @@ impl Member {
             flush: Lsn(flush),
             replay: Lsn(flush),
             receiver: None,
-            senders: Vec::new(),
+            senders: self.senders.clone(),
             standby_names: String::new(),
             drifted: Vec::new(),
             pending_restart: Vec::new(),
@@ -299,6 +306,19 @@ impl Member {
     pub(crate) fn end_txn(&mut self, outcome: TxnOutcome) {
         let (id, _) = self.txns().pop().expect("a transaction is under way");
         self.event(Event::TxnDone { id, outcome });
+    }
+
+    /// What a job that has begun and not ended may report.
+    pub(crate) fn running_job(&mut self) -> Option<JobOutput> {
+        let (id, job) = self.jobs().pop()?;
+        if self.ended == Some(id) {
+            return None;
+        }
+        self.ended = Some(id);
+        Some(match job {
+            Job::ProveBlocked | Job::MarkBarrier => JobOutput::Flushed { lsn: Lsn(100) },
+            _ => JobOutput::Done,
+        })
     }
 
     /// Runs until this member has revoked and waits for the others.

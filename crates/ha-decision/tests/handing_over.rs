@@ -1,0 +1,220 @@
+//! A planned change of leader: the proxies hold new sessions before PostgreSQL stops, and are let go when it is called
+//! off.
+
+mod member;
+
+use ha_core::cluster_view::StoreKey;
+use ha_core::peer_message::PeerPhase;
+use ha_core::postgres_view::WalSender;
+use ha_core::record::Versioned;
+use ha_core::standby_names::StandbyName;
+use ha_core::{Epoch, Lsn};
+use ha_decision::{Action, Event, Job, JobOutput, OpId, Refusal, Request, RequestId, StopMode, TxnOutcome};
+use member::{Member, id, name};
+
+const ASKED: RequestId = RequestId(7);
+
+/// pg1 leads and serves; pg2 and pg3 stream from it.
+fn leader() -> Member {
+    let mut pg1 = Member::of_leaderless_cluster("pg1", &["pg2", "pg3"]);
+    pg1.senders = ["pg2", "pg3"]
+        .map(|standby| WalSender {
+            pid: u32::from(standby.as_bytes()[2]),
+            name: Some(StandbyName { member: id(standby), epoch: Epoch(1) }),
+            streaming: true,
+            flush: Lsn(100),
+            sync_priority: 1,
+        })
+        .to_vec();
+    pg1.put_leader("pg1", 1);
+    pg1.see_store();
+    pg1.see_primary(100);
+    let taken_up = pg1.wanted_sync().expect("it takes its leadership up again");
+    pg1.set_sync(taken_up);
+    pg1.put_leader("pg1", 1);
+    pg1.see_store();
+    pg1.end_txn(TxnOutcome::Won { revision: pg1.view.revision });
+    for _ in 0..10 {
+        pg1.now = pg1.now + std::time::Duration::from_millis(10);
+        hear_both(&mut pg1);
+        pg1.see_primary(100);
+        while let Some(output) = pg1.running_job() {
+            pg1.end_job(output);
+            pg1.see_primary(100);
+        }
+    }
+    assert!(pg1.decider.status().serves_writes, "{:?}", pg1.decider.status());
+    pg1.actions.clear();
+    pg1
+}
+
+fn hear_both(pg1: &mut Member) {
+    pg1.hear_state("pg2", PeerPhase::Standby);
+    pg1.hear_state("pg3", PeerPhase::Standby);
+}
+
+/// Up to the moment at which the announcement is in the store.
+fn announced() -> Member {
+    let mut pg1 = leader();
+    pg1.event(Event::Request { id: ASKED, request: Request::Switchover { candidate: Some(name("pg2")) } });
+    pg1.end_job(JobOutput::Done);
+    pg1.wait(1);
+    hear_both(&mut pg1);
+    let (_, txn) = pg1.txns().pop().expect("it announces the switchover");
+    let (_, value, _) = txn.puts.iter().find(|(key, ..)| *key == StoreKey::Switchover).expect("the record");
+    let record = serde_json::from_slice(value).expect("readable");
+    assert!(!pg1.decider.status().holding);
+    pg1.view.revision = pg1.view.revision.next();
+    pg1.view.switchover = Some(Versioned { record, revision: pg1.view.revision });
+    pg1.see_store();
+    pg1.end_txn(TxnOutcome::Won { revision: pg1.view.revision });
+    pg1
+}
+
+/// The hold that the driver was asked for.
+fn hold(pg1: &Member) -> OpId {
+    let mut holds = pg1.actions.iter().filter_map(|action| match action {
+        Action::HoldSessions { id } => Some(*id),
+        _ => None,
+    });
+    let id = holds.next_back().expect("the proxies are asked to hold");
+    assert_eq!(holds.next(), None, "asked once");
+    id
+}
+
+fn stops(pg1: &Member) -> bool {
+    pg1.jobs().iter().any(|(_, job)| matches!(job, Job::Stop { mode: StopMode::Fast }))
+}
+
+#[test]
+fn nothing_is_stopped_while_the_proxies_are_waited_for() {
+    let mut pg1 = announced();
+    hold(&pg1);
+    let status = pg1.decider.status();
+    assert!(status.holding && status.serves_writes, "sessions that run go on: {status:?}");
+    assert_eq!(status.successor, Some(name("pg2")));
+    pg1.wait(249);
+    assert!(!stops(&pg1));
+    assert!(pg1.decider.poll_timeout().is_some_and(|at| at.since(pg1.now).as_millis() <= 1));
+}
+
+#[test]
+fn the_stop_follows_at_once_when_every_proxy_holds() {
+    let mut pg1 = announced();
+    let id = hold(&pg1);
+    pg1.event(Event::SessionsHeld { id: OpId(id.0 + 1) });
+    assert!(!stops(&pg1), "that was another hold");
+    pg1.event(Event::SessionsHeld { id });
+    assert!(stops(&pg1));
+    let status = pg1.decider.status();
+    assert!(status.holding && !status.serves_writes, "{status:?}");
+}
+
+#[test]
+fn a_proxy_that_does_not_answer_delays_the_stop_by_a_quarter_of_a_second() {
+    let mut pg1 = announced();
+    let id = hold(&pg1);
+    pg1.wait(250);
+    assert!(stops(&pg1));
+    let jobs = pg1.jobs().len();
+    pg1.event(Event::SessionsHeld { id });
+    assert_eq!(pg1.jobs().len(), jobs, "too late to matter");
+}
+
+#[test]
+fn the_hold_ends_when_somebody_else_leads() {
+    let mut pg1 = announced();
+    pg1.wait(250);
+    pg1.end_job(JobOutput::Stopped { final_lsn: Some(Lsn(100)) });
+    pg1.see_stopped_primary();
+    assert!(pg1.decider.status().holding, "nobody leads yet");
+    let mut record = pg1.sync();
+    record.epoch = record.epoch.next();
+    record.leader = id("pg2").into();
+    pg1.set_sync(record);
+    pg1.see_store();
+    let status = pg1.decider.status();
+    assert!(!status.holding && status.successor.is_none());
+}
+
+#[test]
+fn a_switchover_that_is_called_off_releases_at_once() {
+    let mut pg1 = announced();
+    pg1.wait(250);
+    pg1.end_job(JobOutput::Stopped { final_lsn: Some(Lsn(100)) });
+    pg1.see_stopped_primary();
+    pg1.wait(20_000);
+    let refused = pg1
+        .actions
+        .iter()
+        .any(|a| matches!(a, Action::Reply { id: ASKED, answer: Err(Refusal::CalledOff { .. }) }));
+    assert!(refused);
+    let status = pg1.decider.status();
+    assert!(!status.holding && !status.switching_over && status.successor.is_none());
+}
+
+#[test]
+fn a_candidate_that_dies_before_the_hold_is_not_waited_for() {
+    let mut pg1 = leader();
+    pg1.event(Event::Request { id: ASKED, request: Request::Switchover { candidate: Some(name("pg2")) } });
+    pg1.end_job(JobOutput::Done);
+    pg1.event(Event::PeerLost { from: name("pg2") });
+    pg1.wait(2500);
+    assert!(!pg1.actions.iter().any(|action| matches!(action, Action::HoldSessions { .. })));
+    assert!(!pg1.decider.status().switching_over && pg1.decider.status().serves_writes);
+}
+
+#[test]
+fn a_candidate_that_dies_during_the_hold_costs_no_stop() {
+    let mut pg1 = announced();
+    let id = hold(&pg1);
+    pg1.event(Event::PeerLost { from: name("pg2") });
+    pg1.event(Event::SessionsHeld { id });
+    assert!(!stops(&pg1));
+    let refused = pg1
+        .actions
+        .iter()
+        .any(|a| matches!(a, Action::Reply { id: ASKED, answer: Err(Refusal::AgentSilent { .. }) }));
+    let status = pg1.decider.status();
+    assert!(refused && !status.holding && status.serves_writes, "{status:?}");
+}
+
+#[test]
+fn what_an_earlier_attempt_announced_does_not_replace_an_announcement() {
+    let mut pg1 = announced();
+    let id = hold(&pg1);
+    pg1.event(Event::PeerLost { from: name("pg2") });
+    pg1.event(Event::SessionsHeld { id });
+    pg1.actions.clear();
+    pg1.event(Event::Request { id: ASKED, request: Request::Switchover { candidate: Some(name("pg3")) } });
+    pg1.end_job(JobOutput::Done);
+    pg1.wait(1);
+    hear_both(&mut pg1);
+    assert!(!pg1.actions.iter().any(|action| matches!(action, Action::HoldSessions { .. })));
+    let (_, txn) = pg1.txns().pop().expect("it announces anew");
+    assert_eq!(txn.purpose, "announce the switchover");
+}
+
+#[test]
+fn a_restarted_agent_is_undecided_until_it_serves_again() {
+    let mut pg1 = Member::of_leaderless_cluster("pg1", &["pg2", "pg3"]);
+    pg1.put_leader("pg1", 1);
+    assert!(pg1.decider.status().undecided, "it has not looked yet");
+    pg1.see_primary(100);
+    pg1.see_store();
+    assert!(pg1.decider.status().undecided, "the leadership is not taken up yet");
+    pg1.wait(10_000);
+    assert!(!pg1.decider.status().undecided, "no longer than a lease");
+
+    let led = leader().decider.status();
+    assert!(!led.undecided && led.serves_writes);
+
+    let mut standby = Member::of_leaderless_cluster("pg2", &["pg2", "pg3"]);
+    standby.see_standby(100);
+    assert!(!standby.decider.status().undecided, "a standby is one");
+
+    let mut deposed = Member::of_leaderless_cluster("pg2", &["pg3"]);
+    deposed.see_store();
+    deposed.see_primary(100);
+    assert!(!deposed.decider.status().undecided, "pg1 leads, so this primary is wrong");
+}
