@@ -31,6 +31,11 @@ impl Host {
         Self { name, namespace, proxy, dir }
     }
 
+    /// Where its files are.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Gives this host the password of VRRP version 2.
     pub(crate) fn set_password(&self, password: &str) {
         use std::os::unix::fs::PermissionsExt as _;

@@ -2,6 +2,7 @@
 //! and ha2 with a vrrpd and a pretended proxy each, and a client. All of it is gone afterwards.
 
 mod host;
+mod keepalived;
 mod observer;
 mod proxy;
 
@@ -14,6 +15,7 @@ use nix::unistd::Uid;
 use tempfile::TempDir;
 
 pub(crate) use host::{Host, Vrrpd};
+pub(crate) use keepalived::Keepalived;
 pub(crate) use observer::Observer;
 pub(crate) use proxy::PretendedProxy;
 

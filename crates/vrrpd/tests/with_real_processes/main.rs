@@ -1,0 +1,8 @@
+//! vrrpd as built: two of them on a link of their own, each beside a pretended proxy; and one beside keepalived. Needs
+//! root (and says so). The times are upper limits for a busy machine; what is typical is printed.
+#![allow(clippy::print_stdout, reason = "prints the times that it measured, and why it was skipped")]
+
+mod disturbances;
+mod keepalived;
+mod link;
+mod moving;
