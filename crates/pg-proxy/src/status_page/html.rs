@@ -130,7 +130,7 @@ fn totals(shown: &Snapshot) -> Markup {
 }
 
 const COLUMNS: [&str; 10] =
-    ["Member", "Role", "Known by", "Epoch", "Lag", "Sessions", "In all", "Failed", "Cut", "Traffic"];
+    ["Member", "Role", "Known by", "Epoch", "Lag", "Sessions", "Total", "Failed", "Cut", "Traffic"];
 
 fn upstreams(shown: &Snapshot) -> Markup {
     html! {
@@ -191,8 +191,10 @@ fn known_by(upstream: &UpstreamShown) -> String {
         Source::None => "nothing",
     };
     match upstream.heard_ms_ago {
+        // Finer would only flicker.
+        Some(0..1000) => format!("{source}, just now"),
         Some(ago) => format!("{source}, {} ago", span(ago)),
-        None => format!("{source}, never heard"),
+        None => "nothing yet".to_owned(),
     }
 }
 
@@ -236,8 +238,8 @@ mod tests {
             "<title>pg1 · demo · ha1</title>",
             "go to <strong>pg1</strong>",
             "pg1 leads epoch 5",
-            "its agent, 120 ms ago",
-            "nothing, never heard",
+            "its agent, just now",
+            "nothing yet",
             "16.0 KiB",
             "41 of 200",
             "↓ 9.19 GiB",

@@ -19,8 +19,9 @@ use super::{Heard, InForce, StreamNumber, claim};
 /// Pause before the next attempt: first and longest. Short, because an agent that is back is needed at once.
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
 const PAUSE_LONGEST: Duration = Duration::from_secs(1);
-/// A stream without a claim for so long is made again. Agents speak twice a second, so this one is broken, although its
-/// connection answers; the decider has stopped to count on it long before.
+/// A stream that carried claims and carries none for so long is made again: agents speak twice a second, so this one is
+/// broken, although its connection answers. The decider has stopped to count on it long before. Before its first claim
+/// an agent may be silent for longer: one that has just started speaks when it knows what its member is.
 const SILENT: Duration = Duration::from_secs(3);
 
 /// One agent.
@@ -93,8 +94,9 @@ impl Follow {
             Err(status) => return broken(after_a_claim, &crate::causes::ended(&status)),
         };
         loop {
+            let limit = if after_a_claim { SILENT } else { Duration::MAX };
             let next = tokio::select! {
-                next = tokio::time::timeout(SILENT, claims.message()) => next.map_err(silent),
+                next = tokio::time::timeout(limit, claims.message()) => next.map_err(silent),
                 () = heard.closed() => return End::Unheard,
             };
             let wire = match next.and_then(|next| next) {
