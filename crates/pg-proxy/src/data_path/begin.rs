@@ -14,7 +14,7 @@ use super::greeting::Greeting;
 use super::message_boundary::MessageBoundary;
 use super::reach::{Reached, Turn, reach};
 use super::relay::{Relay, Watch};
-use super::worker::Seat;
+use super::worker::{CutOrder, Seat};
 
 /// How long a client may take for all it has to say before its login goes to a server. Waiting for a server does not
 /// count.
@@ -132,7 +132,14 @@ impl Client {
             let wanted = reader.wanted().min(buffer.len());
             let read = tokio::select! {
                 biased;
-                _ = self.seat.cut() => return Err(Stop::Refuse(Refusal::draining())),
+                order = self.seat.cut() => match order {
+                    CutOrder::ShuttingDown => return Err(Stop::Refuse(Refusal::draining())),
+                    // Of a server that has not seen the login yet: another one will.
+                    CutOrder::RoleLost(_) => {
+                        self.seat.concern(None);
+                        continue;
+                    }
+                },
                 read = tokio::time::timeout_at(deadline, self.stream.read(&mut buffer[..wanted])) => read,
             };
             let Ok(read) = read else {

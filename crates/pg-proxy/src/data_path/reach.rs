@@ -39,6 +39,8 @@ pub(super) struct Reached {
 enum Failure {
     /// The server is of no use now.
     Server(String),
+    /// This host has no descriptor, port or memory for one more connection: no fault of the server.
+    Shortage(String),
     /// The server lost the role meanwhile.
     Rerouted,
 }
@@ -88,8 +90,12 @@ pub(super) async fn reach(
             }
             Err(failure) => {
                 seat.concern(None);
-                if let Failure::Server(why) = failure {
-                    note_failure(seat, shared, upstream, why);
+                match failure {
+                    Failure::Server(why) => note_failure(seat, shared, upstream, why),
+                    Failure::Shortage(why) => {
+                        shared.places.failed(upstream, &format!("the proxy cannot connect: {why}"));
+                    }
+                    Failure::Rerouted => {}
                 }
             }
         }
@@ -180,7 +186,10 @@ async fn attempt(
         Some(server) => server,
         None => {
             let connected = sockets::connect(shared.address(upstream), shared.options.connect_timeout).await;
-            connected.map_err(|error| Failure::Server(error.to_string()))?
+            connected.map_err(|error| match sockets::is_our_shortage(&error) {
+                true => Failure::Shortage(error.to_string()),
+                false => Failure::Server(error.to_string()),
+            })?
         }
     };
     allowed()?;

@@ -65,6 +65,13 @@ pub(super) async fn connect(address: SocketAddr, limit: Duration) -> io::Result<
     }
 }
 
+/// Whether a failed connect says something about this host rather than about the server.
+pub(super) fn is_our_shortage(error: &io::Error) -> bool {
+    use nix::errno::Errno::{EADDRNOTAVAIL, EMFILE, ENFILE, ENOBUFS, ENOMEM};
+    let ours = [EADDRNOTAVAIL, EMFILE, ENFILE, ENOBUFS, ENOMEM];
+    error.raw_os_error().is_some_and(|code| ours.iter().any(|&errno| errno as i32 == code))
+}
+
 fn keepalive() -> TcpKeepalive {
     TcpKeepalive::new()
         .with_time(Duration::from_secs(10))
@@ -108,5 +115,35 @@ mod defer_accept {
 
     pub(super) fn set(socket: &socket2::Socket, seconds: u32) -> std::io::Result<()> {
         Ok(DeferAccept.set(socket, &seconds)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn accepted_sockets_have_the_settings_of_their_listener() {
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        client.write_all(b"hello").unwrap();
+        listener.set_nonblocking(false).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        let accepted = SockRef::from(&accepted);
+        assert!(accepted.tcp_nodelay().unwrap());
+        assert!(accepted.keepalive().unwrap());
+        assert_eq!(accepted.tcp_keepalive_time().unwrap(), Duration::from_secs(10));
+        assert_eq!(accepted.tcp_keepalive_interval().unwrap(), Duration::from_secs(5));
+        assert_eq!(accepted.tcp_keepalive_retries().unwrap(), 3);
+        assert_eq!(accepted.tcp_user_timeout().unwrap(), Some(CLIENT_USER_TIMEOUT));
+        assert_eq!(accepted.tcp_notsent_lowat().unwrap(), CLIENT_UNSENT_LIMIT);
+    }
+
+    #[test]
+    fn address_that_this_host_does_not_have_can_be_listened_on() {
+        listen("192.0.2.1:0".parse().unwrap()).unwrap();
+        listen("[2001:db8::1]:0".parse().unwrap()).unwrap();
     }
 }
