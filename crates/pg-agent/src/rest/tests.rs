@@ -241,3 +241,30 @@ async fn the_server_answers_on_its_socket_with_keep_alive() {
     }
     server.abort();
 }
+
+#[tokio::test]
+async fn an_agent_that_cannot_know_yet_lets_health_checks_wait() {
+    use axum::extract::State;
+    use axum::http::{Method, StatusCode};
+    use futures_util::FutureExt as _;
+
+    let (pictures, seen) = tokio::sync::watch::channel(None);
+    let ask = |method: Method, path: &'static str| {
+        super::respond(State(seen.clone()), method, axum::http::Uri::from_static(path))
+    };
+    let mut before = Box::pin(ask(Method::OPTIONS, "/primary"));
+    assert!((&mut before).now_or_never().is_none(), "it has not looked yet");
+    let mut undecided = leader();
+    undecided.at = ha_daemon::boottime();
+    undecided.status.serves_writes = false;
+    undecided.status.undecided = true;
+    pictures.send_replace(Some(std::sync::Arc::new(undecided.clone())));
+    assert!((&mut before).now_or_never().is_none(), "its leadership is not taken up yet");
+    // What is no health check is answered as things are.
+    assert_eq!(ask(Method::GET, "/patroni").now_or_never().unwrap().status(), StatusCode::OK);
+    undecided.status.undecided = false;
+    undecided.status.serves_writes = true;
+    undecided.status.deadline = None;
+    pictures.send_replace(Some(std::sync::Arc::new(undecided)));
+    assert_eq!(before.await.status(), StatusCode::OK);
+}
