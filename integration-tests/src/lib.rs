@@ -1,12 +1,13 @@
 //! What the scenarios share: a lab per scenario, the write client around a fault, and the proof at the end.
 //!
-//! Begin reading at [`scenario`], then at any file in `tests`.
+//! Begin reading at [`scenario`] (databases) or [`front::front_scenario`] (the whole cluster), then at any file in `tests`.
 
 pub mod etcd;
+pub mod front;
 pub mod proof;
 
 use std::path::PathBuf;
-use std::sync::Once;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -46,16 +47,17 @@ pub fn scenario(
         .and_then(|()| check_logs(&lab, expected));
     if let Err(error) = result {
         lab.keep_files();
-        let views: Vec<String> = lab
-            .databases()
-            .iter()
-            .map(|host| match lab.cluster_seen_by(host) {
-                Ok(seen) => format!("  {host} reports {seen}"),
-                Err(error) => format!("  {host}: {error:#}"),
-            })
-            .collect();
-        panic!("{name}: {error:#}\n{}\n  logs: {}/<host>/log", views.join("\n"), directory.display());
+        panic!("{name}: {error:#}\n{}\n  logs: {}/<host>/log", what_agents_report(&lab), directory.display());
     }
+}
+
+/// The cluster as each agent reports it, for the message of a failure.
+pub(crate) fn what_agents_report(lab: &Lab) -> String {
+    let view = |host: &&str| match lab.cluster_seen_by(host) {
+        Ok(seen) => format!("  {host} reports {seen}"),
+        Err(error) => format!("  {host}: {error:#}"),
+    };
+    lab.databases().iter().map(view).collect::<Vec<_>>().join("\n")
 }
 
 /// The options of the reference cluster, unchanged.
@@ -64,15 +66,15 @@ pub fn reference(options: LabOptions) -> LabOptions {
 }
 
 fn start(name: &str, configure: impl FnOnce(LabOptions) -> LabOptions) -> Result<Lab> {
-    static SWEPT: Once = Once::new();
-    let labs = labs();
-    // What an aborted run left; once, because tests of this run start beside each other.
-    SWEPT.call_once(|| {
-        if let Err(error) = sweep(&labs) {
-            panic!("sweep {}: {error:#}", labs.display());
-        }
-    });
-    Lab::start(&configure(LabOptions::reference(&labs.join(name))?))
+    sweep_once()?;
+    Lab::start(&configure(LabOptions::reference(&labs().join(name))?))
+}
+
+/// Removes what an aborted run left; once, because tests of this run start beside each other.
+pub(crate) fn sweep_once() -> Result<()> {
+    static SWEPT: OnceLock<Result<(), String>> = OnceLock::new();
+    let swept = SWEPT.get_or_init(|| sweep(&labs()).map_err(|error| format!("{error:#}")));
+    swept.clone().map_err(|error| anyhow::anyhow!("sweep {}: {error}", labs().display()))
 }
 
 /// Where labs of tests live: beside what was built.

@@ -62,6 +62,16 @@ fn same(expected: &BTreeSet<u64>, found: &BTreeSet<u64>) -> Result<(), String> {
     Err(format!("{} of {} rows, missing {missing:?}, too many {extra:?}", found.len(), expected.len()))
 }
 
+/// Notes what was measured in `outages.tsv` beside the labs.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn note(what: &str, length: Duration) -> Result<()> {
+    let path = crate::labs().join("outages.tsv");
+    let mut file = OpenOptions::new().create(true).append(true).open(&path).context("open outages.tsv")?;
+    writeln!(file, "{what}\t{:.3}", length.as_secs_f64()).context("write outages.tsv")
+}
+
 /// How long writes stood still around a fault; also noted in `outages.tsv` beside the labs.
 ///
 /// # Errors
@@ -69,9 +79,7 @@ fn same(expected: &BTreeSet<u64>, found: &BTreeSet<u64>) -> Result<(), String> {
 pub fn outage_below(attempts: &[Attempt], what: &str, fault: Duration, bound: Duration) -> Result<Duration> {
     let found = outage(attempts, fault).with_context(|| format!("{what}: no row acknowledged afterwards"))?;
     let length = found.length();
-    let path = crate::labs().join("outages.tsv");
-    let mut file = OpenOptions::new().create(true).append(true).open(&path).context("open outages.tsv")?;
-    writeln!(file, "{what}\t{:.3}", length.as_secs_f64()).context("write outages.tsv")?;
+    note(what, length)?;
     ensure!(length < bound, "{what}: writes stood still for {length:.2?}, at most {bound:?} expected");
     Ok(length)
 }

@@ -18,14 +18,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use nix::errno::Errno;
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
 use serde_json::{Value, json};
 
 use crate::control::{self, HostState, KeeperRequest, KeeperStatus};
-use crate::lab_dir::{KEEPER_SOCKET, LabDir, Plan, Remains, boot_id};
-use crate::leftovers::remove_cgroup;
+use crate::lab_dir::{IDLE_MARK, KEEPER_SOCKET, LabDir, Plan, Remains, boot_id};
+use crate::leftovers::{self, remove_cgroup};
 use crate::process_id::ProcessId;
 use crate::switch::{self, Cut};
 use crate::topology::{LabHost, Role};
@@ -82,6 +82,11 @@ pub(crate) fn run(lab: &Path, owned: bool) -> Result<()> {
     listener.set_nonblocking(true).context("make the keeper's socket non-blocking")?;
     let result = keeper.serve(&listener, owned);
     keeper.end()?;
+    if keeper.lab.path().join(IDLE_MARK).exists() {
+        // First of all the machine's control groups must be out of reach.
+        umount2(&keeper.lab.cgroups(), MntFlags::MNT_DETACH).context("unmount the control groups")?;
+        leftovers::remove_files(&keeper.lab)?;
+    }
     result
 }
 

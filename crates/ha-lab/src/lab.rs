@@ -14,11 +14,10 @@ use serde_json::Value;
 
 use crate::control::{self, HostRequest, HostStatus, KeeperRequest, KeeperStatus};
 use crate::http::{self, HttpAnswer};
-use crate::lab_dir::{HOST_SOCKET, KEEPER_SOCKET, LabDir, PROGRAMS, Plan};
+use crate::lab_dir::{HOST_SOCKET, IDLE_MARK, KEEPER_SOCKET, LabDir, PROGRAMS, Plan};
 use crate::leftovers;
 use crate::options::{LabOptions, Life};
 use crate::process_id::ProcessId;
-use crate::switch::Cut;
 use crate::topology::{CLIENT, LabHost, Role, hosts_of};
 use crate::wait::wait_for;
 use crate::{enter, files};
@@ -165,9 +164,29 @@ impl Lab {
         self.plan.synchronous
     }
 
+    /// Says whether the lab's files are of any use to anybody: those of an idle lab go when the process that owns it ends,
+    /// even if it is not dropped.
+    ///
+    /// # Errors
+    /// The mark cannot be written.
+    pub fn mark_idle(&self, idle: bool) -> Result<()> {
+        let mark = self.dir.path().join(IDLE_MARK);
+        let done = if idle { fs::write(&mark, "") } else { fs::remove_file(&mark) };
+        match done {
+            Err(error) if idle || error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("mark {}", mark.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// From now on the lab's files stay when it ends.
     pub fn keep_files(&mut self) {
         self.keep_files = true;
+    }
+
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
     }
 
     /// Every host.
@@ -225,124 +244,6 @@ impl Lab {
     /// The host is off.
     pub fn host_status(&self, host: &str) -> Result<HostStatus> {
         self.ask_host(host, &HostRequest::Status)
-    }
-
-    /// Ends hosts without warning: all their links, then all their processes. Returns when their links went down, on the
-    /// monotonic clock.
-    ///
-    /// # Errors
-    /// There is no such host.
-    pub fn power_off(&self, hosts: &[&str]) -> Result<Duration> {
-        self.instant(&KeeperRequest::PowerOff(own(hosts)))
-    }
-
-    /// Starts hosts with the files they had.
-    ///
-    /// # Errors
-    /// One is on already.
-    pub fn power_on(&self, hosts: &[&str]) -> Result<()> {
-        self.ask_keeper::<Value>(&KeeperRequest::PowerOn(own(hosts))).map(drop)
-    }
-
-    /// Adds cuts, all at once. Returns when they took force.
-    ///
-    /// # Errors
-    /// There is no such host.
-    pub fn cut(&self, cuts: Vec<Cut>) -> Result<Duration> {
-        self.instant(&KeeperRequest::Cut(cuts))
-    }
-
-    /// Cuts hosts off from everybody, the clients included.
-    ///
-    /// # Errors
-    /// There is no such host.
-    pub fn isolate(&self, hosts: &[&str]) -> Result<Duration> {
-        let names: Vec<&str> = self.plan.hosts.iter().map(|host| host.name.as_str()).collect();
-        let others: Vec<&str> = names.into_iter().filter(|name| !hosts.contains(name)).collect();
-        self.cut(Cut::between(hosts, &others))
-    }
-
-    /// Ends all cuts. Returns when.
-    ///
-    /// # Errors
-    /// The keeper does not answer.
-    pub fn heal(&self) -> Result<Duration> {
-        self.instant(&KeeperRequest::Heal)
-    }
-
-    /// Pulls the cables of hosts: their interfaces lose their carrier. Returns when.
-    ///
-    /// # Errors
-    /// A host is off.
-    pub fn pull_cables(&self, hosts: &[&str]) -> Result<Duration> {
-        self.instant(&KeeperRequest::Cables { hosts: own(hosts), plugged: false })
-    }
-
-    /// Puts the cables of hosts back in. Returns when.
-    ///
-    /// # Errors
-    /// A host is off.
-    pub fn plug_cables(&self, hosts: &[&str]) -> Result<Duration> {
-        self.instant(&KeeperRequest::Cables { hosts: own(hosts), plugged: true })
-    }
-
-    /// Sends a signal (`SIGKILL`, `SIGSTOP`, `SIGCONT`, ...) to a daemon's main process; `postgres` is the postmaster.
-    /// Returns when.
-    ///
-    /// # Errors
-    /// The daemon does not run.
-    pub fn signal(&self, host: &str, unit: &str, signal: &str) -> Result<Duration> {
-        let request = HostRequest::Signal { unit: unit.to_owned(), signal: signal.to_owned() };
-        self.ask_host::<Value>(host, &request)?;
-        Ok(crate::clock::now())
-    }
-
-    /// From now on a daemon is not restarted when it ends.
-    ///
-    /// # Errors
-    /// The host is off, or has no such daemon.
-    pub fn mask(&self, host: &str, unit: &str) -> Result<()> {
-        self.ask_host::<Value>(host, &HostRequest::Mask(unit.to_owned())).map(drop)
-    }
-
-    /// Starts a daemon that is down, and ends its masking.
-    ///
-    /// # Errors
-    /// The host is off, or the daemon cannot be started.
-    pub fn start_unit(&self, host: &str, unit: &str) -> Result<()> {
-        self.ask_host::<Value>(host, &HostRequest::Start(unit.to_owned())).map(drop)
-    }
-
-    /// Ends a daemon as `systemctl stop` does and waits until it has ended.
-    ///
-    /// # Errors
-    /// It did not end within 40 s.
-    pub fn stop_unit(&self, host: &str, unit: &str) -> Result<()> {
-        self.ask_host::<Value>(host, &HostRequest::Stop(unit.to_owned()))?;
-        wait_for(&format!("end of {unit} on {host}"), Duration::from_secs(40), || {
-            let status = self.host_status(host).map_err(|error| format!("{error:#}"))?;
-            match status.units.into_iter().find(|other| other.name == unit).and_then(|unit| unit.pid) {
-                Some(pid) => Err(format!("process {pid}")),
-                None => Ok(()),
-            }
-        })
-    }
-
-    /// Fills a host's data disk to the last block.
-    ///
-    /// # Errors
-    /// The lab has no data disks of its own: filling the machine's would hurt everybody.
-    pub fn fill_disk(&self, host: &str) -> Result<()> {
-        ensure!(self.plan.data_disk_mb.is_some(), "this lab's hosts share the machine's disk: not filled");
-        self.ask_host::<Value>(host, &HostRequest::FillDisk).map(drop)
-    }
-
-    /// Empties what [`Self::fill_disk`] filled.
-    ///
-    /// # Errors
-    /// The host is off.
-    pub fn free_disk(&self, host: &str) -> Result<()> {
-        self.ask_host::<Value>(host, &HostRequest::FreeDisk).map(drop)
     }
 
     /// The first process of a host that is on.
@@ -505,15 +406,19 @@ impl Lab {
         ended
     }
 
-    fn ask_keeper<A: serde::de::DeserializeOwned>(&self, request: &KeeperRequest) -> Result<A> {
+    pub(crate) fn ask_keeper<A: serde::de::DeserializeOwned>(&self, request: &KeeperRequest) -> Result<A> {
         control::ask(self.dir.path(), KEEPER_SOCKET, request)
     }
 
-    fn ask_host<A: serde::de::DeserializeOwned>(&self, host: &str, request: &HostRequest) -> Result<A> {
+    pub(crate) fn ask_host<A: serde::de::DeserializeOwned>(
+        &self,
+        host: &str,
+        request: &HostRequest,
+    ) -> Result<A> {
         control::ask(&self.dir.host(host), HOST_SOCKET, request).with_context(|| format!("host {host}"))
     }
 
-    fn instant(&self, request: &KeeperRequest) -> Result<Duration> {
+    pub(crate) fn instant(&self, request: &KeeperRequest) -> Result<Duration> {
         let answer: Value = self.ask_keeper(request)?;
         Ok(Duration::from_nanos(answer["at_nanos"].as_u64().context("no time in the keeper's answer")?))
     }
@@ -533,8 +438,4 @@ impl Drop for Lab {
             leftovers::remove_files(&self.dir).ok();
         }
     }
-}
-
-fn own(names: &[&str]) -> Vec<String> {
-    names.iter().map(|&name| name.to_owned()).collect()
 }

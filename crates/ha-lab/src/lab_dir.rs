@@ -15,6 +15,9 @@ pub(crate) const KEEPER_SOCKET: &str = "keeper.sock";
 /// Name of a host's socket in the host's directory.
 pub(crate) const HOST_SOCKET: &str = "control.sock";
 
+/// Name of the mark on a lab whose files nobody needs.
+pub(crate) const IDLE_MARK: &str = "idle";
+
 /// The programs that every host finds in `/opt/matriarch/bin`.
 pub(crate) const PROGRAMS: [&str; 6] = ["pg-agent", "pg-guard", "pg-proxy", "vrrpd", "hactl", "hactl-lab"];
 

@@ -12,6 +12,7 @@ pub mod clock;
 mod control;
 pub mod demo;
 mod enter;
+mod faults;
 mod files;
 pub mod front;
 mod host;
@@ -29,6 +30,7 @@ pub mod sessions;
 mod switch;
 mod topology;
 pub mod wait;
+pub mod wire;
 
 pub mod command_line;
 

@@ -150,6 +150,19 @@ impl Lab {
         self.wait_healthy_members(&self.databases(), limit)
     }
 
+    /// Waits until SQL on a host's PostgreSQL gives this answer.
+    ///
+    /// # Errors
+    /// It did not within 20 s.
+    pub fn wait_sql(&self, host: &str, sql: &str, expected: &str) -> Result<()> {
+        wait_for(&format!("{expected:?} from {sql:?} on {host}"), Duration::from_secs(20), || {
+            match self.sql(host, sql).map_err(|error| format!("{error:#}"))? {
+                answer if answer == expected => Ok(()),
+                answer => Err(answer),
+            }
+        })
+    }
+
     /// Waits until one of `members` leads in its own agent's view, whatever the others do. Returns its name.
     ///
     /// # Errors

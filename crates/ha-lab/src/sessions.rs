@@ -17,7 +17,7 @@ use crate::lab::Lab;
 use crate::topology::CLIENT;
 
 /// Role without password that [`sampling_rules`] lets in: a login by password costs more than all the rest of a session.
-const SAMPLER: &str = "sampler";
+pub const SAMPLER: &str = "sampler";
 
 /// Lines of `[postgres] hba` that let the sampler's role in, and everybody else as by default.
 pub fn sampling_rules() -> String {
@@ -27,11 +27,13 @@ pub fn sampling_rules() -> String {
     )
 }
 
-/// SQL that makes the sampler's role.
+/// SQL that makes the sampler's role, and a table for it to write to.
 pub fn sampling_role() -> String {
     format!(
         "DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{SAMPLER}') \
-         THEN CREATE ROLE {SAMPLER} LOGIN; END IF; END $$"
+         THEN CREATE ROLE {SAMPLER} LOGIN; END IF; END $$; \
+         CREATE TABLE IF NOT EXISTS sampled (written timestamptz DEFAULT clock_timestamp()); \
+         GRANT INSERT, SELECT ON sampled TO {SAMPLER}"
     )
 }
 
@@ -42,6 +44,8 @@ pub struct Answer {
     pub server: Ipv4Addr,
     /// Whether it is a standby.
     pub in_recovery: bool,
+    /// When it answered, on its own wall clock (all hosts of a lab have the same), since 1970.
+    pub at: Duration,
 }
 
 /// One attempt at a new session.
@@ -150,7 +154,9 @@ async fn ask(
         let (client, connection) = config.connect(NoTls).await.map_err(|error| describe(&error))?;
         let connection = tokio::spawn(connection);
         let answer = client
-            .simple_query("SELECT host(inet_server_addr()), pg_is_in_recovery()")
+            .simple_query(
+                "SELECT host(inet_server_addr()), pg_is_in_recovery(), extract(epoch FROM clock_timestamp())",
+            )
             .await
             .map_err(|error| describe(&error));
         drop(client);
@@ -163,7 +169,8 @@ async fn ask(
         });
         let row = row.ok_or("no row")?;
         let server = row.get(0).and_then(|text| text.parse().ok()).ok_or("no server address")?;
-        Ok(Answer { server, in_recovery: row.get(1) == Some("t") })
+        let at = row.get(2).and_then(|text| text.parse().ok()).ok_or("no time")?;
+        Ok(Answer { server, in_recovery: row.get(1) == Some("t"), at: Duration::from_secs_f64(at) })
     };
     timeout(limit, session).await.unwrap_or_else(|_| Err(format!("no answer within {limit:?}")))
 }
