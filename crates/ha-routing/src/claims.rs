@@ -70,7 +70,7 @@ impl Router {
             self.owner.get_or_insert(index);
         }
         if let Some(leader) = &claim.leader {
-            self.named = self.upstreams.iter().position(|upstream| upstream.member == *leader).or(self.named);
+            self.named = self.upstreams.iter().position(|upstream| upstream.member == *leader);
         }
     }
 

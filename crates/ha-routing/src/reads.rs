@@ -16,7 +16,7 @@ impl Router {
             Decision::Open { upstreams, .. } => upstreams.first().copied(),
             _ => None,
         };
-        let takes = |index: &usize| Some(*index) != leader && self.takes_reads(now, &self.upstreams[*index]);
+        let takes = |index: &usize| self.takes_reads(now, &self.upstreams[*index]);
         let standbys: Vec<usize> = (0..self.upstreams.len()).filter(takes).collect();
         let connects = |index: &usize| !self.upstreams[*index].connecting.pauses(now);
         let answering: Vec<usize> = standbys.iter().copied().filter(connects).collect();

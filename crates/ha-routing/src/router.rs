@@ -78,6 +78,12 @@ impl Router {
 
     /// Something happened.
     pub fn handle_event(&mut self, now: MonoTime, event: Event) {
+        if let Event::Connected { member } = &event
+            && !self.is_failing(member)
+        {
+            // Thousands a second in a storm of connections, and they say nothing new.
+            return;
+        }
         let now = self.advance(now);
         self.expire_claims(now);
         let mut confirm = None;
@@ -142,6 +148,10 @@ impl Router {
             self.actions.push_back(Action::Note(Reason::UnknownMember { member: member.clone() }));
         }
         found
+    }
+
+    fn is_failing(&self, member: &MemberName) -> bool {
+        self.upstreams.iter().any(|upstream| upstream.member == *member && upstream.connecting.is_failing())
     }
 
     fn advance(&mut self, now: MonoTime) -> MonoTime {

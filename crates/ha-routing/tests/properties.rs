@@ -241,7 +241,7 @@ fn play(steps: &[Step]) -> Result<Vec<String>, TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_order_of_events_keeps_the_rules(steps in prop::collection::vec(steps(), 1..120)) {

@@ -1,12 +1,9 @@
 //! What happens to sessions when something happens to members, one story each.
 
-mod samples;
-mod world;
-
+use crate::samples::{leader, name, none, setup, standby};
+use crate::world::World;
 use ha_core::Lsn;
 use ha_routing::{Check, Claim, Event};
-use samples::{leader, name, none, setup, standby};
-use world::World;
 
 /// Three members, pg1 leads epoch 6, all agents push.
 fn healthy() -> World {

@@ -17,6 +17,8 @@ pub(crate) struct World {
     agents: BTreeMap<String, Claim>,
     /// What each REST interface answers; without an entry it does not.
     rest: BTreeMap<String, Check>,
+    /// Checks are begun and never end.
+    checks_hang: bool,
     sequence: u64,
     now: u64,
     next_push: u64,
@@ -31,6 +33,7 @@ impl World {
             diary: Vec::new(),
             agents: BTreeMap::new(),
             rest: BTreeMap::new(),
+            checks_hang: false,
             sequence: 0,
             now,
             next_push: now + PUSH_EVERY,
@@ -64,6 +67,17 @@ impl World {
     /// A REST interface answers no more.
     pub(crate) fn answers_no_more(&mut self, member: &str) {
         self.rest.remove(member);
+    }
+
+    /// Checks are begun and end no more.
+    pub(crate) fn checks_hang(&mut self) {
+        self.checks_hang = true;
+    }
+
+    /// Time passes in which the router's host is suspended.
+    pub(crate) fn is_suspended(&mut self, ms: u64) {
+        self.now += ms;
+        self.next_push = self.now + PUSH_EVERY;
     }
 
     pub(crate) fn happens(&mut self, event: Event) {
@@ -143,6 +157,7 @@ impl World {
                 Action::Confirm { member, sequence } if sequence > 0 => {
                     self.diary.push(format!("confirm {member}"));
                 }
+                Action::Check { .. } if self.checks_hang => {}
                 Action::Check { member } => {
                     let silent = Check::NoAnswer { why: "timed out".to_owned() };
                     let check = self.rest.get(member.as_str()).cloned().unwrap_or(silent);
