@@ -50,7 +50,7 @@ where
         let (tls, message, own_name) = (tls.clone(), message.clone(), name.clone());
         let answer = async move {
             let answer = one(program, &own_name, address, &tls, message, call).await;
-            answer.map_err(|error| format!("{error:#}"))
+            answer.map_err(|error| said_once(&error))
         };
         (name, address.ip(), tokio::spawn(answer))
     };
@@ -61,6 +61,17 @@ where
         answers.push(Asked { name, address, answer });
     }
     answers
+}
+
+/// The error and its causes; adapters between libraries repeat what is below them.
+fn said_once(error: &anyhow::Error) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if parts.last() != Some(&cause) && cause != "transport error" {
+            parts.push(cause);
+        }
+    }
+    parts.join(": ")
 }
 
 async fn one<T, R, F>(
@@ -83,5 +94,24 @@ where
         Ok(Err(status)) if status.message().is_empty() => anyhow::bail!("{program}: {}", status.code()),
         Ok(Err(status)) => anyhow::bail!("{}", status.message()),
         Err(_) => anyhow::bail!("{program} did not answer within {} s", LIMIT.as_secs()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+
+    use super::*;
+
+    #[test]
+    fn causes_are_told_once() {
+        let refused: anyhow::Result<()> = Err(anyhow::anyhow!("connection refused"));
+        let error =
+            refused.context("tcp connect error").context("tcp connect error").context("transport error");
+        let error = error.context("connect to ha1 at 10.0.1.21:7001").unwrap_err();
+        assert_eq!(
+            said_once(&error),
+            "connect to ha1 at 10.0.1.21:7001: tcp connect error: connection refused"
+        );
     }
 }

@@ -160,13 +160,13 @@ impl<'a> Chain<'a> {
         let (sees, misses) = self.etcd_seen();
         let mut facts = Vec::new();
         if !sees.is_empty() {
-            facts.push((format!("answers {}", sees.join(", ")), false));
+            facts.push((format!("reached by {}", sees.join(", ")), false));
         }
         if !misses.is_empty() {
             facts.push((format!("not reached by {}", misses.join(", ")), true));
         }
         if facts.is_empty() {
-            facts.push(("no agent says whether it answers".to_owned(), true));
+            facts.push(("no agent says whether it can be reached".to_owned(), true));
         }
         let address = self.cluster.etcd.endpoints.join(", ");
         Node { kind: "etcd", name: "etcd".to_owned(), address, facts, ..Node::default() }

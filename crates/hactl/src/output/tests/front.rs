@@ -183,7 +183,7 @@ Cluster: pg-cluster (7512345678901234567)  epoch 4  synchronous: quorum 1 of pg2
 |  +- pg2  10.0.1.12  Sync Standby, streaming, timeline 3, 0 MiB behind
 |     +- pg3  10.0.1.13  Sync Standby, streaming, timeline 3, 3 MiB behind
 |
-+- etcd  https://10.0.1.11:2379, https://10.0.1.12:2379, https://10.0.1.13:2379  answers pg1, pg2, not reached by pg3
++- etcd  https://10.0.1.11:2379, https://10.0.1.12:2379, https://10.0.1.13:2379  reached by pg1, pg2, not reached by pg3
 ";
     assert_eq!(text, expected);
     let value: serde_json::Value = serde_json::from_str(&chain.render(Format::Json, true).unwrap()).unwrap();
@@ -198,7 +198,7 @@ Cluster: pg-cluster (7512345678901234567)  epoch 4  synchronous: quorum 1 of pg2
     let chain = topology::Chain { overview: &overview, ..chain };
     let text = chain.render(Format::Table, false).unwrap();
     assert!(text.contains("\n+- pg1  10.0.1.11  Replica, unreachable\n|     ? no answer\n+- pg2"), "{text}");
-    assert!(text.contains("no agent says whether it answers"), "{text}");
+    assert!(text.contains("no agent says whether it can be reached"), "{text}");
 }
 
 #[test]
