@@ -96,4 +96,8 @@ fn wrong_usage_ends_with_2_and_information_with_0() {
         assert_eq!(output.status.code(), Some(0), "{right:?}");
         assert!(!output.stdout.is_empty(), "{right:?}");
     }
+    let completions = String::from_utf8(hactl(&["completions", "zsh"]).stdout).unwrap();
+    for word in ["proxy", "vip", "topology", "history", "--watch"] {
+        assert!(completions.contains(word), "{word} is not completed");
+    }
 }

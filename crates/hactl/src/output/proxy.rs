@@ -9,6 +9,7 @@ use super::{json, red, right, routes, shown, span, tsv_line, yaml, yes};
 use crate::args::Format;
 use crate::ask::Asked;
 
+/// For people without the last: reasons are sentences and stand below the table.
 const COLUMNS: [&str; 12] = [
     "Upstream", "Address", "Role", "Epoch", "Writes", "Reads", "Lag", "Known by", "Heard", "Sessions", "Cut",
     "Reason",
@@ -55,12 +56,16 @@ fn about(reply: &ProxyStatusReply, colored: bool) -> String {
         let since = shown(route.as_ref().map(|route| format!("  (for {})", span(route.since_ms))));
         writeln!(text, "  {port} {what:<6} -> {words}{since}").unwrap_or_default();
     }
-    let mut table = super::table(&COLUMNS);
+    let without_reason = COLUMNS.len() - 1;
+    let mut table = super::table(&COLUMNS[..without_reason]);
     for upstream in &reply.upstreams {
-        table.add_row(cells(upstream));
+        table.add_row(cells(upstream).into_iter().take(without_reason));
     }
     right(&mut table, [3, 6, 8, 9, 10]);
     writeln!(text, "{table}").unwrap_or_default();
+    for upstream in reply.upstreams.iter().filter(|upstream| !upstream.reason.is_empty()) {
+        writeln!(text, " {}: {}", upstream.member, upstream.reason).unwrap_or_default();
+    }
     text
 }
 
