@@ -39,6 +39,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// Proxies are not waited for longer than this: the decider has long gone on.
 const HOLD_WAITED_FOR: Duration = Duration::from_secs(1);
+/// After every proxy holds new sessions: sessions that were let through just before are still logging in, and a stop would
+/// refuse them. Costs nobody anything, because sessions go on meanwhile.
+const LAST_LOGINS: Duration = Duration::from_millis(150);
 
 /// Everything that the driver drives.
 #[derive(Debug)]
@@ -228,6 +231,9 @@ impl Driver {
         let (followers, events) = (self.parts.followers.clone(), self.events.clone());
         tokio::spawn(async move {
             if tokio::time::timeout(HOLD_WAITED_FOR, followers.all_hold()).await.is_ok() {
+                if !followers.names().is_empty() {
+                    tokio::time::sleep(LAST_LOGINS).await;
+                }
                 // A closed channel means that the driver has ended.
                 drop(events.send(Event::SessionsHeld { id }).await);
             }
