@@ -37,4 +37,5 @@ mod switchover_named_candidate;
 mod switchover_under_pgbench_through_vip;
 mod tls_passed_through;
 mod vrrp_with_keepalived;
+mod vrrp_with_keepalived;
 mod vrrpd_killed;

@@ -1,6 +1,9 @@
 //! New sessions from the client host: which server answers through an address, once or every few milliseconds.
 
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -66,7 +69,7 @@ pub struct Sample {
 pub struct SampleOptions {
     /// Names and addresses.
     pub through: Vec<(String, SocketAddrV4)>,
-    /// Pause between the beginnings of two sessions on the same way.
+    /// Pause between the beginnings of two sessions; the ways take turns.
     pub interval: Duration,
     /// Limit of one session. Longer than a proxy holds it.
     pub limit: Duration,
@@ -104,21 +107,35 @@ impl Sampler {
     }
 }
 
+/// Writes every sample as a line, for whoever wants to look closer.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_samples(samples: &[Sample], path: &Path) -> Result<()> {
+    let file = File::create(path).with_context(|| format!("create {}", path.display()))?;
+    let mut out = BufWriter::new(file);
+    for Sample { through, asked, ended, answer } in samples {
+        writeln!(out, "{:.3} {:.3} {through} {answer:?}", asked.as_secs_f64(), ended.as_secs_f64())?;
+    }
+    out.flush().with_context(|| format!("write {}", path.display()))
+}
+
 fn run(options: &SampleOptions, stop: &AtomicBool) -> Result<Vec<Sample>> {
     runtime()?.block_on(async {
         let mut ticks = interval(options.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut tasks = Vec::new();
-        while !stop.load(Ordering::Relaxed) {
-            ticks.tick().await;
-            for (name, address) in &options.through {
-                let (name, address, limit) = (name.clone(), *address, options.limit);
-                tasks.push(tokio::spawn(async move {
-                    let asked = clock::now();
-                    let answer = ask(address, SAMPLER, None, limit).await;
-                    Sample { through: name, asked, ended: clock::now(), answer }
-                }));
+        for (name, address) in options.through.iter().cycle() {
+            if stop.load(Ordering::Relaxed) {
+                break;
             }
+            ticks.tick().await;
+            let (name, address, limit) = (name.clone(), *address, options.limit);
+            tasks.push(tokio::spawn(async move {
+                let asked = clock::now();
+                let answer = ask(address, SAMPLER, None, limit).await;
+                Sample { through: name, asked, ended: clock::now(), answer }
+            }));
         }
         let mut samples = Vec::new();
         for task in tasks {
