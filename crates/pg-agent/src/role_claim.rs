@@ -2,7 +2,7 @@
 //! a proxy that has to fall back to polling sees nothing else.
 
 use ha_core::MonoTime;
-use ha_core::postgres_view::PostgresProcess;
+use ha_core::postgres_view::{Instance, PostgresProcess};
 use ha_decision::MemberRole;
 use ha_rpc::proto::{ClaimedRole, RoleClaim};
 
@@ -21,7 +21,8 @@ pub fn make(picture: &AgentSnapshot, now: MonoTime) -> Option<RoleClaim> {
     let takes_reads = rest::takes_reads(&facts);
     let role = role(&facts, takes_writes);
     let leads = role == ClaimedRole::Leader;
-    let instance = facts.instance();
+    // While it does not answer it may still serve what it has: zeros would say that PostgreSQL does not run.
+    let instance = facts.instance().or_else(|| silent(picture));
     Some(RoleClaim {
         sequence: 0,
         member: picture.me.to_string(),
@@ -34,7 +35,7 @@ pub fn make(picture: &AgentSnapshot, now: MonoTime) -> Option<RoleClaim> {
         successor: status.successor.as_ref().filter(|_| leads).map(ToString::to_string),
         takes_reads,
         timeline: instance.map_or(0, |instance| instance.timeline.0),
-        position: facts.position(false).map_or(0, |lsn| lsn.0),
+        position: instance.map_or(0, |instance| instance.replay.0),
         lag_bytes: if role == ClaimedRole::Standby { facts.lag(false) } else { None },
         leader: status.leader.as_ref().map(|leader| leader.name.to_string()).unwrap_or_default(),
         reason: reason(&facts, takes_writes || takes_reads),
@@ -45,6 +46,11 @@ pub fn make(picture: &AgentSnapshot, now: MonoTime) -> Option<RoleClaim> {
 pub fn says_the_same(a: &RoleClaim, b: &RoleClaim) -> bool {
     let still = |claim: &RoleClaim| RoleClaim { sequence: 0, position: 0, lag_bytes: None, ..claim.clone() };
     still(a) == still(b)
+}
+
+/// The server as it last answered, while its process lives and gives no answer.
+fn silent(picture: &AgentSnapshot) -> Option<&Instance> {
+    picture.last_instance.as_ref().filter(|_| picture.postgres.process == PostgresProcess::Silent)
 }
 
 /// When the claim changes although nothing happens: the deadline of a leader passes.
