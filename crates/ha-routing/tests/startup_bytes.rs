@@ -322,7 +322,13 @@ fn a_refused_login_gives_its_sqlstate() {
 
 #[test]
 fn what_is_no_login_is_passed_on_unread() {
-    for bytes in [&b"HTTP/1.1 400 Bad Request"[..], b"\0\0\0\0\0\0", b"R\0\0\0\x03", b"R\xFF\xFF\xFF\xFF"] {
+    for bytes in [
+        &b"HTTP/1.1 400 Bad Request"[..],
+        b"\0\0\0\0\0\0",
+        b"\x01\0\0\0\x04",
+        b"R\0\0\0\x03",
+        b"R\xFF\xFF\xFF\xFF",
+    ] {
         let mut watcher = LoginWatcher::new();
         watcher.watch(bytes);
         assert_eq!(watcher.stage(), &LoginStage::Unreadable, "{bytes:?}");
