@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use vrrp::{Event, ProxyHealth, Setup, State};
+use vrrp::checksum::{Coverage, checksum};
+use vrrp::packet::{Advertisement, Auth, GROUP, encode};
+use vrrp::{Event, ProxyHealth, Setup, State, Version};
 
-use crate::link::{INTERVAL, Link, ms, setup};
+use crate::link::{INTERVAL, Link, VIP, address, ip_packet, ms, setup};
 
 const HOSTS: usize = 3;
 
@@ -139,7 +141,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
 
     #[test]
     fn exactly_one_active_after_a_down_interval_of_perfect_delivery(
@@ -178,4 +180,64 @@ proptest! {
             prop_assert_eq!(Some(priority), best, "the preferred one has taken it back");
         }
     }
+
+    /// Whatever a packet holds: no panic, an intact state, a timer that is set, and nothing but a valid advertisement counts.
+    #[test]
+    fn packets_of_any_kind_leave_a_router_intact(
+        packets in prop::collection::vec((any::<bool>(), changes(), 0..120_usize), 1..200),
+    ) {
+        let mut link = Link::new([setup(0), setup(1)]);
+        link.part(0, 1);
+        link.start_all();
+        link.run(Duration::from_secs(2));
+        prop_assert_eq!(link.actives(), vec![0, 1]);
+        link.proxy(1, ProxyHealth::Dead);
+        for (mend, changes, length) in packets {
+            let packet = mutated(&changes, length, mend);
+            for host in 0..2 {
+                let before = link.status(host);
+                link.inject(host, address(2), packet.clone());
+                let after = link.status(host);
+                prop_assert!(matches!(after.state, State::Active | State::Backup));
+                prop_assert_eq!(after.holds_address, after.state == State::Active);
+                prop_assert!(link.hosts[host].router.poll_timeout().is_some());
+                if after.counters.received == before.counters.received {
+                    prop_assert_eq!(after.state, before.state);
+                    prop_assert_eq!(after.active, before.active);
+                }
+            }
+            link.run(ms(7));
+        }
+    }
+}
+
+fn changes() -> impl Strategy<Value = Vec<(usize, u8)>> {
+    prop::collection::vec((0..40_usize, any::<u8>()), 0..4)
+}
+
+/// A valid packet with some bytes changed, cut or padded, its checksum mended or not.
+fn mutated(changes: &[(usize, u8)], length: usize, mend: bool) -> Vec<u8> {
+    let advertisement = Advertisement {
+        version: Version::V3,
+        vrid: 51,
+        priority: 180,
+        interval: INTERVAL,
+        addresses: vec![VIP],
+        auth: Auth::None,
+    };
+    let mut packet = ip_packet(address(2), GROUP, &encode(&advertisement, Coverage::Message));
+    for (at, byte) in changes {
+        if let Some(old) = packet.get_mut(*at) {
+            *old = *byte;
+        }
+    }
+    packet.resize(packet.len().max(length.saturating_sub(60)), 0);
+    if length < 20 {
+        packet.truncate(length);
+    }
+    if mend && packet.len() >= 32 {
+        let sum = checksum(&packet[20..32], Coverage::Message).to_be_bytes();
+        packet[26..28].copy_from_slice(&sum);
+    }
+    packet
 }
