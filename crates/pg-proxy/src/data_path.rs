@@ -31,6 +31,7 @@ mod places;
 mod pump;
 mod reach;
 mod relay;
+mod scratch;
 mod session;
 mod sockets;
 mod worker;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ha_routing::Refusal;
 use ha_routing::startup_packet::{Opening, OpeningReader};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -14,6 +14,7 @@ use super::greeting::Greeting;
 use super::message_boundary::MessageBoundary;
 use super::reach::{Reached, Turn, reach};
 use super::relay::{Relay, Watch};
+use super::scratch;
 use super::worker::{CutOrder, Seat};
 
 /// How long a client may take for all it has to say before its login goes to a server. Waiting for a server does not
@@ -56,7 +57,7 @@ pub(super) async fn begin(stream: TcpStream, seat: Seat) -> Option<Relay> {
         Err(Stop::Silent) => None,
         Err(Stop::Refuse(refusal) | Stop::NoServer(refusal)) => {
             client.seat.worker().counters.refused.add(1);
-            farewell(client.stream, &refusal.to_bytes()).await;
+            Box::pin(farewell(client.stream, &refusal.to_bytes())).await;
             None
         }
     }
@@ -96,7 +97,7 @@ impl Client {
                 }
                 Opening::Cancel(request) => {
                     self.seat.worker().counters.cancels.add(1);
-                    cancel::deliver(self.seat.shared(), &request).await;
+                    Box::pin(cancel::deliver(self.seat.shared(), &request)).await;
                     return Err(Stop::Silent);
                 }
                 Opening::Startup(_) => {
@@ -127,9 +128,10 @@ impl Client {
     async fn read(&mut self, reader: &mut OpeningReader, patience: &mut Duration) -> Result<Opening, Stop> {
         let begun = Instant::now();
         let deadline = begun + *patience;
-        let mut buffer = [0; 256];
+        let mut bytes = Vec::new();
         loop {
-            let wanted = reader.wanted().min(buffer.len());
+            bytes.clear();
+            let next = scratch::read(&mut self.stream, &mut bytes, reader.wanted());
             let read = tokio::select! {
                 biased;
                 order = self.seat.cut() => match order {
@@ -140,16 +142,15 @@ impl Client {
                         continue;
                     }
                 },
-                read = tokio::time::timeout_at(deadline, self.stream.read(&mut buffer[..wanted])) => read,
+                read = tokio::time::timeout_at(deadline, next) => read,
             };
             let Ok(read) = read else {
                 return Err(Stop::Refuse(Refusal::opening_too_slow(PATIENCE)));
             };
-            let bytes = match read {
-                Ok(0) | Err(_) => return Err(Stop::Silent),
-                Ok(read) => &buffer[..read],
-            };
-            let (consumed, opening) = reader.push(bytes).map_err(|error| Stop::Refuse(error.refusal()))?;
+            if !matches!(read, Ok(1..)) {
+                return Err(Stop::Silent);
+            }
+            let (consumed, opening) = reader.push(&bytes).map_err(|error| Stop::Refuse(error.refusal()))?;
             if let Some(opening) = opening {
                 self.early.extend_from_slice(&bytes[consumed..]);
                 *patience = patience.saturating_sub(begun.elapsed());

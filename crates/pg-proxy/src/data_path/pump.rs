@@ -6,10 +6,6 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// Size of the one buffer of a thread: measured to cost least per byte in bulk (smaller: more system calls, larger:
-/// cache misses).
-pub(super) const SCRATCH: usize = 64 * 1024;
-
 /// What is read at once for a receiver that is slower than its sender: this is what a stuck session keeps.
 const SLOW_READ: usize = 16 * 1024;
 

@@ -5,14 +5,13 @@ use std::time::Instant;
 
 use ha_routing::Refusal;
 use ha_routing::login::LoginWatcher;
-use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 use super::begin::{Client, Stop};
 use super::greeting::Greeting;
 use super::places::{NoPlace, Place};
 use super::worker::{CutOrder, Seat, Shared};
-use super::{Port, SessionReport, sockets};
+use super::{Port, SessionReport, scratch, sockets};
 
 /// What a client may say while it waits for the server's first word. More is left in the kernel.
 const LONGEST_EARLY: usize = 16 * 1024;
@@ -75,7 +74,8 @@ pub(super) async fn reach(
                 Ok(never) => match never {},
                 Err(stop) => return Err(stop),
             },
-            reached = attempt(shared, seat.port(), upstream, open, greeting) => reached,
+            // In a box of its own: a client that waits for its turn has no use for it.
+            reached = Box::pin(attempt(shared, seat.port(), upstream, open, greeting)) => reached,
         };
         match attempt {
             Ok((server, said, login)) => {
@@ -141,16 +141,15 @@ async fn listen(
     early: &mut Vec<u8>,
     greeting: Greeting<'_>,
 ) -> Result<Infallible, Stop> {
-    let mut buffer = [0; 128];
     while early.len() < LONGEST_EARLY {
-        match stream.read(&mut buffer).await {
+        match scratch::read(stream, early, LONGEST_EARLY - early.len()).await {
             Ok(0) | Err(_) => return Err(Stop::Silent),
             Ok(_) if greeting.wants_silence() => {
                 return Err(Stop::Refuse(Refusal::protocol_violation(
                     "bytes follow the request for encryption before it was answered",
                 )));
             }
-            Ok(read) => early.extend_from_slice(&buffer[..read]),
+            Ok(_) => {}
         }
     }
     std::future::pending().await

@@ -1,6 +1,5 @@
 //! A joined session: both directions in one task.
 
-use std::cell::RefCell;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -15,17 +14,13 @@ use super::cancel_keys::KnownKey;
 use super::farewell::farewell;
 use super::message_boundary::MessageBoundary;
 use super::places::Place;
-use super::pump::{Broken, Pump, SCRATCH};
+use super::pump::{Broken, Pump};
+use super::scratch;
 use super::sockets;
 use super::worker::{CutOrder, Seat};
 
 /// How long one direction may stay silent when the other has ended.
 const HALF_CLOSED: Duration = Duration::from_secs(5);
-
-thread_local! {
-    /// The one buffer of this thread; nothing stays in it between two polls.
-    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into());
-}
 
 /// What can be said about the server's bytes.
 #[derive(Debug)]
@@ -112,7 +107,7 @@ impl Relay {
         if let Poll::Ready(order) = self.seat.poll_cut(context) {
             return Poll::Ready(End::Cut(order));
         }
-        let ended = BUFFER.with_borrow_mut(|scratch| {
+        let ended = scratch::with(|scratch| {
             if let Some(end) = self.poll_up(context, scratch) {
                 return Some(end);
             }
