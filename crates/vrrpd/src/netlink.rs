@@ -12,12 +12,12 @@ use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader,
     NetlinkMessage, NetlinkPayload,
 };
-use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::constants::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
 use nix::sys::time::{TimeVal, TimeValLike as _};
 
+use message::Request;
 pub(crate) use message::{Address, Link, Message};
 
 /// Kernels send dumps in pieces of at most this size when the reader's buffer is that large (netlink(7)).
@@ -55,12 +55,12 @@ impl Requests {
     /// Everything there is now.
     pub(crate) fn picture(&mut self) -> io::Result<Picture> {
         let mut picture = Picture::default();
-        for message in self.dump(&message::all_links())? {
+        for message in self.dump(&Request::AllLinks)? {
             if let Message::Link(link) = message {
                 picture.links.push(link);
             }
         }
-        for message in self.dump(&message::all_addresses())? {
+        for message in self.dump(&Request::AllAddresses)? {
             if let Message::Address(address) = message {
                 picture.addresses.push(address);
             }
@@ -91,7 +91,7 @@ impl Requests {
         }
     }
 
-    fn change(&mut self, request: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+    fn change(&mut self, request: Request, flags: u16) -> io::Result<()> {
         self.send(request, NLM_F_REQUEST | NLM_F_ACK | flags)?;
         loop {
             let length = self.receive()?;
@@ -107,7 +107,7 @@ impl Requests {
         }
     }
 
-    fn dump(&mut self, request: &RouteNetlinkMessage) -> io::Result<Vec<Message>> {
+    fn dump(&mut self, request: &Request) -> io::Result<Vec<Message>> {
         for _ in 0..DUMP_ATTEMPTS {
             if let Some(messages) = self.dump_once(request)? {
                 return Ok(messages);
@@ -117,7 +117,7 @@ impl Requests {
     }
 
     /// `None` when something changed meanwhile.
-    fn dump_once(&mut self, request: &RouteNetlinkMessage) -> io::Result<Option<Vec<Message>>> {
+    fn dump_once(&mut self, request: &Request) -> io::Result<Option<Vec<Message>>> {
         self.send(request.clone(), NLM_F_REQUEST | NLM_F_DUMP)?;
         let mut messages = Vec::new();
         let mut interrupted = false;
@@ -140,7 +140,7 @@ impl Requests {
         }
     }
 
-    fn send(&mut self, request: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+    fn send(&mut self, request: Request, flags: u16) -> io::Result<()> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut header = NetlinkHeader::default();
         (header.flags, header.sequence_number) = (flags, self.sequence);

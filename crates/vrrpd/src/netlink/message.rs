@@ -2,18 +2,22 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use netlink_packet_core::{DecodeError, NetlinkDeserializable, NetlinkHeader, NlasIterator, Parseable as _};
+use netlink_packet_core::{
+    DecodeError, Emitable as _, NetlinkDeserializable, NetlinkHeader, NetlinkPayload, NetlinkSerializable,
+    NlasIterator, Parseable as _,
+};
+use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressProtocol, AddressScope,
     CacheInfo,
 };
-use netlink_packet_route::link::LinkMessage;
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
+const RTM_GETLINK: u16 = 18;
 const RTM_NEWADDR: u16 = 20;
 const RTM_DELADDR: u16 = 21;
+const RTM_GETADDR: u16 = 22;
 
 /// `struct ifinfomsg` before the attributes of a link.
 const LINK_HEADER_LEN: usize = 16;
@@ -132,27 +136,65 @@ fn address(payload: &[u8]) -> Result<Option<Address>, DecodeError> {
     }))
 }
 
-pub(super) fn all_links() -> RouteNetlinkMessage {
-    RouteNetlinkMessage::GetLink(LinkMessage::default())
+/// What is asked of the kernel. The crate's own type for that knows every message there is, hundreds of kilobytes of it.
+#[derive(Debug, Clone)]
+pub(super) enum Request {
+    AllLinks,
+    AllAddresses,
+    NewAddress(AddressMessage),
+    OldAddress(AddressMessage),
 }
 
-pub(super) fn all_addresses() -> RouteNetlinkMessage {
+impl NetlinkSerializable for Request {
+    fn message_type(&self) -> u16 {
+        match self {
+            Self::AllLinks => RTM_GETLINK,
+            Self::AllAddresses => RTM_GETADDR,
+            Self::NewAddress(_) => RTM_NEWADDR,
+            Self::OldAddress(_) => RTM_DELADDR,
+        }
+    }
+
+    fn buffer_len(&self) -> usize {
+        match self {
+            Self::AllLinks => LINK_HEADER_LEN,
+            Self::AllAddresses => all_addresses().buffer_len(),
+            Self::NewAddress(message) | Self::OldAddress(message) => message.buffer_len(),
+        }
+    }
+
+    fn serialize(&self, buffer: &mut [u8]) {
+        match self {
+            Self::AllLinks => buffer.fill(0), // any family, any index
+            Self::AllAddresses => all_addresses().emit(buffer),
+            Self::NewAddress(message) | Self::OldAddress(message) => message.emit(buffer),
+        }
+    }
+}
+
+impl From<Request> for NetlinkPayload<Request> {
+    fn from(request: Request) -> Self {
+        Self::InnerMessage(request)
+    }
+}
+
+fn all_addresses() -> AddressMessage {
     let mut message = AddressMessage::default();
     message.header.family = AddressFamily::Inet;
-    RouteNetlinkMessage::GetAddress(message)
+    message
 }
 
 /// A request for a /32 that the kernel removes after so many seconds.
-pub(super) fn new_address(interface: u32, address: Ipv4Addr, lifetime_seconds: u32) -> RouteNetlinkMessage {
+pub(super) fn new_address(interface: u32, address: Ipv4Addr, lifetime_seconds: u32) -> Request {
     let mut message = one_address(interface, address, 32);
     let mut lifetime = CacheInfo::default();
     (lifetime.ifa_valid, lifetime.ifa_preferred) = (lifetime_seconds, lifetime_seconds);
     message.attributes.extend([AddressAttribute::CacheInfo(lifetime), AddressAttribute::Protocol(OURS)]);
-    RouteNetlinkMessage::NewAddress(message)
+    Request::NewAddress(message)
 }
 
-pub(super) fn old_address(interface: u32, address: Ipv4Addr, prefix: u8) -> RouteNetlinkMessage {
-    RouteNetlinkMessage::DelAddress(one_address(interface, address, prefix))
+pub(super) fn old_address(interface: u32, address: Ipv4Addr, prefix: u8) -> Request {
+    Request::OldAddress(one_address(interface, address, prefix))
 }
 
 fn one_address(interface: u32, address: Ipv4Addr, prefix: u8) -> AddressMessage {
@@ -180,11 +222,11 @@ pub(super) fn split(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 #[cfg(test)]
 mod tests {
-    use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
+    use netlink_packet_core::NetlinkMessage;
 
     use super::*;
 
-    fn bytes_of(message: RouteNetlinkMessage) -> Vec<u8> {
+    fn bytes_of(message: Request) -> Vec<u8> {
         let mut message = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::from(message));
         message.finalize();
         let mut bytes = vec![0; message.buffer_len()];
@@ -210,7 +252,7 @@ mod tests {
 
     #[test]
     fn what_is_cut_short_is_no_message() {
-        let whole = bytes_of(all_links());
+        let whole = bytes_of(Request::AllLinks);
         for length in 0..whole.len() {
             assert_eq!(split(&whole[..length]).count(), 0, "{length}");
         }
