@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use ha_lab::arp_watch::ArpLog;
 use ha_lab::client_load::{Load, LoadOptions};
-use ha_lab::log_check::{LogMarks, check_logs_after};
+use ha_lab::log_check::{LogMarks, check_logs, check_logs_after};
 use ha_lab::sessions::{sampling_role, sampling_rules};
 use ha_lab::{Lab, LabOptions};
 use serde_json::Value;
@@ -96,6 +96,31 @@ pub fn front_scenario(name: &str, expected: &[&str], run: impl FnOnce(&Front<'_>
         panic!("{name}: {error:#}\n{}\n  logs: {}/<host>/log", what_agents_report(&lab), directory.display());
     }
     IDLE.lock().unwrap_or_else(PoisonError::into_inner).push(lab);
+}
+
+/// Runs one scenario in a lab of its own, with proxies and whatever `configure` puts behind them. Nothing is waited for
+/// before `run`. Afterwards no daemon of ours may have logged an ERROR beyond `expected`.
+///
+/// # Panics
+/// The scenario failed; the message says why and where its files are.
+pub fn own_front_scenario(
+    name: &str,
+    configure: impl FnOnce(LabOptions) -> LabOptions,
+    expected: &[&str],
+    run: impl FnOnce(&Lab) -> Result<()>,
+) {
+    let directory = labs().join(name);
+    let started = crate::sweep_once()
+        .and_then(|()| LabOptions::five_hosts(&directory))
+        .and_then(|options| Lab::prepare(&configure(options)));
+    let mut lab = match started {
+        Ok(lab) => lab,
+        Err(error) => panic!("{name}: {error:#}"),
+    };
+    if let Err(error) = run(&lab).and_then(|()| check_logs(&lab, expected)) {
+        lab.keep_files();
+        panic!("{name}: {error:#}\n  logs: {}/<host>/log", directory.display());
+    }
 }
 
 fn one(lab: &Lab, run: impl FnOnce(&Front<'_>) -> Result<()>) -> Result<()> {

@@ -67,9 +67,17 @@ fn same(expected: &BTreeSet<u64>, found: &BTreeSet<u64>) -> Result<(), String> {
 /// # Errors
 /// The file cannot be written.
 pub fn note(what: &str, length: Duration) -> Result<()> {
+    note_text(what, &format!("{:.3}", length.as_secs_f64()))
+}
+
+/// The same for other things than times.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn note_text(what: &str, value: &str) -> Result<()> {
     let path = crate::labs().join("outages.tsv");
     let mut file = OpenOptions::new().create(true).append(true).open(&path).context("open outages.tsv")?;
-    writeln!(file, "{what}\t{:.3}", length.as_secs_f64()).context("write outages.tsv")
+    writeln!(file, "{what}\t{value}").context("write outages.tsv")
 }
 
 /// How long writes stood still around a fault; also noted in `outages.tsv` beside the labs.

@@ -18,7 +18,7 @@ use crate::load_report::{Verdict, rows, write_log};
 use crate::options::{LabOptions, Life};
 use crate::process_id::ProcessId;
 use crate::switch::Cut;
-use crate::{demo, enter, host, keeper, leftovers};
+use crate::{demo, enter, host, keeper, leftovers, stand_in};
 
 /// A PostgreSQL cluster of namespaces on this machine, to look at and to break.
 #[derive(Debug, Parser)]
@@ -161,6 +161,8 @@ enum Word {
         host: String,
     },
     #[command(hide = true)]
+    StandIn { role: String },
+    #[command(hide = true)]
     HostEnter {
         #[arg(long)]
         pid: i32,
@@ -232,6 +234,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Word::Demo => demo::run(dir)?,
         Word::Keeper { lab, owned } => keeper::run(&lab, owned)?,
         Word::HostAnchor { lab, host, cgroup } => host::run_anchor(&lab, &host, &cgroup)?,
+        Word::StandIn { role } => stand_in::run(&role)?,
         Word::HostInit { lab, host } => host::run_init(&lab, &host)?,
         Word::HostEnter { pid, started, user, command } => {
             let status = enter::run_outer(ProcessId { pid, started }, &user, &command)?;

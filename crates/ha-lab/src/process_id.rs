@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
@@ -65,6 +66,18 @@ impl ProcessId {
             if self.is_alive() { Err("still there".to_owned()) } else { Ok(()) }
         })
     }
+}
+
+/// Lets the calling process hold as many files open as this machine allows it. Returns how many.
+///
+/// # Errors
+/// The limit cannot be read.
+pub fn raise_open_files() -> Result<u64> {
+    let (now, most) = getrlimit(Resource::RLIMIT_NOFILE).context("read the limit of open files")?;
+    if now < most {
+        setrlimit(Resource::RLIMIT_NOFILE, most, most).context("raise the limit of open files")?;
+    }
+    Ok(most)
 }
 
 /// The few fields of `/proc/<pid>/stat` that the lab needs.

@@ -12,6 +12,8 @@ use crate::topology::CLIENT;
 
 /// Limit of each step of a session.
 const LIMIT: Duration = Duration::from_secs(5);
+/// How many sessions are opened at a time.
+const AT_ONCE: usize = 8;
 /// Version 3.0 of the protocol.
 const PROTOCOL: i32 = 196_608;
 /// What a cancel request has in the place of a version.
@@ -30,7 +32,33 @@ impl WireSession {
     /// # Errors
     /// Refused; the message is the SQLSTATE.
     pub fn open(lab: &Lab, address: Ipv4Addr, port: u16) -> Result<Self> {
-        let stream = connect(lab, address, port)?;
+        lab.in_network_of(CLIENT, move || Self::log_in(SocketAddrV4::new(address, port)))?
+    }
+
+    /// Opens many, a few at a time.
+    ///
+    /// # Errors
+    /// One was refused, or there are not enough descriptors.
+    pub fn open_many(lab: &Lab, address: Ipv4Addr, port: u16, count: usize) -> Result<Vec<Self>> {
+        let mut threads = Vec::new();
+        for index in 0..AT_ONCE {
+            let share = count / AT_ONCE + usize::from(index < count % AT_ONCE);
+            threads.push(lab.spawn_in_network_of(CLIENT, move || -> Result<Vec<Self>> {
+                (0..share).map(|_| Self::log_in(SocketAddrV4::new(address, port))).collect()
+            })?);
+        }
+        let mut sessions = Vec::with_capacity(count);
+        for thread in threads {
+            let joined =
+                thread.join().map_err(|_| anyhow::anyhow!("a thread that opens sessions panicked"))?;
+            sessions.extend(joined??);
+        }
+        Ok(sessions)
+    }
+
+    /// Runs in the network of the client host.
+    fn log_in(address: SocketAddrV4) -> Result<Self> {
+        let stream = connect(address)?;
         let mut session = Self { stream, key: Vec::new() };
         let mut body = PROTOCOL.to_be_bytes().to_vec();
         body.extend(format!("user\0{SAMPLER}\0database\0postgres\0\0").bytes());
@@ -59,6 +87,21 @@ impl WireSession {
         self.send(&message)
     }
 
+    /// Sends an empty query and waits until it is done.
+    ///
+    /// # Errors
+    /// There was no answer in time, or an error.
+    pub fn ping(&mut self) -> Result<()> {
+        self.send_query("")?;
+        loop {
+            match self.message()? {
+                (b'Z', _) => return Ok(()),
+                (b'E', body) => bail!("SQLSTATE {}", sqlstate(&body)),
+                _ => {}
+            }
+        }
+    }
+
     /// Sends this session's cancel request by a connection of its own, and waits until the other side has closed it.
     ///
     /// # Errors
@@ -66,7 +109,8 @@ impl WireSession {
     pub fn cancel_through(&self, lab: &Lab, address: Ipv4Addr, port: u16) -> Result<()> {
         let mut body = CANCEL.to_be_bytes().to_vec();
         body.extend(&self.key);
-        let mut stream = connect(lab, address, port)?;
+        let address = SocketAddrV4::new(address, port);
+        let mut stream = lab.in_network_of(CLIENT, move || connect(address))??;
         stream.write_all(&framed(&body)?).context("send the cancel request")?;
         let mut rest = Vec::new();
         stream.read_to_end(&mut rest).context("end of the cancel request")?;
@@ -103,10 +147,8 @@ impl WireSession {
     }
 }
 
-fn connect(lab: &Lab, address: Ipv4Addr, port: u16) -> Result<TcpStream> {
-    let address = SocketAddrV4::new(address, port);
-    let stream = lab
-        .in_network_of(CLIENT, move || TcpStream::connect_timeout(&address.into(), LIMIT))?
+fn connect(address: SocketAddrV4) -> Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&address.into(), LIMIT)
         .with_context(|| format!("connect to {address}"))?;
     stream.set_read_timeout(Some(LIMIT))?;
     stream.set_write_timeout(Some(LIMIT))?;

@@ -10,7 +10,6 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
@@ -18,7 +17,7 @@ use nix::unistd::Pid;
 use super::file_system::{PROGRAM_DIR, ids_of, own};
 use super::unit_file::{Directories, Restart, Unit};
 use crate::control::UnitStatus;
-use crate::process_id::Stat;
+use crate::process_id::{Stat, raise_open_files};
 
 /// Where daemons' output goes, inside the host.
 const LOG_DIR: &str = "/var/log/matriarch";
@@ -279,7 +278,7 @@ fn privileges(unit: &Unit) -> Result<Vec<String>> {
 
 /// How many files a service may hold open: what its description says, or less where this machine lets nobody have more.
 fn open_files(wanted: Option<u64>) -> Result<u64> {
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).context("read the limit of open files")?;
+    let most = raise_open_files()?;
     Ok(wanted.map_or(most, |wanted| wanted.min(most)))
 }
 
