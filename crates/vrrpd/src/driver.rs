@@ -40,6 +40,13 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 const LOOK_ANYWAY: Duration = Duration::from_secs(30);
 /// In a storm of changes links and addresses are looked at no more often than this.
 const LOOK_PAUSE: Duration = Duration::from_millis(50);
+/// More packets than this at one go are a flood: then the thread sleeps for a moment at each turn, so that whoever sends
+/// them gets neither a whole CPU nor, by the limit on real-time computing, the end of this process.
+const FLOOD: usize = 64;
+/// That moment. A socket's queue holds what arrives meanwhile.
+const FLOOD_PAUSE: Duration = Duration::from_micros(500);
+/// How long the thread may go on without a moment of sleep in any case, well below that limit.
+const AWAKE_LIMIT: Duration = Duration::from_millis(250);
 /// How old what gRPC and metrics show may become.
 const SNAPSHOT_AGE: Duration = Duration::from_millis(100);
 /// Saying good-bye takes 60 ms; after this the addresses are dropped anyhow.
@@ -67,6 +74,8 @@ pub(crate) struct Driver {
     /// When links and addresses are looked at next.
     look_at: MonoTime,
     looked: MonoTime,
+    /// When the thread slept for a moment, for certain.
+    rested: MonoTime,
     stopping: Option<MonoTime>,
     began: MonoTime,
     degraded: Vec<String>,
@@ -106,6 +115,7 @@ impl Driver {
             signals: signals.context("open a signalfd")?,
             look_at: now,
             looked: now,
+            rested: now,
             stopping: None,
             began: now,
             degraded,
@@ -213,8 +223,13 @@ impl Driver {
 
     fn receive(&mut self) {
         let all: Vec<(u32, u8)> = self.routers.iter().filter_map(Router::identity).collect();
+        let mut packets = 0;
         for router in &mut self.routers {
-            router.receive(boottime(), &all, &mut self.tools);
+            packets += router.receive(boottime(), &all, &mut self.tools);
+        }
+        if packets > FLOOD || boottime().since(self.rested) >= AWAKE_LIMIT {
+            std::thread::sleep(FLOOD_PAUSE);
+            self.rested = boottime();
         }
     }
 

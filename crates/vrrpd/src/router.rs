@@ -15,8 +15,9 @@ use crate::netlink::{Message, Picture, Requests};
 use crate::raw_socket::{self, PACKET_MAX, Receiver, Sender};
 use crate::snapshot::RouterView;
 
-/// Packets taken from the socket at one go: a flood must not keep timers waiting.
-const PACKETS_AT_ONCE: usize = 64;
+/// Packets taken from the socket at one go: a few milliseconds of work, more than a full socket holds. A flood must not
+/// keep timers waiting.
+const PACKETS_AT_ONCE: usize = 512;
 
 /// What all virtual routers of the process act through.
 pub(crate) struct Tools {
@@ -101,13 +102,14 @@ impl Router {
     }
 
     /// Hands in what has arrived; `all` are the identities of this process's routers. Packets of another of them are
-    /// left to it (each has a socket of its own); packets of foreign routers are worth noticing.
-    pub(crate) fn receive(&mut self, now: MonoTime, all: &[(u32, u8)], tools: &mut Tools) {
+    /// left to it (each has a socket of its own); packets of foreign routers are worth noticing. Gives how many there
+    /// were.
+    pub(crate) fn receive(&mut self, now: MonoTime, all: &[(u32, u8)], tools: &mut Tools) -> usize {
         let mut buffer = [0; PACKET_MAX];
-        for _ in 0..PACKETS_AT_ONCE {
-            let Some(standing) = &self.standing else { return };
+        for number in 0..PACKETS_AT_ONCE {
+            let Some(standing) = &self.standing else { return number };
             // An error is ENETDOWN or the like: the link's own event says it better.
-            let Ok(Some(packet)) = standing.receiver.receive(&mut buffer) else { return };
+            let Ok(Some(packet)) = standing.receiver.receive(&mut buffer) else { return number };
             let named = raw_socket::named_router(packet);
             let of_another = named
                 .is_some_and(|vrid| vrid != self.setup.vrid && all.contains(&(standing.place.index, vrid)));
@@ -116,6 +118,7 @@ impl Router {
                 self.event(now, Event::Received { source, packet }, tools);
             }
         }
+        PACKETS_AT_ONCE
     }
 
     /// Whether [`Self::look`] is needed after this change.

@@ -198,7 +198,7 @@ fn plug(switch: &Namespace, namespace: &Namespace, port: &str, last: u8) {
     namespace.ip("link set eth0 up");
 }
 
-/// Sends thousands of packets of protocol 112 that are no advertisements of our cluster: too short, of other routers,
+/// Sends 20 packets each millisecond for 3 s, of protocol 112, that are no advertisements of our cluster: too short, of other routers,
 /// with a wrong TTL, a wrong checksum, a wrong version, and what a simple generator makes.
 pub(crate) fn send_garbage() {
     use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -209,7 +209,10 @@ pub(crate) fn send_garbage() {
     // Priority 254, a wrong checksum: whoever does not check it loses the address.
     let strong = [0x31, 10, 254, 1, 0, 20, 0, 0, 10, 0, 1, 10];
     let mut state = 7_u64;
-    for number in 0..4000_u32 {
+    for number in 0..60_000_u32 {
+        if number % 20 == 0 {
+            std::thread::sleep(ms(1)); // the pace of the flood
+        }
         socket.set_multicast_ttl_v4(if number % 4 == 0 { 1 } else { 255 }).expect("a TTL");
         let mut packet = strong.to_vec();
         if number % 2 == 0 {
