@@ -11,7 +11,6 @@ use tokio::time::Instant;
 use super::cancel;
 use super::farewell::farewell;
 use super::greeting::Greeting;
-use super::message_boundary::MessageBoundary;
 use super::reach::{Reached, Turn, reach};
 use super::relay::{Relay, Watch};
 use super::scratch;
@@ -107,7 +106,7 @@ impl Client {
                     let packet = reader.into_packet();
                     let mut reached = reach(self, &mut turn, Greeting::Login(&packet), connected).await?;
                     let login = reached.login.take();
-                    return Ok((reached, Watch::Messages { boundary: MessageBoundary::default(), login }));
+                    return Ok((reached, Watch::login(login)));
                 }
             }
         }

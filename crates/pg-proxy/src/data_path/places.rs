@@ -165,8 +165,8 @@ impl Places {
     }
 
     /// A session could not be connected: nobody tries this server for a moment.
-    pub(super) fn failed(&self, upstream: usize, why: &str) {
-        self.state().upstreams[upstream].backoff.failed(Instant::now(), why);
+    pub(super) fn failed(&self, upstream: usize, why: &str, now: Instant) {
+        self.state().upstreams[upstream].backoff.failed(now, why);
     }
 
     /// A session was connected and the server said its first word.

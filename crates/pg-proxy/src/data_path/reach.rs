@@ -93,7 +93,8 @@ pub(super) async fn reach(
                 match failure {
                     Failure::Server(why) => note_failure(seat, shared, upstream, why),
                     Failure::Shortage(why) => {
-                        shared.places.failed(upstream, &format!("the proxy cannot connect: {why}"));
+                        let why = format!("the proxy cannot connect: {why}");
+                        shared.places.failed(upstream, &why, Instant::now());
                     }
                     Failure::Rerouted => {}
                 }
@@ -204,7 +205,7 @@ fn note_reached(seat: &Seat, shared: &Shared, upstream: usize) {
 
 fn note_failure(seat: &Seat, shared: &Shared, upstream: usize, why: String) {
     let why = format!("{}: {why}", shared.member(upstream));
-    shared.places.failed(upstream, &why);
+    shared.places.failed(upstream, &why, Instant::now());
     seat.worker().counters.upstreams[upstream].connect_failures.add(1);
     shared.report(SessionReport::ConnectFailed { member: shared.member(upstream).clone(), why });
 }

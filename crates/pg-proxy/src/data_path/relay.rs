@@ -1,6 +1,7 @@
 //! A joined session: both directions in one task.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
-use super::cancel_keys::KnownKey;
+use super::cancel_keys::{CancelKeys, KnownKey};
 use super::farewell::farewell;
 use super::message_boundary::MessageBoundary;
 use super::places::Place;
@@ -33,16 +34,30 @@ pub(super) enum Watch {
         boundary: MessageBoundary,
         /// Until the login is done.
         login: Option<Box<LoginWatcher>>,
+        /// What the server gave for cancelling.
+        key: Option<KnownKey>,
     },
 }
 
 impl Watch {
-    fn see(&mut self, bytes: &[u8]) {
-        if let Self::Messages { boundary, login } = self {
-            boundary.advance(bytes);
-            if let Some(login) = login {
-                login.watch(bytes);
-            }
+    /// For a login; nothing of the server's answer has been seen.
+    pub(super) fn login(login: Option<Box<LoginWatcher>>) -> Self {
+        Self::Messages { boundary: MessageBoundary::default(), login, key: None }
+    }
+
+    /// Sees bytes before the client does: when it reads its cancel key, the key is known here.
+    fn see(&mut self, bytes: &[u8], keys: &Arc<CancelKeys>, upstream: usize) {
+        let Self::Messages { boundary, login, key } = self else { return };
+        boundary.advance(bytes);
+        let Some(watcher) = login else { return };
+        watcher.watch(bytes);
+        if key.is_none()
+            && let Some(given) = watcher.key()
+        {
+            *key = Some(keys.remember(upstream, given.pid, &given.key));
+        }
+        if watcher.is_done() {
+            *login = None;
         }
     }
 
@@ -60,7 +75,6 @@ pub(super) struct Relay {
     down: Pump,
     watch: Watch,
     place: Place,
-    key: Option<KnownKey>,
     seat: Seat,
     /// The last seconds of a session of which one direction has ended.
     closing: Option<Pin<Box<Sleep>>>,
@@ -94,13 +108,13 @@ impl Relay {
         place: Place,
         seat: Seat,
     ) -> Self {
-        watch.see(&said);
+        watch.see(&said, &seat.shared().cancel_keys, place.upstream());
         let counters = &seat.worker().counters.upstreams[place.upstream()];
         counters.to_client.add(said.len() as u64);
         counters.to_upstream.add(early.len() as u64);
         let (up, down) = (Pump::with(early), Pump::with(said));
-        let (key, closing, moved, client_gone) = (None, None, false, false);
-        Self { client, server, up, down, watch, place, key, seat, closing, moved, client_gone }
+        let (closing, moved, client_gone) = (None, false, false);
+        Self { client, server, up, down, watch, place, seat, closing, moved, client_gone }
     }
 
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<End> {
@@ -113,7 +127,6 @@ impl Relay {
             }
             self.poll_down(context, scratch)
         });
-        self.learn_key();
         if let Some(end) = ended {
             return Poll::Ready(end);
         }
@@ -149,11 +162,13 @@ impl Relay {
         if self.down.over() {
             return None;
         }
-        let count = &self.seat.worker().counters.upstreams[self.place.upstream()].to_client;
+        let upstream = self.place.upstream();
+        let count = &self.seat.worker().counters.upstreams[upstream].to_client;
+        let keys = &self.seat.shared().cancel_keys;
         let (watch, place, moved) = (&mut self.watch, &mut self.place, &mut self.moved);
         let see = |bytes: &[u8]| {
             count.add(bytes.len() as u64);
-            watch.see(bytes);
+            watch.see(bytes, keys, upstream);
             place.opened();
             *moved = true;
         };
@@ -196,25 +211,10 @@ impl Relay {
         }
     }
 
-    /// Remembers what the server gave for cancelling, and forgets the login when it is done.
-    fn learn_key(&mut self) {
-        let Watch::Messages { login, .. } = &mut self.watch else { return };
-        let Some(watcher) = login else { return };
-        if self.key.is_none()
-            && let Some(key) = watcher.key()
-        {
-            let keys = &self.seat.shared().cancel_keys;
-            self.key = Some(keys.remember(self.place.upstream(), key.pid, &key.key));
-        }
-        if watcher.is_done() {
-            *login = None;
-        }
-    }
-
     /// Lets go of the server and tells the client, where words can be put between two messages; elsewhere a reset
     /// says that the end is none. A cut answer must never look whole.
     pub(super) async fn finish(self, end: End) {
-        let Self { client, server, mut down, watch, place, key, seat, client_gone, .. } = self;
+        let Self { client, server, mut down, watch, place, seat, client_gone, .. } = self;
         let member = seat.shared().member(place.upstream()).as_str();
         let words = match end {
             End::Done => None,
@@ -226,13 +226,14 @@ impl Relay {
                 Some(Some(Refusal::role_lost(&why)))
             }
         };
-        drop((server, key, place));
+        let may_speak = watch.between_messages();
+        drop((server, watch, place));
         let ended = down.ended();
         let mut rest = down.take_rest();
         match words {
             _ if client_gone || (ended && rest.is_empty()) => {}
             None => {}
-            Some(Some(words)) if !ended && watch.between_messages() => {
+            Some(Some(words)) if !ended && may_speak => {
                 rest.extend(words.to_bytes());
                 farewell(client, &rest).await;
             }

@@ -65,6 +65,6 @@ async fn silent_server_does_not_keep_the_client_for_long() {
     let silent = servers[0].accept().await;
     let begun = std::time::Instant::now();
     read_all(&mut client).await.1.unwrap();
-    assert!(begun.elapsed().as_secs() < 4, "after {:?}", begun.elapsed());
+    assert!(begun.elapsed().as_secs() < 8, "after {:?}", begun.elapsed());
     drop(silent);
 }

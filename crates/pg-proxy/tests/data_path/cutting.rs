@@ -94,7 +94,7 @@ async fn hundreds_of_sessions_are_cut_within_a_moment() {
         soon(client.read_exact(&mut first)).await.unwrap();
         assert_eq!(&first, b"E");
     }
-    assert!(begun.elapsed().as_millis() < 1_000, "took {:?}", begun.elapsed());
+    assert!(begun.elapsed().as_millis() < 3_000, "took {:?}", begun.elapsed());
 }
 
 #[tokio::test]

@@ -113,7 +113,7 @@ async fn client_that_says_too_little_is_sent_away_after_five_seconds() {
     slow.write_all(&[0, 0]).await.unwrap();
     let begun = std::time::Instant::now();
     assert_eq!(read_refusal(&mut slow).await.0, "08P01");
-    assert!((4..7).contains(&begun.elapsed().as_secs()), "after {:?}", begun.elapsed());
+    assert!((4..10).contains(&begun.elapsed().as_secs()), "after {:?}", begun.elapsed());
 }
 
 #[tokio::test]

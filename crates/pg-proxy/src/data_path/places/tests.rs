@@ -122,12 +122,14 @@ fn failed_server_is_left_alone_and_tried_again_when_there_is_news() {
     world.put_in_force(RouteState::Open, &[0, 1]);
     let first = place(&mut world.ask());
     assert_eq!(first.upstream(), 0);
-    world.places.failed(0, "pg1: refused");
+    // Far enough ahead that no pause ends while the test runs.
+    let failed_at = world.now + Duration::from_secs(60);
+    world.places.failed(0, "pg1: refused", failed_at);
     drop(first);
     for _ in 0..4 {
         assert_eq!(place(&mut world.ask()).upstream(), 1);
     }
-    world.places.failed(1, "pg2: refused");
+    world.places.failed(1, "pg2: refused", failed_at);
     let mut last = world.ask();
     assert!(poll(&mut last).is_pending());
     world.put_in_force(RouteState::Open, &[0]);
@@ -142,7 +144,7 @@ fn one_that_comes_back_keeps_its_turn() {
     let number = first.number();
     let given = place(&mut first);
     let mut second = world.ask();
-    world.places.failed(0, "pg1: refused");
+    world.places.failed(0, "pg1: refused", world.now + Duration::from_secs(60));
     drop(given);
     let mut again = world.places.ask(Port::Writes, world.now, Some(number));
     world.put_in_force(RouteState::Open, &[0]);
