@@ -12,7 +12,8 @@ impl Router {
     /// An agent claimed something.
     pub(crate) fn take_claim(&mut self, now: MonoTime, claim: Claim) {
         let Some(index) = self.index_of(&claim.member) else { return };
-        if !claim.is_informed() && self.upstreams[index].claim.is_some() {
+        let known = &self.upstreams[index];
+        if !claim.is_informed() && (known.claim.is_some() || known.led_epoch.is_some()) {
             // Its agent has just started. What it said before is worth more than this, but is no fresh evidence.
             return self.lose_claims(now, index, "its agent has just started");
         }
@@ -38,6 +39,17 @@ impl Router {
     pub(crate) fn lose_stream(&mut self, now: MonoTime, member: &MemberName, why: &str) {
         if let Some(index) = self.index_of(member) {
             self.lose_claims(now, index, why);
+        }
+    }
+
+    /// Nobody is known any more, but that an epoch is over stays known, and nobody's sessions end for it.
+    pub(crate) fn forget_what_was_heard(&mut self, now: MonoTime) {
+        self.actions.push_back(Action::Note(Reason::StoodStill));
+        for upstream in &mut self.upstreams {
+            upstream.claim = None;
+            upstream.fresh = false;
+            upstream.health = Health::unknown();
+            upstream.next_check = Some(now);
         }
     }
 

@@ -93,6 +93,8 @@ pub enum Event {
         /// How it ended.
         why: String,
     },
+    /// The whole process stood still: whatever was heard before is too old to open anything.
+    StoodStill,
     /// A health check ended.
     Checked {
         /// Whose.

@@ -12,6 +12,9 @@ pub enum Reason {
     /// No evidence of anybody yet.
     #[error("no agent has been heard yet")]
     NotHeard,
+    /// The process stood still.
+    #[error("this proxy stood still: what it knew is too old, and every agent is asked anew")]
+    StoodStill,
     /// The leader by its own claim.
     #[error("{member} leads epoch {epoch}")]
     Leads {

@@ -92,6 +92,7 @@ impl Router {
                 confirm = Some((claim.member.clone(), claim.sequence));
                 self.take_claim(now, claim);
             }
+            Event::StoodStill => self.forget_what_was_heard(now),
             Event::StreamLost { member, why } => self.lose_stream(now, &member, &why),
             Event::Checked { member, check } => self.take_check(now, &member, check),
             Event::ConnectFailed { member, why } => self.take_connect_failure(now, &member, why),

@@ -67,6 +67,7 @@ fn steps() -> impl Strategy<Value = Step> {
             .prop_map(|(who, check)| Step::Happens(Event::Checked { member: name(who), check })),
         1 => member().prop_map(move |who| Step::Happens(Event::ConnectFailed { member: name(who), why: why() })),
         1 => member().prop_map(|who| Step::Happens(Event::Connected { member: name(who) })),
+        1 => Just(Step::Happens(Event::StoodStill)),
         4 => prop_oneof![1..50_u64, 400..2_000_u64, 9_000..12_000_u64].prop_map(Step::Passes),
     ]
 }

@@ -29,6 +29,9 @@ use crate::topology_watch::{Heard, StreamNumber, TopologyWatch};
 
 /// At the latest after this long the loop turns, so that readers of the local link can tell that it does.
 const LONGEST_WAIT: Duration = Duration::from_millis(100);
+/// A loop that turns so much too late stood still with the whole process (SIGSTOP, a paused virtual machine). What waits
+/// in its queues and sockets was true then.
+const STOOD_STILL: Duration = Duration::from_secs(1);
 /// Reports of sessions that are handled in one turn. A storm of connections must not hold back a claim by more than the
 /// fraction of a millisecond that these take.
 const REPORTS_AT_ONCE: usize = 256;
@@ -74,6 +77,9 @@ pub struct Driver {
     indexes: BTreeMap<MemberName, usize>,
     /// Stream of each member's newest claim, which confirmations belong to.
     streams: BTreeMap<MemberName, StreamNumber>,
+    /// Claims of these streams, or of earlier ones, are too old.
+    too_old: BTreeMap<MemberName, StreamNumber>,
+    turned_at: MonoTime,
 }
 
 impl Driver {
@@ -82,13 +88,15 @@ impl Driver {
         let upstreams = router.table();
         let names = upstreams.upstreams.iter().map(|view| view.member.clone());
         let indexes = names.enumerate().map(|(index, name)| (name, index)).collect();
-        Self { router, parts, indexes, streams: BTreeMap::new() }
+        let (streams, too_old) = (BTreeMap::new(), BTreeMap::new());
+        Self { router, parts, indexes, streams, too_old, turned_at: boottime() }
     }
 
     /// Runs until a signal asked for the end and the sessions are gone; says which signal.
     pub async fn run(mut self, mut sources: Sources) -> &'static str {
         let mut reports = Vec::with_capacity(REPORTS_AT_ONCE);
         let mut asked_by = "";
+        self.turned_at = boottime();
         loop {
             self.carry_out();
             self.show();
@@ -112,6 +120,7 @@ impl Driver {
                 },
                 () = tokio::time::sleep(self.wait()) => {}
             }
+            self.notice_standstill();
             let now = boottime();
             if self.router.poll_timeout().is_some_and(|at| at <= now) {
                 self.router.handle_timeout(now);
@@ -122,13 +131,36 @@ impl Driver {
         }
     }
 
+    /// After a standstill nobody is believed by what waits in queues and sockets.
+    fn notice_standstill(&mut self) {
+        let now = boottime();
+        let gap = now.since(std::mem::replace(&mut self.turned_at, now));
+        if gap < STOOD_STILL {
+            return;
+        }
+        tracing::warn!(
+            gap_ms = gap.as_millis(),
+            "this proxy stood still; what came meanwhile is not believed"
+        );
+        self.too_old = self.parts.watch.begin_anew();
+        self.router.handle_event(now, Event::StoodStill);
+    }
+
     fn wait(&self) -> Duration {
         let now = boottime();
         self.router.poll_timeout().map_or(LONGEST_WAIT, |at| at.since(now)).min(LONGEST_WAIT)
     }
 
     fn hear(&mut self, heard: Heard) {
+        // Before the claim: it may have waited since long ago.
+        self.notice_standstill();
         let event = match heard {
+            Heard::Claimed { stream, claim }
+                if self.too_old.get(&claim.member).is_some_and(|old| stream <= *old) =>
+            {
+                tracing::debug!(member = %claim.member, "a claim from before the standstill");
+                return;
+            }
             Heard::Claimed { stream, claim } => {
                 tracing::trace!(?claim, "claim");
                 self.streams.insert(claim.member.clone(), stream);

@@ -67,6 +67,8 @@ struct InForce {
 #[derive(Debug)]
 pub struct TopologyWatch {
     in_force: BTreeMap<MemberName, Arc<watch::Sender<InForce>>>,
+    /// Counts how often everything was begun anew.
+    anew: watch::Sender<u64>,
 }
 
 impl TopologyWatch {
@@ -74,6 +76,7 @@ impl TopologyWatch {
     pub fn start(options: &WatchOptions) -> (Self, mpsc::Receiver<Heard>) {
         let (heard, receiver) = mpsc::channel(CLAIMS_WAITING);
         let mut in_force = BTreeMap::new();
+        let anew = watch::Sender::new(0);
         for (member, address) in &options.agents {
             let own = Arc::new(watch::Sender::new(InForce::default()));
             in_force.insert(member.clone(), Arc::clone(&own));
@@ -83,10 +86,18 @@ impl TopologyWatch {
                 address: *address,
                 tls: options.tls.clone(),
                 in_force: own,
+                anew: anew.subscribe(),
             };
             tokio::spawn(follow.run(heard.clone()));
         }
-        (Self { in_force }, receiver)
+        (Self { in_force, anew }, receiver)
+    }
+
+    /// Ends every stream and makes it anew: what waits in the present ones is too old to be believed. Gives each
+    /// member's present stream; claims of it or of an earlier one are to be ignored.
+    pub fn begin_anew(&self) -> BTreeMap<MemberName, StreamNumber> {
+        self.anew.send_modify(|times| *times += 1);
+        self.in_force.iter().map(|(member, in_force)| (member.clone(), in_force.borrow().stream)).collect()
     }
 
     /// Tells the agent that the routing rests on its claim `sequence` of that stream; never waits. On a newer stream it

@@ -133,3 +133,23 @@ fn a_leader_that_begins_a_new_epoch_keeps_its_sessions() {
     world.pushes(leader("pg1", 7));
     assert_eq!(world.writes(), "open pg1 @7");
 }
+
+#[test]
+fn after_a_standstill_nobody_is_known_and_an_epoch_that_is_over_stays_over() {
+    let mut world = healthy();
+    world.happens(Event::StoodStill);
+    assert!(world.writes().starts_with("holding"), "{}", world.writes());
+    assert!(
+        !world.story().iter().any(|line| line.starts_with("cut")),
+        "a standstill is nobody's loss of role"
+    );
+    world.pushes(leader("pg1", 6));
+    assert_eq!(world.writes(), "open pg1 @6");
+    world.pushes(leader("pg2", 7));
+    world.happens(Event::StoodStill);
+    // What the old leader said before it died waits in its socket.
+    world.pushes(leader("pg1", 6));
+    assert!(world.writes().starts_with("holding"), "{}", world.writes());
+    world.pushes(leader("pg2", 7));
+    assert_eq!(world.writes(), "open pg2 @7");
+}

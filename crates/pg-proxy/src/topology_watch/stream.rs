@@ -32,6 +32,8 @@ pub(super) struct Follow {
     pub(super) address: SocketAddr,
     pub(super) tls: TlsFiles,
     pub(super) in_force: Arc<watch::Sender<InForce>>,
+    /// Changes when every stream is to be made anew.
+    pub(super) anew: watch::Receiver<u64>,
 }
 
 /// How a stream ended.
@@ -79,6 +81,8 @@ impl Follow {
 
     async fn follow(&self, number: StreamNumber, channel: Channel, heard: &mpsc::Sender<Heard>) -> End {
         self.in_force.send_replace(InForce { stream: number, sequence: 0 });
+        let mut anew = self.anew.clone();
+        anew.mark_unchanged();
         let proxy = self.proxy.to_string();
         let reports = WatchStream::new(self.in_force.subscribe()).filter_map(move |in_force| {
             let report = ProxyReport { proxy: proxy.clone(), in_force: in_force.sequence };
@@ -97,6 +101,7 @@ impl Follow {
             let limit = if after_a_claim { SILENT } else { Duration::MAX };
             let next = tokio::select! {
                 next = tokio::time::timeout(limit, claims.message()) => next.map_err(silent),
+                Ok(()) = anew.changed() => return broken(true, "this proxy stood still: what came meanwhile is old"),
                 () = heard.closed() => return End::Unheard,
             };
             let wire = match next.and_then(|next| next) {
