@@ -37,6 +37,8 @@ fmt: ## Check the formatting
 
 lint: ## Clippy with the workspace's lints, warnings are errors
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	@# Not among all targets, because a plain `cargo test` must not run it.
+	cargo clippy --locked --workspace --test failures -- -D warnings
 
 deny: ## Licences, bans and sources of the dependencies
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny check licenses bans sources; \

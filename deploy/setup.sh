@@ -36,6 +36,8 @@ test)
         command -v "$peer" >/dev/null 2>&1 || peers+=("$peer")
     done
     missing+=(${peers[@]+"${peers[@]}"})
+    # Patroni asks etcd over TLS by way of it, and its package only recommends it.
+    [ -e /usr/lib/python3/dist-packages/idna ] || missing+=(python3-idna)
     ;;
 *)
     say "usage: deploy/setup.sh [test]"

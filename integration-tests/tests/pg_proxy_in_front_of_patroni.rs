@@ -1,7 +1,8 @@
 //! Our proxies and floating address in front of the distribution's Patroni, which pushes no role claims: through a
 //! switchover and a power loss.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -18,7 +19,7 @@ const UNIT: &str = "[Service]\nUser=postgres\nExecStart=/usr/bin/patroni /lab/pa
 /// Patroni's lease of 20 s, and what it does afterwards.
 const TAKEOVER: Duration = Duration::from_secs(60);
 /// From nothing to three members in sync.
-const BOOTSTRAP: Duration = Duration::from_secs(120);
+const BOOTSTRAP: Duration = Duration::from_secs(90);
 
 #[test]
 fn pg_proxy_in_front_of_patroni() {
@@ -29,6 +30,10 @@ fn pg_proxy_in_front_of_patroni() {
             fs::create_dir_all(file.parent().context("no parent")?).context("create the place")?;
             fs::write(&file, configuration(lab, host)?)
                 .with_context(|| format!("write {}", file.display()))?;
+            // Patroni speaks JSON to it.
+            let etcd = lab.dir().host(host).join("etc/etcd.yaml");
+            let mut etcd = OpenOptions::new().append(true).open(&etcd).context("open etcd.yaml")?;
+            etcd.write_all(b"\nenable-grpc-gateway: true\n").context("write etcd.yaml")?;
         }
         let hosts: Vec<&str> = lab.hosts().iter().map(|host| host.name.as_str()).collect();
         lab.power_on(&hosts)?;
