@@ -104,12 +104,14 @@ fn read_vips(top: &Table<'_>, hosts: &hosts::Hosts) -> Vec<Vip> {
                 "each floating address once",
             );
         }
-        if vip.vrid.is_some() && vips.iter().any(|other| other.vrid == vip.vrid) {
-            table.refuse(
-                "vrid",
-                vip.vrid.unwrap_or_default().to_string(),
-                "a virtual router of its own for each [[vip]]",
-            );
+        let twin =
+            vips.iter().find(|other| other.router_id() == vip.router_id() && other.address != vip.address);
+        if let Some(twin) = twin {
+            let found = match vip.vrid {
+                Some(vrid) => format!("{vrid}, as that of {}", twin.address),
+                None => format!("nothing, which means {}, as that of {}", vip.router_id(), twin.address),
+            };
+            table.refuse("vrid", found, "a virtual router of its own for each [[vip]]");
         }
         vips.push(vip);
     }

@@ -9,6 +9,9 @@ use crate::cluster::{DatabaseHost, ProxyHost};
 use crate::reader::Table;
 use crate::units::show_duration;
 
+/// The longest name of a network interface (`IFNAMSIZ` of Linux without its end).
+const INTERFACE_NAME_MAX: usize = 15;
+
 /// One floating address, held by one proxy host at a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Vip {
@@ -96,7 +99,14 @@ impl Vip {
             });
         let version = table.number("version", 2..=3).and_then(|version| u8::try_from(version).ok());
         let vrid = table.number("vrid", 1..=255).and_then(|vrid| u8::try_from(vrid).ok());
-        let interface = table.text("interface");
+        let interface = table
+            .read("interface", "the name of a network interface, at most 15 bytes", |value| {
+                value
+                    .as_str()
+                    .filter(|name| (1..=INTERFACE_NAME_MAX).contains(&name.len()))
+                    .map(str::to_owned)
+            })
+            .map(|at| at.value);
         let unicast = table.boolean("unicast").unwrap_or(false);
         let preempt = table.boolean("preempt").unwrap_or(true);
         let preempt_delay = table.duration("preempt_delay", Duration::ZERO..=Duration::from_secs(1000));
@@ -112,6 +122,9 @@ impl Vip {
         vip.preempt_delay = preempt_delay.unwrap_or(vip.preempt_delay);
         vip.check_protocol(table);
         vip.check_neighbours(table, databases, proxies);
+        if vip.unicast && proxies.len() == 1 {
+            table.refuse("unicast", "true", "false, or a second [[proxy]] to talk to");
+        }
         Some(vip)
     }
 

@@ -234,6 +234,21 @@ fn replication_cases() -> Vec<Case> {
             problems: &[(Some(12), "replication.acks", &["found 2,", "at most 1"])],
         },
         Case {
+            name: "floating addresses that cannot be told apart, and nobody to talk to",
+            text: after_hosts(
+                "[[proxy]]\nname = \"ha1\"\naddress = \"10.0.1.21\"\n\
+                 [[vip]]\naddress = \"10.0.1.10/24\"\nunicast = true\ninterface = \"longer-than-linux-takes\"\n\
+                 [[vip]]\naddress = \"10.0.1.9/24\"\nvrid = 10\n\
+                 [[vip]]\naddress = \"10.0.2.9/24\"\ninterface = \"eth1\"\n[[vip]]\naddress = \"10.0.3.9/24\"\ninterface = \"eth2\"\n",
+            ),
+            problems: &[
+                (Some(16), "vip[0].unicast", &["a second [[proxy]]"]),
+                (Some(17), "vip[0].interface", &["at most 15 bytes"]),
+                (Some(20), "vip[1].vrid", &["10, as that of 10.0.1.10"]),
+                (Some(24), "vip[3].vrid", &["which means 9, as that of 10.0.2.9"]),
+            ],
+        },
+        Case {
             name: "several confirmations without slots",
             text: after_hosts("[replication]\nacks = 2\nslots = false\n"),
             problems: &[(Some(13), "replication.slots", &["found false", "count one member twice"])],

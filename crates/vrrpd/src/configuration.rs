@@ -10,8 +10,6 @@ use vrrp::{Setup, Version};
 use crate::args::Args;
 use crate::interface_watch::Wanted;
 
-/// The longest interface name of Linux (`IFNAMSIZ` without its end).
-const INTERFACE_NAME_MAX: usize = 15;
 /// Preferences go from 0 to this (39 more hosts than anybody has).
 const PREFERENCE_MAX: usize = 39;
 /// Size of a password in an advertisement of version 2.
@@ -75,21 +73,9 @@ fn unsuitable(path: &Path, cluster: &Cluster) -> Vec<Problem> {
         problem("vip".to_owned(), "none".to_owned(), "at least one [[vip]], or no vrrpd on this host");
     }
     for (index, vip) in cluster.vips.iter().enumerate() {
-        let key = |name: &str| format!("vip[{index}].{name}");
         if vip.address.is_ipv6() {
             let expected = "an IPv4 address: vrrpd cannot hold IPv6 addresses yet";
-            problem(key("address"), format!("{:?}", vip.address.to_string()), expected);
-        }
-        if let Some(name) = vip.interface.as_ref().filter(|name| name.len() > INTERFACE_NAME_MAX) {
-            problem(key("interface"), format!("{name:?}"), "an interface name of at most 15 bytes");
-        }
-        if vip.unicast && cluster.proxies.len() < 2 {
-            problem(key("unicast"), "true".to_owned(), "a second [[proxy]] to talk to, or multicast");
-        }
-        let twin = cluster.vips[..index].iter().find(|other| other.router_id() == vip.router_id());
-        if let Some(twin) = twin {
-            let found = format!("virtual router {}, as that of {}", vip.router_id(), twin.address);
-            problem(key("vrid"), found, "a virtual router of its own for each [[vip]]");
+            problem(format!("vip[{index}].address"), format!("{:?}", vip.address.to_string()), expected);
         }
     }
     let six = cluster.proxies.iter().enumerate().filter(|(_, host)| host.address.is_ipv6());
@@ -183,11 +169,10 @@ mod tests {
 
     #[test]
     fn what_it_cannot_do_is_refused_all_at_once() {
-        let vips = "[[vip]]\naddress = \"fd00::a/64\"\ninterface = \"a-name-that-is-too-long\"\n\
-                    [[vip]]\naddress = \"10.0.1.10/24\"\n[[vip]]\naddress = \"10.0.1.9/24\"\nvrid = 10\n";
+        let vips = "[[vip]]\naddress = \"fd00::a/64\"\ninterface = \"eth0\"\nvrid = 7\n";
         let problems = read("ha9", vips, Some("vrrp_password = \"much too long\"\n")).unwrap_err();
         let keys: Vec<&str> = problems.iter().map(|problem| problem.key.as_str()).collect();
-        for wanted in ["vip[0].address", "vip[0].interface", "vip[1].vrid", "proxy.name", "vrrp_password"] {
+        for wanted in ["vip[0].address", "proxy.name", "vrrp_password"] {
             assert!(keys.contains(&wanted), "{wanted} in {keys:?}: {problems}");
         }
         let none = read("ha1", "", None).unwrap_err().to_string();

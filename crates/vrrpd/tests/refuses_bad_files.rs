@@ -23,15 +23,12 @@ fn a_good_file_is_summed_up() {
 
 #[test]
 fn an_ipv6_address_is_refused_with_every_other_problem() {
-    let text = GOOD.replace(
-        "address = \"10.0.1.10/24\"",
-        "address = \"fd00::10/64\"\ninterface = \"eth0\"\n[[vip]]\naddress = \"10.0.1.10/24\"\ninterface = \"a-very-long-interface-name\"",
-    );
+    let text = GOOD.replace("address = \"10.0.1.10/24\"", "address = \"fd00::10/64\"\ninterface = \"eth0\"");
     // The same with and without --check-config: nothing is opened before the file is good.
     for arguments in [&["--node", "ha9", "--check-config"][..], &["--node", "ha9"]] {
         let (output, errors) = vrrpd(&text, arguments);
         assert_eq!(output.status.code(), Some(2), "{errors}");
-        for wanted in ["vip[0].address", "cannot hold IPv6 addresses yet", "vip[1].interface", "\"ha9\""] {
+        for wanted in ["vip[0].address", "cannot hold IPv6 addresses yet", "\"ha9\""] {
             assert!(errors.contains(wanted), "{wanted} in {errors}");
         }
     }
