@@ -18,10 +18,12 @@ AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$(PATH)")
 JOBS ?= 2
 # make integration TEST=primary_power_loss runs one scenario.
 TEST ?=
+# make integration POSTGRES=/usr/lib/postgresql/16/bin takes another PostgreSQL than the newest installed; below /usr.
+POSTGRES ?=
 
 SIM_TESTS = $(patsubst crates/ha-sim/tests/%.rs,--test %,$(wildcard crates/ha-sim/tests/*.rs))
 
-.PHONY: help setup build fmt lint deny unit sim integration check test demo lab down bench clean
+.PHONY: help setup build fmt lint deny unit sim integration check test demo lab down pictures bench clean
 
 help: ## List these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,7 +54,7 @@ sim: ## Simulated clusters alone (SEEDS=10000 for more)
 	cargo test --locked --workspace $(SIM_TESTS)
 
 integration: build ## Every failure on real PostgreSQL and etcd (TEST=name for one of them)
-	$(if $(AS_ROOT),CARGO_TARGET_$(RUNNER_KEY)_RUNNER='$(AS_ROOT)') MATRIARCH_BIN_DIR='$(BIN_DIR)' \
+	$(if $(AS_ROOT),CARGO_TARGET_$(RUNNER_KEY)_RUNNER='$(AS_ROOT)') MATRIARCH_BIN_DIR='$(BIN_DIR)' MATRIARCH_POSTGRES_BIN='$(POSTGRES)' \
 	cargo test --locked --workspace --test failures -- --test-threads=$(JOBS) $(TEST)
 
 check: fmt lint deny unit ## The fast part: everything that needs no lab
@@ -73,6 +75,10 @@ lab: setup ## Bring the reference cluster up and leave it running; break it with
 
 down: ## End what `make lab` left running
 	@test -x $(LAB) && $(AS_ROOT) $(LAB) down || true
+
+pictures: build ## Take the pictures of the status page in docs/images (needs chromium)
+	@deploy/setup.sh pictures
+	@$(AS_ROOT) docs/images/take.sh $(LAB)
 
 bench: ## Measure against the classic stack
 	@echo "make bench: not there yet; the outages that the lab measures are printed by make demo" >&2; exit 1

@@ -3,6 +3,7 @@
 #
 #   deploy/setup.sh         what the programs, the lab and the demonstration need
 #   deploy/setup.sh test    and the peers that the tests run beside them: HAProxy, Keepalived, Patroni
+#   deploy/setup.sh pictures   and the browser that takes the pictures of the status page
 #
 # Nothing is started and no PostgreSQL cluster is created by it; a cluster or an etcd that exists is left alone.
 set -euo pipefail
@@ -39,8 +40,9 @@ test)
     # Patroni asks etcd over TLS by way of it, and its package only recommends it.
     [ -e /usr/lib/python3/dist-packages/idna ] || missing+=(python3-idna)
     ;;
+pictures) [ -x /usr/lib/chromium/chromium ] || missing+=(chromium fonts-dejavu-core) ;;
 *)
-    say "usage: deploy/setup.sh [test]"
+    say "usage: deploy/setup.sh [test|pictures]"
     exit 2
     ;;
 esac
