@@ -215,10 +215,6 @@ impl<'t> Table<'t> {
         self.read(name, "true or false", DeValue::as_bool).map(|at| at.value)
     }
 
-    pub(crate) fn text(&self, name: &str) -> Option<String> {
-        self.read(name, "text in double quotes, not empty", nonempty).map(|at| at.value)
-    }
-
     pub(crate) fn number(&self, name: &str, range: RangeInclusive<u32>) -> Option<u32> {
         let expected = format!("a whole number from {} to {}", range.start(), range.end());
         self.read(name, expected, |value| integer(value).filter(|number| range.contains(number)))
