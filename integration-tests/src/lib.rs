@@ -70,6 +70,11 @@ fn start(name: &str, configure: impl FnOnce(LabOptions) -> LabOptions) -> Result
     Lab::start(&configure(LabOptions::reference(&labs().join(name))?))
 }
 
+/// With the proxy hosts.
+pub fn with_proxies(options: LabOptions) -> LabOptions {
+    LabOptions { proxies: true, ..options }
+}
+
 /// Removes what an aborted run left; once, because tests of this run start beside each other.
 pub(crate) fn sweep_once() -> Result<()> {
     static SWEPT: OnceLock<Result<(), String>> = OnceLock::new();

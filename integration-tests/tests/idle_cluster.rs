@@ -5,18 +5,19 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use ha_lab::Lab;
 use ha_lab::wait::{holds_for, wait_for};
-use integration_tests::{SETTLE, etcd, reference, scenario};
+use integration_tests::{SETTLE, etcd, scenario, with_proxies};
 
 const MINUTE: Duration = Duration::from_secs(60);
 /// Resident memory of the shipped binaries, in KiB.
 const AGENT_KB: u64 = 15 * 1024;
 const GUARD_KB: u64 = 4 * 1024;
+const VRRPD_KB: u64 = 5 * 1024;
 /// A development build carries unoptimised code and is not what is promised.
 const DEVELOPMENT: u64 = if cfg!(debug_assertions) { 4 } else { 1 };
 
 #[test]
 fn idle_cluster() {
-    scenario("idle_cluster", reference, &[], |lab| {
+    scenario("idle_cluster", with_proxies, &[], |lab| {
         let host = lab.wait_healthy(SETTLE)?;
         let settled = wait_for("the store to come to rest", SETTLE, || {
             let before = revision(lab, &host)?;
@@ -32,6 +33,9 @@ fn idle_cluster() {
         for host in lab.databases() {
             small(lab, host, "pg-agent", AGENT_KB * DEVELOPMENT)?;
             small(lab, host, "pg-guard", GUARD_KB * DEVELOPMENT)?;
+        }
+        for host in lab.proxies() {
+            small(lab, host, "vrrpd", VRRPD_KB * DEVELOPMENT)?;
         }
         Ok(())
     });

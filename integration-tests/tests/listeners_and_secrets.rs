@@ -6,12 +6,13 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use ha_lab::Lab;
+use integration_tests::front::OPEN;
 use integration_tests::proof::{prove, writing};
-use integration_tests::{SETTLE, reference, scenario};
+use integration_tests::{SETTLE, scenario, with_proxies};
 
 #[test]
 fn listeners_and_secrets() {
-    scenario("listeners_and_secrets", reference, &[], |lab| {
+    scenario("listeners_and_secrets", with_proxies, &[], |lab| {
         let primary = lab.wait_healthy(SETTLE)?;
         let load = writing(lab, &primary)?;
         // A switchover hands passwords around: pass files and connection strings are written anew.
@@ -22,6 +23,15 @@ fn listeners_and_secrets() {
             only_own_address(lab, host)?;
             secrets_are_secret(lab, host)?;
         }
+        lab.wait_front(OPEN)?;
+        for host in lab.proxies() {
+            only_own_address(lab, host)?;
+            let stolen = lab.exec_as(host, "nobody", &["cat", "/etc/matriarch/tls/host.key"])?;
+            ensure!(stolen.code != Some(0), "anybody may read the key of {host}");
+            // It asks nobody for a password, so that it needs none.
+            let secrets = lab.dir().host(host).join("etc/secrets.toml");
+            ensure!(!secrets.exists(), "a proxy host has secrets that it does not need");
+        }
         prove(lab, load).map(drop)
     });
 }
@@ -30,18 +40,21 @@ fn only_own_address(lab: &Lab, host: &str) -> Result<()> {
     let own = lab.address(host)?.to_string();
     let output = lab.exec(host, &["ss", "-Hlntup"])?;
     ensure!(output.code == Some(0), "ss on {host}: {}", output.stderr);
+    // The port of a floating address is open before the address arrives.
+    let vip = if lab.proxies().contains(&host) { Some(lab.vip()?.to_string()) } else { None };
     let mut count = 0;
     for line in output.stdout.lines() {
         let local = line.split_whitespace().nth(4).with_context(|| format!("line {line:?}"))?;
         let (address, _) = local.rsplit_once(':').with_context(|| format!("address {local:?}"))?;
         // PostgreSQL's statistics socket was of this kind until 14: a loopback socket that is connected to itself.
         let internal = line.starts_with("udp") && address == "127.0.0.1";
-        ensure!(address == own || internal, "{host} listens on {local}: {line}");
+        let floating = vip == Some(address.to_owned());
+        ensure!(address == own || internal || floating, "{host} listens on {local}: {line}");
         count += 1;
     }
     ensure!(
         count >= 5,
-        "{host}: only {count} listeners found, at least etcd (2), PostgreSQL and the agent (2) expected"
+        "{host}: only {count} listeners found, at least etcd (2), PostgreSQL and the agent (2), or six of a proxy, expected"
     );
     Ok(())
 }

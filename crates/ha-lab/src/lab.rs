@@ -81,9 +81,6 @@ impl Lab {
             host.with_context(|| format!("units of {name}: no such host"))?.units.clone_from(units);
         }
         files::install(&dir, options, &hosts)?;
-        for host in &mut hosts {
-            host.units.retain(|unit| dir.units().join(format!("{unit}.service")).exists());
-        }
         let plan = Plan {
             hosts,
             bin_dir: options.bin_dir.clone(),

@@ -182,7 +182,8 @@ mod tests {
             "[Unit]\nDescription=x\nRestart=no\n[Service]\nType=notify\n# User=nobody\nUser=postgres\n\
              ExecStart=/usr/bin/pg-agent \\\n  --config /etc/matriarch/cluster.toml\nRestart=always\nRestartSec=500ms\n\
              Environment=A=1 B=2\nRuntimeDirectory=matriarch\nRuntimeDirectoryPreserve=yes\nStateDirectory=x\nStateDirectoryMode=0700\n\
-             KillMode=process\nCapabilityBoundingSet=CAP_KILL CAP_SETUID\n[Install]\nWantedBy=x\n",
+             KillMode=process\nCapabilityBoundingSet=CAP_KILL CAP_SETUID\n\
+             AmbientCapabilities=CAP_NET_RAW\nLimitNOFILE=65536\n[Install]\nWantedBy=x\n",
         )
         .unwrap();
         assert_eq!(unit.command, ["/usr/bin/pg-agent", "--config", "/etc/matriarch/cluster.toml"]);
@@ -192,6 +193,7 @@ mod tests {
         assert!(unit.keep_runtime && !unit.kill_group);
         assert_eq!(unit.state_directories.mode, 0o700);
         assert_eq!(unit.capabilities.unwrap(), ["kill", "setuid"]);
+        assert_eq!((unit.ambient, unit.open_files), (vec!["net_raw".to_owned()], Some(65536)));
         assert!(Unit::parse("x", "[Service]\nUser=root\n").is_err());
     }
 
