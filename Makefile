@@ -14,8 +14,8 @@ BIN_DIR := $(TARGET_DIR)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 LAB := $(BIN_DIR)/hactl-lab
 # Only the parts that make namespaces need root.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$(PATH)")
-# Two labs at a time: more would measure this machine's two cores.
-JOBS ?= 2
+# Labs at a time. Scenarios mostly wait; more of them would measure two cores instead of the cluster.
+JOBS ?= 3
 # make integration TEST=primary_power_loss runs one scenario.
 TEST ?=
 # make integration POSTGRES=/usr/lib/postgresql/16/bin takes another PostgreSQL than the newest installed; below /usr.
