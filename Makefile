@@ -23,7 +23,7 @@ POSTGRES ?=
 
 SIM_TESTS = $(patsubst crates/ha-sim/tests/%.rs,--test %,$(wildcard crates/ha-sim/tests/*.rs))
 
-.PHONY: help setup build fmt lint deny unit sim integration check test demo lab down pictures bench clean
+.PHONY: help setup build build-tests fmt lint deny unit sim integration check test demo lab down pictures bench clean
 
 help: ## List these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,7 +53,11 @@ unit: ## Unit, scenario and contract tests, and the simulation
 sim: ## Simulated clusters alone (SEEDS=10000 for more)
 	cargo test --locked --workspace $(SIM_TESTS)
 
-integration: build ## Every failure on real PostgreSQL and etcd (TEST=name for one of them)
+# What `cargo test` has built is used: for the programs alone cargo would build their dependencies again, with other features.
+build-tests:
+	cargo build --locked --workspace --profile $(PROFILE) $(if $(filter dev,$(PROFILE)),--all-targets,--bins)
+
+integration: build-tests ## Every failure on real PostgreSQL and etcd (TEST=name for one of them)
 	$(if $(AS_ROOT),CARGO_TARGET_$(RUNNER_KEY)_RUNNER='$(AS_ROOT)') MATRIARCH_BIN_DIR='$(BIN_DIR)' MATRIARCH_POSTGRES_BIN='$(POSTGRES)' \
 	cargo test --locked --workspace --test failures -- --test-threads=$(JOBS) $(TEST)
 

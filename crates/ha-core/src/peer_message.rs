@@ -114,6 +114,8 @@ pub struct PromiseRequest {
 pub enum Trigger {
     /// The leader's lease ran out and nobody hears it.
     LeaseExpired,
+    /// Neither the leader's agent nor its WAL is heard, while its lease may still run.
+    LeaderSilent,
     /// The leader asked for it.
     LeaderAsked,
     /// An operator asked for it.

@@ -24,6 +24,7 @@ use crate::server::ServerSide;
 use crate::setup::{MemberSetup, Setup};
 use crate::status::PeerStatus;
 use crate::store::StoreSide;
+use crate::suspicion::Suspicion;
 use crate::switchover::Switchover;
 use crate::timers::Timers;
 
@@ -71,6 +72,7 @@ pub struct Decider {
     pub(crate) absent_since: BTreeMap<MemberId, MonoTime>,
     /// The leader key was given up because nobody hears this leader.
     pub(crate) isolated: bool,
+    pub(crate) suspicion: Suspicion,
     pub(crate) timers: Timers,
     pub(crate) doing: Option<Reason>,
     told: Option<Reason>,
@@ -118,6 +120,7 @@ impl Decider {
             founded: None,
             absent_since: BTreeMap::new(),
             isolated: false,
+            suspicion: Suspicion::default(),
             timers: Timers::default(),
             doing: None,
             told: None,
@@ -178,7 +181,11 @@ impl Decider {
             && self.node.promise.is_none()
             && self.absent_since.is_empty()
             && opened
-            && record.is_some_and(|r| r.is_established());
+            && record.is_some_and(|r| {
+                // When only its WAL vouches for the leader, that is looked at often.
+                let vouched = r.leader.member == self.setup.me || self.is_heard(&r.leader.member);
+                vouched && r.is_established()
+            });
         if settled { OBSERVE_AT_REST } else { OBSERVE_IN_CHANGE }
     }
 
@@ -190,6 +197,7 @@ impl Decider {
     fn advance(&mut self, now: MonoTime) {
         self.now = self.now.max(now);
         self.started.get_or_insert(now);
+        self.notice_stall();
     }
 
     fn lease_news(&mut self, news: LeaseNews) {
@@ -250,6 +258,7 @@ impl Decider {
                 self.note(reason);
             }
         }
+        self.remember_wake_up();
     }
 
     fn situation(&mut self) {
@@ -275,7 +284,10 @@ impl Decider {
         match self.sync_record() {
             None => self.bootstrap(),
             Some(record) if record.leader.member == self.setup.me => self.primary(&record),
-            Some(record) => self.standby(&record),
+            Some(record) => {
+                self.watch_leader(&record);
+                self.standby(&record);
+            }
         }
     }
 

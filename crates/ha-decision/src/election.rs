@@ -59,7 +59,8 @@ impl Decider {
         }
         let Some(election) = &self.election else { return };
         let moved = election.epoch != record.epoch || election.revision != self.sync_revision();
-        let leader_is_back = election.trigger == Trigger::LeaseExpired && !self.leader_looks_gone(record);
+        let automatic = matches!(election.trigger, Trigger::LeaseExpired | Trigger::LeaderSilent);
+        let leader_is_back = automatic && !self.leader_looks_gone(record);
         if (moved || leader_is_back) && self.store.pending.is_none() {
             let request = self.election.take().and_then(|e| e.request);
             if let Some(id) = request {
@@ -71,8 +72,13 @@ impl Decider {
 
     pub(crate) fn leader_looks_gone(&self, record: &SyncRecord) -> bool {
         self.store.connected
-            && self.store.view.as_ref().is_some_and(|v| v.leader.is_none())
+            && (self.lease_is_over() || self.leader_is_silent(record))
             && !self.hears_leader(record)
+    }
+
+    /// Nobody holds the leader's key.
+    pub(crate) fn lease_is_over(&self) -> bool {
+        self.store.view.as_ref().is_some_and(|v| v.leader.is_none())
     }
 
     fn consider_election(&mut self, record: &SyncRecord) {
@@ -112,13 +118,15 @@ impl Decider {
             return;
         }
         let rank = u32::try_from(self.voters(record).iter().take_while(|m| **m < me).count()).unwrap_or(0);
-        let since = self.store.leader_missing_since.unwrap_or(self.now);
+        let missing = self.store.leader_missing_since.filter(|_| self.lease_is_over());
+        let since = missing.or_else(|| self.silent_since(record)).unwrap_or(self.now);
         let due = (since + RANK_DELAY * rank).max(self.started_at() + self.setup.timings.detection);
         if self.now < due {
             self.timers.set(Timer::Election, due);
             return;
         }
-        self.begin_election(record, Trigger::LeaseExpired, None, false);
+        let trigger = if self.lease_is_over() { Trigger::LeaseExpired } else { Trigger::LeaderSilent };
+        self.begin_election(record, trigger, None, false);
     }
 
     /// Nothing proves that an asynchronous leader stopped but its guard; and only a bounded lag is accepted.

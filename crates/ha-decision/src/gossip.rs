@@ -20,8 +20,8 @@ use crate::timers::Timer;
 const GOSSIP_EVERY: Duration = Duration::from_millis(500);
 
 /// A walreceiver whose last message is younger proves that the leader's PostgreSQL lives. The walreceiver asks for a
-/// sign of life after half of `wal_receiver_timeout` (5 s), so an idle stream is at most that old.
-const STREAM_IS_ALIVE: Duration = Duration::from_secs(4);
+/// sign of life after half of `wal_receiver_timeout` (2 s as the agent sets it), so an idle stream is at most that old.
+const STREAM_IS_ALIVE: Duration = Duration::from_millis(1600);
 
 /// What was said last.
 #[derive(Debug, Clone, Default)]
@@ -149,7 +149,7 @@ impl Decider {
     }
 
     /// Silence that counts: at least two missed rounds of gossip.
-    fn silence(&self) -> Duration {
+    pub(crate) fn silence(&self) -> Duration {
         self.setup.timings.detection.max(GOSSIP_EVERY * 2 + GOSSIP_EVERY / 2)
     }
 
@@ -165,10 +165,16 @@ impl Decider {
     }
 
     fn streams_from_leader(&self, record: &SyncRecord) -> bool {
-        let Some(view) = &self.postgres else { return false };
-        let Some(receiver) = self.instance().and_then(|i| i.receiver.as_ref()) else { return false };
-        let age = Duration::from_millis(receiver.last_message_age_ms) + self.now.since(view.at);
-        receiver.streaming && receiver.epoch == Some(record.epoch) && age < STREAM_IS_ALIVE
+        self.stream_ends(record).is_some_and(|at| self.now < at)
+    }
+
+    /// Until when the stream of the leader's WAL counts as alive if nothing more comes; none without a stream.
+    pub(crate) fn stream_ends(&self, record: &SyncRecord) -> Option<MonoTime> {
+        let view = self.postgres.as_ref()?;
+        let receiver = self.instance()?.receiver.as_ref()?;
+        let streams = receiver.streaming && receiver.epoch == Some(record.epoch);
+        let age_ns = receiver.last_message_age_ms.saturating_mul(1_000_000);
+        streams.then(|| MonoTime((view.at + STREAM_IS_ALIVE).0.saturating_sub(age_ns)))
     }
 
     fn publish(&mut self) {

@@ -31,6 +31,7 @@ pub mod setup;
 mod standby;
 pub mod status;
 mod store;
+mod suspicion;
 mod switchover;
 mod synchronous;
 mod timers;

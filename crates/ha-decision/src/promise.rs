@@ -98,8 +98,8 @@ impl Decider {
         if self.now.since(self.started_at()) < self.setup.timings.detection {
             return Err(PromiseRefusal::JustStarted);
         }
-        let lease_lives = self.store.view.as_ref().is_some_and(|v| v.leader.is_some());
-        if lease_lives || self.hears_leader(record) {
+        let vouched_for = !self.lease_is_over() && !self.leader_is_silent(record);
+        if vouched_for || self.hears_leader(record) {
             return Err(PromiseRefusal::HearsLeader);
         }
         Ok(())
@@ -189,8 +189,8 @@ impl Decider {
             return;
         }
         self.timers.set(Timer::AbortPromise, self.now + Duration::from_millis(500));
-        let lease_lives = self.store.view.as_ref().is_some_and(|v| v.leader.is_some());
-        let leader_lives = lease_lives || self.hears_leader(record);
+        let vouched_for = !self.lease_is_over() && !self.leader_is_silent(record);
+        let leader_lives = vouched_for || self.hears_leader(record);
         if !leader_lives || self.handover.is_some() || !self.can_txn() {
             return;
         }

@@ -403,6 +403,7 @@ impl Reason {
 pub(crate) fn trigger_words(trigger: Trigger) -> &'static str {
     match trigger {
         Trigger::LeaseExpired => "the leader's lease ran out and nobody hears it",
+        Trigger::LeaderSilent => "the leader fell silent: neither its agent nor its WAL is heard",
         Trigger::LeaderAsked => "the leader asked for it",
         Trigger::Operator => "an operator asked for it",
     }

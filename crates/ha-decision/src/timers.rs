@@ -23,6 +23,8 @@ pub(crate) enum Timer {
     Degrade,
     /// Promises are asked for again, or are complete enough.
     Election,
+    /// The leader may have been silent for long enough.
+    Suspicion,
     /// A promise that led to nothing is aborted.
     AbortPromise,
     /// A planned change of leader repeats its request or is called off.

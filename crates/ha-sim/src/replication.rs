@@ -10,8 +10,10 @@ use crate::world::{Ev, World};
 
 /// `wal_retrieve_retry_interval` as the agent sets it.
 const RETRY: u64 = 100 * MS;
-/// `wal_receiver_timeout` and `wal_sender_timeout`.
-const STREAM_TIMEOUT: u64 = 5 * SECOND;
+/// `wal_receiver_timeout`.
+const RECEIVER_TIMEOUT: u64 = 2 * SECOND;
+/// `wal_sender_timeout`.
+const SENDER_TIMEOUT: u64 = 5 * SECOND;
 
 impl World {
     /// The startup process asks for a walreceiver when it has none.
@@ -283,7 +285,7 @@ impl World {
                 r.heard = now;
             }
         } else if !there && self.hosts[source].powered && self.net.both(host, source)
-            || now - heard > STREAM_TIMEOUT
+            || now - heard > RECEIVER_TIMEOUT
         {
             self.receiver_ends(host, life, pid);
         }
@@ -302,7 +304,7 @@ impl World {
             if there && self.net.open(s.standby, host) {
                 heard.push(*pid);
             } else if !there && self.hosts[s.standby].powered && self.net.both(host, s.standby)
-                || now - s.heard > STREAM_TIMEOUT
+                || now - s.heard > SENDER_TIMEOUT
             {
                 gone.push(*pid);
             }

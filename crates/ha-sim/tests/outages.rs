@@ -24,13 +24,14 @@ fn of(fault: FaultKind) -> (u64, u64) {
 
 #[test]
 fn power_loss_of_the_leader() {
-    // The lease (4 to 10 s here) must run out first, and a new etcd leader gives it its whole life back.
-    assert!(of(FaultKind::LeaderPowerLoss).0 < 10_000);
+    // Silence is enough; an etcd leader that went with the host costs its election besides.
+    assert!(of(FaultKind::LeaderPowerLoss).0 < 4_000);
 }
 
 #[test]
 fn isolation_of_the_leader() {
-    assert!(of(FaultKind::LeaderIsolation).0 < 12_000);
+    // Clients of the isolated leader notice only by their own time limits.
+    assert!(of(FaultKind::LeaderIsolation).0 < 6_000);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use ha_core::cluster_view::{StoreKey, StoreView};
 use ha_core::node_state::NodeState;
 use ha_core::peer_message::{PeerMessage, PeerPhase, PeerState, Promised};
 use ha_core::postgres_view::{
-    ControlState, DataDirectory, DataFacts, Instance, PostgresProcess, PostgresView, WalSender,
+    ControlState, DataDirectory, DataFacts, Instance, PostgresProcess, PostgresView, WalReceiver, WalSender,
 };
 use ha_core::record::{
     ClusterSettings, GuardArming, HistoryRecord, LeaderRecord, Policy, SyncRecord, Versioned,
@@ -41,6 +41,8 @@ pub(crate) struct Member {
     pub(crate) actions: Vec<Action>,
     /// Walsenders that a running PostgreSQL shows.
     pub(crate) senders: Vec<WalSender>,
+    /// The walreceiver that a running standby shows.
+    pub(crate) receiver: Option<WalReceiver>,
     ended: Option<OpId>,
 }
 
@@ -105,6 +107,7 @@ impl Member {
             view: StoreView { cluster_id: 1, revision: Revision(10), ..StoreView::default() },
             actions: Vec::new(),
             senders: Vec::new(),
+            receiver: None,
             ended: None,
         };
         let policy = Policy::quorum(Epoch(1), listed.iter().map(|m| id(m)).collect(), 1);
@@ -137,6 +140,14 @@ impl Member {
         self.view.sync = Some(Versioned { record, revision: self.view.revision });
     }
 
+    /// `automatic = false` in the cluster's configuration.
+    pub(crate) fn let_people_decide(&mut self) {
+        let settings = setup("pg1", NodeState::default()).initial_settings;
+        self.view.revision = self.view.revision.next();
+        let record = ClusterSettings { automatic: false, ..settings };
+        self.view.config = Some(Versioned { record, revision: self.view.revision });
+    }
+
     pub(crate) fn sync(&self) -> SyncRecord {
         self.view.sync.as_ref().expect("a sync record").record.clone()
     }
@@ -164,6 +175,17 @@ impl Member {
         self.drain();
     }
 
+    /// Time passes as it does for an agent that is awake: the decider is woken whenever it wants to be.
+    pub(crate) fn pass(&mut self, milliseconds: u64) {
+        let end = self.now + Duration::from_millis(milliseconds);
+        while self.now < end {
+            let wanted = self.decider.poll_timeout().unwrap_or(end);
+            self.now = wanted.max(self.now + Duration::from_millis(1)).min(end);
+            self.decider.handle_timeout(self.now);
+            self.drain();
+        }
+    }
+
     fn drain(&mut self) {
         while let Some(action) = self.decider.poll_action() {
             self.actions.push(action);
@@ -179,6 +201,13 @@ impl Member {
 
     /// PostgreSQL runs as a standby on timeline 1 with this much, without a walreceiver.
     pub(crate) fn see_standby(&mut self, flush: u64) {
+        self.see(true, flush);
+    }
+
+    /// The same with a walreceiver that streams from the leader; its last message has just come.
+    pub(crate) fn see_streaming(&mut self, flush: u64) {
+        let epoch = Some(self.sync().epoch);
+        self.receiver = Some(WalReceiver { pid: 9, streaming: true, epoch, last_message_age_ms: 0 });
         self.see(true, flush);
     }
 
@@ -213,7 +242,7 @@ impl Member {
             timeline: Timeline(1),
             flush: Lsn(flush),
             replay: Lsn(flush),
-            receiver: None,
+            receiver: self.receiver.clone(),
             senders: self.senders.clone(),
             standby_names: String::new(),
             drifted: Vec::new(),
@@ -244,6 +273,11 @@ impl Member {
     }
 
     pub(crate) fn hear_state(&mut self, from: &str, phase: PeerPhase) {
+        self.hear_about_leader(from, phase, false);
+    }
+
+    /// What a member says, and whether it hears the leader.
+    pub(crate) fn hear_about_leader(&mut self, from: &str, phase: PeerPhase, hears_leader: bool) {
         let state = PeerState {
             incarnation: Some(id(from).incarnation),
             system_id: Some(SYSTEM),
@@ -255,7 +289,7 @@ impl Member {
             replay: Lsn(100),
             checkpoint_timeline: Timeline(1),
             history: Vec::new(),
-            hears_leader: false,
+            hears_leader,
             candidate: true,
             leaving: false,
         };

@@ -107,6 +107,7 @@ fn phase(value: i32) -> Result<core::PeerPhase, ReadError> {
 fn trigger(field: &'static str, value: i32) -> Result<core::Trigger, ReadError> {
     match proto::Trigger::try_from(value) {
         Ok(proto::Trigger::LeaseExpired) => Ok(core::Trigger::LeaseExpired),
+        Ok(proto::Trigger::LeaderSilent) => Ok(core::Trigger::LeaderSilent),
         Ok(proto::Trigger::LeaderAsked) => Ok(core::Trigger::LeaderAsked),
         Ok(proto::Trigger::Operator) => Ok(core::Trigger::Operator),
         Ok(proto::Trigger::Unspecified) | Err(_) => Err(ReadError::UnknownValue { field, value }),

@@ -65,7 +65,7 @@ fn all() -> Vec<PeerMessage> {
     for phase in [PeerPhase::Stopped, PeerPhase::Standby, PeerPhase::PrimaryClosed, PeerPhase::Primary] {
         all.push(PeerMessage::State(state(phase)));
     }
-    for trigger in [Trigger::LeaseExpired, Trigger::LeaderAsked, Trigger::Operator] {
+    for trigger in [Trigger::LeaseExpired, Trigger::LeaderSilent, Trigger::LeaderAsked, Trigger::Operator] {
         let candidate = member("pg2");
         all.push(PeerMessage::PromiseRequest(PromiseRequest { epoch, revision, candidate, trigger }));
         let promises = vec![promised(), promised()];

@@ -93,6 +93,7 @@ fn phase(phase: core::PeerPhase) -> proto::PeerPhase {
 fn trigger(trigger: core::Trigger) -> proto::Trigger {
     match trigger {
         core::Trigger::LeaseExpired => proto::Trigger::LeaseExpired,
+        core::Trigger::LeaderSilent => proto::Trigger::LeaderSilent,
         core::Trigger::LeaderAsked => proto::Trigger::LeaderAsked,
         core::Trigger::Operator => proto::Trigger::Operator,
     }

@@ -14,8 +14,10 @@ use super::place::{INCLUDE_FILE, Place};
 
 /// Settings that a user may override in `[postgres.parameters]`, with the reason for our default.
 const DEFAULTS: &[(&str, &str)] = &[
-    // A standby must let go of a dead leader, and a leader of a dead standby, before anybody waits for them.
-    ("wal_receiver_timeout", "5s"),
+    // A standby asks for a sign of life after half of this, so that a leader without work is still seen to live: the
+    // agents' judgement of a silent leader counts on it.
+    ("wal_receiver_timeout", "2s"),
+    // A leader must let go of a dead standby before anybody waits for it.
     ("wal_sender_timeout", "5s"),
     // A primary counts the confirmations of its standbys; an idle one must still be seen.
     ("wal_receiver_status_interval", "1s"),
