@@ -11,7 +11,7 @@ use ha_core::{MemberId, MemberName, MonoTime};
 
 use crate::action::Action;
 use crate::decider::Decider;
-use crate::job::Access;
+use crate::job::{Access, Job};
 use crate::status::{MemberRole, Status};
 use crate::switchover::Switchover;
 use crate::timers::Timer;
@@ -237,8 +237,11 @@ impl Decider {
             (_, None) => MemberRole::Uninitialized,
         };
         let deadline = self.guarding.deadline(self.leadership.as_ref().map(|l| l.epoch));
+        // From the moment at which it is to stop, whether or not its end was seen yet.
+        let stops = self.server.job.as_ref().is_some_and(|running| matches!(running.job, Job::Stop { .. }));
         let serves_writes = role == MemberRole::Leader
             && self.phase() == PeerPhase::Primary
+            && !stops
             && (self.is_paused() || deadline.is_some_and(|d| d > self.now));
         Status {
             me: self.setup.me.clone(),

@@ -218,3 +218,18 @@ fn a_restarted_agent_is_undecided_until_it_serves_again() {
     deposed.see_primary(100);
     assert!(!deposed.decider.status().undecided, "pg1 leads, so this primary is wrong");
 }
+
+#[test]
+fn a_primary_that_is_being_stopped_takes_no_writes_although_it_still_answers() {
+    let mut pg1 = leader();
+    let deadline = pg1.decider.status().deadline.expect("it leads by a deadline");
+    let mut stopped = None;
+    // Nothing is renewed any more.
+    while pg1.now < deadline && stopped.is_none() {
+        pg1.pass(100);
+        pg1.see_primary(100);
+        stopped = pg1.jobs().into_iter().find(|(_, job)| matches!(job, Job::Stop { .. }));
+    }
+    assert!(stopped.is_some() && pg1.now < deadline, "it is stopped before its deadline");
+    assert!(!pg1.decider.status().serves_writes);
+}
