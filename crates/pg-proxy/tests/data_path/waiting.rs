@@ -149,3 +149,35 @@ async fn session_on_its_way_to_a_deposed_leader_is_led_to_the_new_one() {
     assert_eq!(new.next_user().await.0, "alice");
     drop(silent);
 }
+
+#[tokio::test]
+async fn server_that_never_answers_a_connect_is_given_up_for_another() {
+    // A queue for connections that is full: the kernel answers nobody any more, as a host without power does.
+    let full = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    full.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
+    full.listen(0).unwrap();
+    let silent = full.local_addr().unwrap().as_socket().unwrap();
+    let limit = Duration::from_millis(100);
+    let mut queued = Vec::new();
+    while let Ok(stream) = std::net::TcpStream::connect_timeout(&silent, limit) {
+        queued.push(stream);
+        assert!(queued.len() < 100, "the queue is never full");
+    }
+
+    let living = FakeServer::start().await;
+    let mut proxy = Proxy::start(&[silent, living.address], |options| options.connect_timeout = limit);
+    proxy.open(Port::Reads, &[0, 1]);
+    for _ in 0..2 {
+        let mut client = proxy.client(Port::Reads, "alice").await;
+        let mut upstream = living.accept().await;
+        assert_eq!(read_packet(&mut upstream).await, startup("alice"));
+        upstream.write_all(&login_done(1, &[1; 4])).await.unwrap();
+        read_exactly(&mut client, 5).await;
+    }
+    let mut failed = false;
+    while let Ok(report) = proxy.reports.try_recv() {
+        failed |=
+            matches!(report, SessionReport::ConnectFailed { ref member, .. } if member.as_str() == "pg1");
+    }
+    assert!(failed, "the router is not told");
+}
