@@ -3,12 +3,13 @@
 //! It refuses to know about PostgreSQL, etcd or leadership; of the project's own words it uses only those for time.
 //! Begin reading at [`logging`] and [`shutdown`].
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod clock;
 pub mod exit_code;
 pub mod logging;
 pub mod readiness;
+pub mod scheduling;
 pub mod shutdown;
 
 pub use clock::{boot_id, boottime};

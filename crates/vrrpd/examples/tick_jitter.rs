@@ -10,10 +10,13 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use ha_daemon::boottime;
+use ha_daemon::scheduling::{RealTime, become_real_time, lock_memory};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
+/// As vrrpd's own.
+const PRIORITY: i32 = 20;
 /// Advertisement intervals, in milliseconds.
 const INTERVALS: [u64; 3] = [100, 200, 250];
 
@@ -42,8 +45,8 @@ fn main() -> anyhow::Result<()> {
 /// The gaps between ticks, as the receiver of the advertisements would see them on a perfect link.
 fn gaps_of(interval_ms: u64, seconds: u64, real_time: bool) -> anyhow::Result<Vec<Duration>> {
     if real_time {
-        vrrpd::scheduling::lock_memory().map_err(anyhow::Error::msg)?;
-        vrrpd::scheduling::become_real_time().map_err(anyhow::Error::msg)?;
+        lock_memory().map_err(anyhow::Error::msg)?;
+        become_real_time(RealTime::Fifo, PRIORITY).map_err(anyhow::Error::msg)?;
     }
     let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?;
     let interval = Duration::from_millis(interval_ms);

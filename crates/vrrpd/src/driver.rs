@@ -17,6 +17,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use ha_core::MonoTime;
 use ha_daemon::boottime;
+use ha_daemon::scheduling::{RealTime, become_real_time, lock_memory};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
@@ -31,8 +32,10 @@ use crate::netlink::{Heard, Monitor, Requests};
 use crate::proxy_link::ProxyLink;
 use crate::raw_socket;
 use crate::router::{Router, Tools};
-use crate::scheduling::{become_real_time, lock_memory};
 use crate::snapshot::{Shared, Snapshot};
+
+/// Real-time priority: above all ordinary work, below the guard and the kernel's own urgent threads.
+const PRIORITY: i32 = 20;
 
 /// How often links and addresses are looked at although nothing was heard, while a router stands nowhere.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -94,8 +97,10 @@ impl Driver {
         shared: Shared,
     ) -> anyhow::Result<Self> {
         raw_socket::permitted().context("open a raw socket (this needs CAP_NET_RAW)")?;
-        let degraded: Vec<String> =
-            [lock_memory(), become_real_time()].into_iter().filter_map(Result::err).collect();
+        let degraded: Vec<String> = [lock_memory(), become_real_time(RealTime::Fifo, PRIORITY)]
+            .into_iter()
+            .filter_map(Result::err)
+            .collect();
         for text in &degraded {
             log.warn(None, text.clone());
         }

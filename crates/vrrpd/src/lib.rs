@@ -7,7 +7,6 @@
 //! What goes over the wire to move an address is in `raw_socket.rs` and `gratuitous_arp.rs`.
 
 pub mod args;
-pub mod scheduling;
 
 mod configuration;
 mod driver;

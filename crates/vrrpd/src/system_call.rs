@@ -1,5 +1,5 @@
-//! The system calls for which no safe wrapper is at hand: the only unsafe code of this program.
-#![allow(unsafe_code, reason = "two calls without a safe wrapper; each block says why it is sound")]
+//! The system call for which no safe wrapper is at hand: the only unsafe code of this program.
+#![allow(unsafe_code, reason = "a call without a safe wrapper; its block says why it is sound")]
 
 use std::io;
 
@@ -7,15 +7,6 @@ use socket2::SockAddr;
 
 /// Hardware address length of Ethernet (`sll_halen`).
 const ETHERNET_ADDRESS_LEN: u8 = 6;
-
-/// Gives the calling thread real-time priority; threads and processes that it starts do not inherit it.
-pub(crate) fn set_real_time(priority: i32) -> io::Result<()> {
-    let parameter = libc::sched_param { sched_priority: priority };
-    let policy = libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK;
-    // SAFETY: `parameter` lives through the call, which only reads it; 0 means the calling thread.
-    let done = unsafe { libc::sched_setscheduler(0, policy, &raw const parameter) };
-    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
 
 /// Where a packet socket sends to: a hardware address behind an interface (packet(7)).
 pub(crate) fn packet_address(interface: u32, protocol: u16, hardware: [u8; 6]) -> io::Result<SockAddr> {
