@@ -8,6 +8,7 @@
 
 pub mod cluster_view;
 pub mod guard_link;
+pub mod heartbeat;
 pub mod identity;
 pub mod mono_time;
 pub mod node_state;

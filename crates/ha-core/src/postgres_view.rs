@@ -16,6 +16,18 @@ pub struct PostgresView {
     pub data: DataDirectory,
     /// The server.
     pub process: PostgresProcess,
+    /// The server is down, and its log says that its storage failed or was full when it ended.
+    pub storage_failed: bool,
+}
+
+impl PostgresView {
+    /// The server, when it answers.
+    pub fn instance(&self) -> Option<&Instance> {
+        match &self.process {
+            PostgresProcess::Running(instance) => Some(instance),
+            _ => None,
+        }
+    }
 }
 
 /// State of the data directory.

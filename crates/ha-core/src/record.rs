@@ -249,6 +249,9 @@ pub struct ClusterSettings {
     pub degrade_after_ms: u64,
     /// A standby further behind is no candidate in asynchronous mode, bytes.
     pub maximum_lag_bytes: u64,
+    /// How fast a lost leader is replaced; each member's own file where the record says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub times: Option<FailoverTimes>,
     /// Whether a lost leader is replaced without a human.
     pub automatic: bool,
     /// Asynchronous mode: replace a leader whose guard was not armed.
@@ -260,6 +263,54 @@ pub struct ClusterSettings {
     /// Unknown fields, kept.
     #[serde(flatten)]
     pub extra: Extra,
+}
+
+/// How fast a lost leader is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailoverTimes {
+    /// Silence of the leader after which it is replaced, ms.
+    pub detection_ms: u64,
+    /// How long a candidate waits for promises before it asks again, ms.
+    pub promise_timeout_ms: u64,
+    /// After so long without a takeover a promise is aborted, ms.
+    pub abort_after_ms: u64,
+}
+
+impl FailoverTimes {
+    /// Below this a scheduler's pause or three lost datagrams would pass for the loss of a host, ms.
+    pub const LEAST_DETECTION_MS: u64 = 300;
+
+    /// What makes these times unusable together with the settings that they belong to; in words.
+    pub fn problem(&self, degrade_after_ms: u64) -> Option<String> {
+        if self.detection_ms < Self::LEAST_DETECTION_MS {
+            return Some(format!(
+                "detection_ms {} is below {} ms",
+                self.detection_ms,
+                Self::LEAST_DETECTION_MS
+            ));
+        }
+        let takeover = self.detection_ms + self.promise_timeout_ms + self.abort_after_ms;
+        (degrade_after_ms <= takeover).then(|| {
+            format!(
+                "degrade_after_ms {degrade_after_ms} is not more than detection_ms + promise_timeout_ms + abort_after_ms = {takeover}"
+            )
+        })
+    }
+
+    /// Silence of the leader after which it is replaced.
+    pub fn detection(&self) -> Duration {
+        Duration::from_millis(self.detection_ms)
+    }
+
+    /// How long a candidate waits for promises before it asks again.
+    pub fn promise_timeout(&self) -> Duration {
+        Duration::from_millis(self.promise_timeout_ms)
+    }
+
+    /// After so long without a takeover a promise is aborted.
+    pub fn abort_after(&self) -> Duration {
+        Duration::from_millis(self.abort_after_ms)
+    }
 }
 
 impl ClusterSettings {
