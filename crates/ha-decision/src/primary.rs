@@ -14,9 +14,6 @@ use crate::job::{Access, Job, ServerSettings};
 use crate::reason::Reason;
 use crate::store::TxnFor;
 
-/// A primary that fails to start so often in a row asks to be replaced.
-const STARTS_BEFORE_RESIGNING: u32 = 2;
-
 /// Proof that this agent, in this life, decided its leadership by a compare-and-swap.
 #[derive(Debug, Clone)]
 pub(crate) struct Leadership {
@@ -147,10 +144,7 @@ impl Decider {
             self.because(Reason::Maintenance { why: "PostgreSQL is stopped and stays so".to_owned() });
             return;
         }
-        let hopeless =
-            self.server.storage_failed || self.server.failed_primary_starts >= STARTS_BEFORE_RESIGNING;
-        if hopeless && record.policy.kind == PolicyKind::Quorum && !record.policy.members.is_empty() {
-            self.resign(record, "PostgreSQL cannot be started here");
+        if !self.may_start_primary_here(record) {
             return;
         }
         if !self.job_free() || !self.guard_ready(record.epoch) {

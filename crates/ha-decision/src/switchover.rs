@@ -19,6 +19,10 @@ use crate::timers::Timer;
 /// How often the request to take over is repeated.
 const ASK_AGAIN: Duration = Duration::from_millis(250);
 
+/// How long a leader whose PostgreSQL is down waits for somebody to take over: a takeover with consent takes well below
+/// a second, and a promise that led to nothing is aborted after two.
+const RESIGNATION_LIMIT: Duration = Duration::from_secs(5);
+
 /// How long the candidate may take to give a sign of life: five rounds of gossip, and the checkpoint came before.
 const SIGN_OF_LIFE: Duration = Duration::from_millis(2500);
 
@@ -179,7 +183,7 @@ impl Decider {
     /// One step; called while the sync record still names this member.
     pub(crate) fn switch_over(&mut self, record: &SyncRecord) {
         let Some(switchover) = self.switchover.clone() else { return };
-        let limit = switchover.began + self.setup.timings.switchover_limit;
+        let limit = switchover.began + self.limit_of(&switchover);
         if self.now >= limit && self.server.job.is_none() {
             self.call_off("nobody took over in time");
             return;
@@ -192,6 +196,12 @@ impl Decider {
             Stage::Stop => self.stop_for_switchover(),
             Stage::Ask => self.ask_to_take_over(record, &switchover),
         }
+    }
+
+    /// Who was asked for nothing but help goes on alone sooner: clients wait meanwhile.
+    fn limit_of(&self, switchover: &Switchover) -> Duration {
+        let limit = self.setup.timings.switchover_limit;
+        if switchover.request.is_some() { limit } else { limit.min(RESIGNATION_LIMIT) }
     }
 
     pub(crate) fn switchover_checkpointed(&mut self) {
@@ -338,6 +348,7 @@ impl Decider {
         self.note(Reason::SwitchoverCalledOff { why: why.to_owned() });
         self.server.failed_primary_starts = 0;
         self.server.storage_failed = false;
+        self.asked_in_vain();
         if let Some(id) = self.switchover.take().and_then(|s| s.request) {
             let seconds = self.setup.timings.switchover_limit.as_secs();
             self.reply(id, Err(Refusal::CalledOff { seconds, why: why.to_owned() }));

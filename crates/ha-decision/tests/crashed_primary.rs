@@ -1,0 +1,130 @@
+//! The leader's PostgreSQL dies while its agent lives: when it is started again here, and when somebody else takes over.
+
+mod member;
+
+use std::time::Duration;
+
+use ha_core::peer_message::{HandOver, PeerMessage};
+use ha_decision::{Action, Job};
+use member::Member;
+
+const MEGABYTE: u64 = 1 << 20;
+
+fn starts(member: &Member) -> bool {
+    member.jobs().iter().any(|(_, job)| matches!(job, Job::Start { standby: false, .. }))
+}
+
+fn asked_to_be_replaced(member: &Member) -> Option<HandOver> {
+    member.actions.iter().find_map(|action| match action {
+        Action::Send { message: PeerMessage::HandOver(asked), .. } => Some(asked.clone()),
+        _ => None,
+    })
+}
+
+/// It crashes, is started again and serves.
+fn crash_and_recover(pg1: &mut Member) {
+    pg1.hear_both();
+    pg1.see_stopped_primary();
+    assert!(starts(pg1), "{:?}", pg1.decider.status());
+    pg1.come_to_serve(100);
+    assert!(pg1.decider.status().serves_writes, "{:?}", pg1.decider.status());
+    pg1.actions.clear();
+}
+
+#[test]
+fn a_first_crash_with_little_to_replay_is_started_again_here() {
+    let mut pg1 = Member::leading();
+    pg1.see_stopped_primary();
+    assert!(starts(&pg1) && asked_to_be_replaced(&pg1).is_none());
+}
+
+#[test]
+fn much_to_replay_is_handed_over() {
+    let mut pg1 = Member::leading();
+    pg1.come_to_serve(250 * MEGABYTE);
+    pg1.actions.clear();
+    pg1.see_stopped_primary();
+    let asked = asked_to_be_replaced(&pg1).expect("the others are asked");
+    assert!(asked.candidate.is_none() && asked.final_lsn.is_none(), "nobody knows where its WAL ended");
+    assert!(!starts(&pg1));
+}
+
+#[test]
+fn a_second_crash_within_ten_minutes_is_handed_over() {
+    let mut pg1 = Member::leading();
+    crash_and_recover(&mut pg1);
+    pg1.hear_both();
+    pg1.see_stopped_primary();
+    assert!(asked_to_be_replaced(&pg1).is_some() && !starts(&pg1));
+}
+
+#[test]
+fn a_second_crash_after_ten_minutes_counts_as_a_first() {
+    let mut pg1 = Member::leading();
+    crash_and_recover(&mut pg1);
+    for _ in 0..620 {
+        pg1.hear_both();
+        pg1.renew_lease();
+        pg1.see_primary(100);
+        pg1.pass(1000);
+    }
+    crash_and_recover(&mut pg1);
+}
+
+#[test]
+fn storage_that_failed_is_not_started_on_again() {
+    let mut pg1 = Member::leading();
+    pg1.storage_failed = true;
+    pg1.see_stopped_primary();
+    assert!(asked_to_be_replaced(&pg1).is_some() && !starts(&pg1));
+}
+
+#[test]
+fn without_anybody_who_could_take_over_it_starts_again_with_pauses() {
+    let mut pg1 = Member::leading();
+    for _ in 0..2 {
+        // Nobody is heard.
+        pg1.now = pg1.now + Duration::from_secs(3);
+        pg1.renew_lease();
+        pg1.see_stopped_primary();
+        assert!(starts(&pg1), "{:?}", pg1.decider.status());
+        pg1.come_to_serve(100);
+        pg1.actions.clear();
+    }
+    pg1.now = pg1.now + Duration::from_secs(3);
+    pg1.renew_lease();
+    pg1.see_stopped_primary();
+    assert!(
+        !starts(&pg1) && asked_to_be_replaced(&pg1).is_none(),
+        "{:?}\n{:?}",
+        pg1.actions,
+        pg1.decider.status()
+    );
+    let blocked = pg1.decider.status().blocked.unwrap_or_default();
+    assert!(blocked.contains("crashed 3 times"), "{blocked}");
+    pg1.pass(2100);
+    assert!(starts(&pg1), "{:?}", pg1.decider.status());
+}
+
+#[test]
+fn who_asked_in_vain_starts_again_here() {
+    let mut pg1 = Member::leading();
+    pg1.come_to_serve(250 * MEGABYTE);
+    pg1.actions.clear();
+    pg1.see_stopped_primary();
+    assert!(asked_to_be_replaced(&pg1).is_some());
+    for _ in 0..60 {
+        pg1.hear_both();
+        pg1.renew_lease();
+        pg1.see_stopped_primary();
+        pg1.pass(100);
+    }
+    let taken_up = pg1.wanted_sync().expect("it wins its leadership again first");
+    pg1.actions.retain(|action| !matches!(action, Action::Send { .. }));
+    pg1.set_sync(taken_up);
+    pg1.see_store();
+    pg1.end_txn(ha_decision::TxnOutcome::Won { revision: pg1.view.revision });
+    pg1.see_stopped_primary();
+    assert!(starts(&pg1), "{:?}", pg1.decider.status());
+    assert!(asked_to_be_replaced(&pg1).is_none(), "who did not answer is not asked again at once");
+}
