@@ -69,6 +69,8 @@ pub enum Action {
         /// Member and its flushed position, when it is known.
         members: Vec<(MemberName, Option<ha_core::Lsn>)>,
     },
+    /// Look at PostgreSQL now instead of at the next round; report [`Event::Postgres`](crate::Event::Postgres).
+    Observe,
     /// Tell humans why something changed. Once per change.
     Note(Reason),
 }

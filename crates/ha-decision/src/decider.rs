@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use ha_core::node_state::NodeState;
 use ha_core::peer_message::{HandOver, PeerMessage};
-use ha_core::postgres_view::PostgresView;
+use ha_core::postgres_view::{PostgresProcess, PostgresView};
 use ha_core::{Epoch, Incarnation, Lsn, MemberId, MemberName, MonoTime, SystemId};
 
 use crate::action::{Action, OpId, RequestId};
+use crate::crash::Crashes;
 use crate::election::Election;
 use crate::event::{Event, LeaseNews};
 use crate::gossip::Gossip;
@@ -26,8 +27,11 @@ use crate::status::PeerStatus;
 use crate::store::StoreSide;
 use crate::suspicion::Suspicion;
 use crate::switchover::Switchover;
+use crate::takeover_budget::TakeoverBudget;
 use crate::timers::Timers;
 
+/// A server that is about to be gone, or has just gone, keeps everybody waiting.
+const OBSERVE_WHILE_DOWN: Duration = Duration::from_millis(20);
 /// A standby's stream must be seen broken well within the detection time.
 const OBSERVE_AT_REST: Duration = Duration::from_millis(500);
 const OBSERVE_IN_CHANGE: Duration = Duration::from_millis(100);
@@ -72,7 +76,9 @@ pub struct Decider {
     pub(crate) absent_since: BTreeMap<MemberId, MonoTime>,
     /// The leader key was given up because nobody hears this leader.
     pub(crate) isolated: bool,
+    pub(crate) crashes: Crashes,
     pub(crate) suspicion: Suspicion,
+    pub(crate) takeovers: TakeoverBudget,
     pub(crate) timers: Timers,
     pub(crate) doing: Option<Reason>,
     told: Option<Reason>,
@@ -120,7 +126,9 @@ impl Decider {
             founded: None,
             absent_since: BTreeMap::new(),
             isolated: false,
+            crashes: Crashes::default(),
             suspicion: Suspicion::default(),
+            takeovers: TakeoverBudget::default(),
             timers: Timers::default(),
             doing: None,
             told: None,
@@ -152,6 +160,10 @@ impl Decider {
             Event::JobDone { id, result } => self.job_done(id, result),
             Event::SessionsHeld { id } => self.sessions_held(id),
             Event::Peer { from, message } => self.heard(from, message),
+            Event::Heartbeats(heartbeats) => {
+                self.heartbeats_heard(heartbeats);
+                return;
+            }
             Event::PeerLost { from } => self.peer_lost(&from),
             Event::Guard(news) => self.guard_news(news),
             Event::Request { id, request } => self.requested(id, request),
@@ -172,6 +184,12 @@ impl Decider {
 
     /// How often PostgreSQL should be observed: often while something is about to change, seldom at rest.
     pub fn observe_every(&self) -> Duration {
+        let view = self.postgres.as_ref();
+        let down = view
+            .is_some_and(|view| matches!(view.process, PostgresProcess::Starting | PostgresProcess::Stopped));
+        if down && self.leadership.is_some() && self.server.job.is_none() {
+            return OBSERVE_WHILE_DOWN;
+        }
         let opened = self.leadership.as_ref().is_none_or(|l| l.opened.is_some());
         let record = self.sync_record();
         let settled = self.server.job.is_none()
@@ -183,7 +201,7 @@ impl Decider {
             && opened
             && record.is_some_and(|r| {
                 // When only its WAL vouches for the leader, that is looked at often.
-                let vouched = r.leader.member == self.setup.me || self.is_heard(&r.leader.member);
+                let vouched = r.leader.member == self.setup.me || self.lives(&r.leader.member);
                 vouched && r.is_established()
             });
         if settled { OBSERVE_AT_REST } else { OBSERVE_IN_CHANGE }
@@ -218,7 +236,10 @@ impl Decider {
     }
 
     fn observed(&mut self, view: PostgresView) {
-        self.postgres = Some(view);
+        self.note_wal(&view);
+        self.server.storage_failed |= view.storage_failed;
+        self.postgres = Some(view.clone());
+        self.note_crash(&view);
     }
 
     fn heard(&mut self, from: MemberName, message: PeerMessage) {

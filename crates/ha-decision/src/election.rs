@@ -120,12 +120,15 @@ impl Decider {
         let rank = u32::try_from(self.voters(record).iter().take_while(|m| **m < me).count()).unwrap_or(0);
         let missing = self.store.leader_missing_since.filter(|_| self.lease_is_over());
         let since = missing.or_else(|| self.silent_since(record)).unwrap_or(self.now);
-        let due = (since + RANK_DELAY * rank).max(self.started_at() + self.setup.timings.detection);
+        let due = (since + RANK_DELAY * rank).max(self.started_at() + self.detection());
         if self.now < due {
             self.timers.set(Timer::Election, due);
             return;
         }
         let trigger = if self.lease_is_over() { Trigger::LeaseExpired } else { Trigger::LeaderSilent };
+        if trigger == Trigger::LeaderSilent && !self.silence_may_decide() {
+            return;
+        }
         self.begin_election(record, trigger, None, false);
     }
 
@@ -224,7 +227,7 @@ impl Decider {
 
     fn ask_for_promises(&mut self, record: &SyncRecord, request: &PromiseRequest) {
         let voters = self.voters(record);
-        let again = self.setup.timings.promise_timeout;
+        let again = self.promise_timeout();
         let now = self.now;
         let Some(election) = &mut self.election else { return };
         let due = election.asked.map_or(now, |at| at + again);
@@ -333,7 +336,7 @@ impl Decider {
             e.covered_since = Some(covered);
         }
         let all = voters.iter().all(|m| election.promises.contains_key(m));
-        let due = covered + self.setup.timings.promise_timeout;
+        let due = covered + self.promise_timeout();
         if !all && self.now < due {
             self.timers.set(Timer::Election, due);
             return;
@@ -371,7 +374,7 @@ impl Decider {
         let mine_is_best =
             covers || best.member == mine.member || (preferred && self.position(best) == position);
         if !mine_is_best {
-            let (best, until) = (best.member.name.clone(), self.now + self.setup.timings.abort_after);
+            let (best, until) = (best.member.name.clone(), self.now + self.abort_after());
             self.because(Reason::BetterCandidate { best: best.clone() });
             let Some(election) = &mut self.election else { return };
             election.deferred_until = Some(until);

@@ -1,6 +1,7 @@
 //! What the driver reports.
 
 use ha_core::cluster_view::StoreView;
+use ha_core::heartbeat::Heartbeats;
 use ha_core::peer_message::PeerMessage;
 use ha_core::postgres_view::PostgresView;
 use ha_core::{Epoch, MemberName, MonoTime, Revision};
@@ -49,6 +50,9 @@ pub enum Event {
         /// What.
         message: PeerMessage,
     },
+    /// What heartbeats say. Changes nothing by itself: given right before any other event or timeout, so that nothing is
+    /// judged by an older picture.
+    Heartbeats(Heartbeats),
     /// The stream from another agent ended.
     PeerLost {
         /// Who.

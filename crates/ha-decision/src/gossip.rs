@@ -7,7 +7,7 @@ use ha_core::cluster_view::StoreView;
 use ha_core::peer_message::{Beat, Echo, PeerMessage, PeerPhase, PeerState};
 use ha_core::postgres_view::{DataDirectory, PostgresProcess};
 use ha_core::record::{MemberRecord, PROTOCOL, PolicyKind, SyncRecord};
-use ha_core::{MemberId, MemberName, MonoTime};
+use ha_core::{Epoch, MemberId, MemberName, MonoTime};
 
 use crate::action::Action;
 use crate::decider::Decider;
@@ -18,10 +18,6 @@ use crate::timers::Timer;
 
 /// How often members tell each other how they are, when nothing changes.
 const GOSSIP_EVERY: Duration = Duration::from_millis(500);
-
-/// A walreceiver whose last message is younger proves that the leader's PostgreSQL lives. The walreceiver asks for a
-/// sign of life after half of `wal_receiver_timeout` (2 s as the agent sets it), so an idle stream is at most that old.
-const STREAM_IS_ALIVE: Duration = Duration::from_millis(1600);
 
 /// What was said last.
 #[derive(Debug, Clone, Default)]
@@ -48,7 +44,7 @@ impl Decider {
         }
         self.gossip.told = Some((self.now, state.clone()));
         self.timers.set(Timer::Gossip, self.now + GOSSIP_EVERY);
-        let beat = self.leadership.as_ref().filter(|_| self.runs_as_primary()).map(|l| l.epoch);
+        let beat = self.beats_for();
         for to in self.others() {
             self.act(Action::Send { to: to.clone(), message: PeerMessage::State(state.clone()) });
             if let Some(epoch) = beat {
@@ -56,6 +52,11 @@ impl Decider {
                 self.act(Action::Send { to, message });
             }
         }
+    }
+
+    /// The epoch that this member leads with a running primary: what beats and heartbeats say.
+    pub fn beats_for(&self) -> Option<Epoch> {
+        self.leadership.as_ref().filter(|_| self.runs_as_primary()).map(|leadership| leadership.epoch)
     }
 
     fn peer_state(&self) -> PeerState {
@@ -143,38 +144,26 @@ impl Decider {
         }
     }
 
-    /// Whether a member was heard within the time that counts as alive.
+    /// Whether a member said how it is within the time that counts as alive.
     pub(crate) fn is_heard(&self, member: &MemberName) -> bool {
         self.peers.get(member).is_some_and(|p| p.connected && self.now.since(p.heard_at) < self.silence())
     }
 
     /// Silence that counts: at least two missed rounds of gossip.
     pub(crate) fn silence(&self) -> Duration {
-        self.setup.timings.detection.max(GOSSIP_EVERY * 2 + GOSSIP_EVERY / 2)
+        self.detection().max(GOSSIP_EVERY * 2 + GOSSIP_EVERY / 2)
     }
 
     /// Whether the leader lives: its agent says that its PostgreSQL is a primary, or its WAL still streams here.
     pub(crate) fn hears_leader(&self, record: &SyncRecord) -> bool {
         let leader = &record.leader.member;
         let agent = self.is_heard(leader)
+            && self.agent_lives_until(leader).is_some_and(|until| self.now < until)
             && self.peers.get(leader).is_some_and(|p| {
                 matches!(p.state.phase, PeerPhase::Primary | PeerPhase::PrimaryClosed)
                     && p.state.epoch == record.epoch
             });
-        agent || self.streams_from_leader(record)
-    }
-
-    fn streams_from_leader(&self, record: &SyncRecord) -> bool {
-        self.stream_ends(record).is_some_and(|at| self.now < at)
-    }
-
-    /// Until when the stream of the leader's WAL counts as alive if nothing more comes; none without a stream.
-    pub(crate) fn stream_ends(&self, record: &SyncRecord) -> Option<MonoTime> {
-        let view = self.postgres.as_ref()?;
-        let receiver = self.instance()?.receiver.as_ref()?;
-        let streams = receiver.streaming && receiver.epoch == Some(record.epoch);
-        let age_ns = receiver.last_message_age_ms.saturating_mul(1_000_000);
-        streams.then(|| MonoTime((view.at + STREAM_IS_ALIVE).0.saturating_sub(age_ns)))
+        agent || self.beats_as_primary(record) || self.streams_from_leader(record)
     }
 
     fn publish(&mut self) {
@@ -283,6 +272,9 @@ impl Decider {
             if !record.is_established() {
                 alarms.push(format!("{} is not established: commits wait", record.leader.member));
             }
+        }
+        if let Some(why) = self.unusable_times() {
+            alarms.push(format!("the cluster's failover times are not used, the file's are: {why}"));
         }
         if !self.store.connected {
             alarms.push("etcd cannot be reached".to_owned());

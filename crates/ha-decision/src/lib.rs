@@ -11,6 +11,7 @@
 
 pub mod action;
 mod bootstrap;
+mod crash;
 mod decider;
 mod election;
 pub mod event;
@@ -34,7 +35,9 @@ mod store;
 mod suspicion;
 mod switchover;
 mod synchronous;
+mod takeover_budget;
 mod timers;
+mod times;
 
 pub use action::{Action, GuardCommand, LeaseChoice, OpId, RequestId, Txn};
 pub use decider::Decider;

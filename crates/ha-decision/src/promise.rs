@@ -95,7 +95,7 @@ impl Decider {
         if consented || trigger == Trigger::Operator {
             return Ok(());
         }
-        if self.now.since(self.started_at()) < self.setup.timings.detection {
+        if self.now.since(self.started_at()) < self.detection() {
             return Err(PromiseRefusal::JustStarted);
         }
         let vouched_for = !self.lease_is_over() && !self.leader_is_silent(record);
@@ -183,7 +183,11 @@ impl Decider {
     /// wins the revision.
     pub(crate) fn abort_stale_promise(&mut self, record: &SyncRecord) {
         let Some(revocation) = &self.revocation else { return };
-        let due = revocation.since + self.setup.timings.abort_after;
+        if self.sync_revision() > revocation.promise.revision {
+            // Void already; it is dropped as soon as its job has ended.
+            return;
+        }
+        let due = revocation.since + self.abort_after();
         if self.now < due {
             self.timers.set(Timer::AbortPromise, due);
             return;

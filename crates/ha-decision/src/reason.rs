@@ -138,6 +138,22 @@ pub enum Reason {
         /// Epoch.
         epoch: Epoch,
     },
+    /// The primary ended by itself.
+    #[error(
+        "PostgreSQL ended without having been asked to: crash {crashes} as the primary within ten minutes"
+    )]
+    PrimaryCrashed {
+        /// How many.
+        crashes: usize,
+    },
+    /// It crashes again and again.
+    #[error(
+        "BLOCKED for a moment: PostgreSQL crashed {crashes} times within ten minutes and nobody else can take over; it is started again after a pause; its log says why it crashes"
+    )]
+    CrashLoop {
+        /// How many times.
+        crashes: usize,
+    },
     /// Waiting for the post-recovery barrier.
     #[error("closed until {k} listed standbys have confirmed everything up to the end of recovery")]
     WaitingForBarrier {
@@ -317,6 +333,14 @@ pub enum Reason {
         /// Bytes.
         behind_bytes: u64,
     },
+    /// Silence has replaced leaders too often.
+    #[error(
+        "BLOCKED until the lease is over: {takeovers} leaders were replaced within ten minutes because they fell silent, so the cause may move with the leadership (load, a lossy network); look at the hosts and links, or decide with hactl failover"
+    )]
+    TakeoversTooOften {
+        /// How many.
+        takeovers: usize,
+    },
     /// Maintenance mode.
     #[error("maintenance mode: {why}")]
     Maintenance {
@@ -393,6 +417,9 @@ impl Reason {
                 | Self::NotAutomatic
                 | Self::LeaderUnfenced
                 | Self::TooFarBehind { .. }
+                | Self::PrimaryCrashed { .. }
+                | Self::CrashLoop { .. }
+                | Self::TakeoversTooOften { .. }
                 | Self::JobFailed { .. }
                 | Self::Drift { .. }
         )

@@ -228,10 +228,7 @@ impl Decider {
     }
 
     pub(crate) fn instance(&self) -> Option<&Instance> {
-        match &self.postgres.as_ref()?.process {
-            PostgresProcess::Running(instance) => Some(instance),
-            _ => None,
-        }
+        self.postgres.as_ref()?.instance()
     }
 
     pub(crate) fn is_stopped(&self) -> bool {

@@ -76,6 +76,8 @@ pub struct Timings {
     pub renew_interval: Duration,
     /// Silence of the leader after which it is suspected.
     pub detection: Duration,
+    /// The longest time for which an idle stream of WAL shows no sign of life.
+    pub stream_sign: Duration,
     /// How long a candidate waits for promises before it asks again.
     pub promise_timeout: Duration,
     /// After so long without a takeover a promise is aborted.

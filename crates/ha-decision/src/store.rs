@@ -158,6 +158,7 @@ impl Decider {
             self.remember_seen(&view);
         }
         self.store.view = Some(view);
+        self.note_takeover();
     }
 
     /// Whether the store shows less than this member acted on.

@@ -156,7 +156,7 @@ impl Decider {
                 continue;
             }
             let since = *self.absent_since.entry(member.clone()).or_insert(self.now);
-            let due = since + self.setup.timings.detection;
+            let due = since + self.detection();
             if self.now >= due {
                 found.get_or_insert(member.clone());
             } else {
@@ -205,7 +205,7 @@ impl Decider {
             self.trouble = Some(Reason::NoStandbyConfirms);
             return;
         }
-        let heard = self.others().iter().any(|m| self.is_heard(m));
+        let heard = self.others().iter().any(|m| self.lives(m));
         if !heard {
             self.resign_in_isolation();
         } else if self.settings().mode == ReplicationMode::Synchronous {
@@ -312,7 +312,7 @@ impl Decider {
 
     /// Whether the key was given up and still nobody is heard.
     pub(crate) fn resigned_in_isolation(&mut self) -> bool {
-        if self.isolated && self.others().iter().any(|m| self.is_heard(m)) {
+        if self.isolated && self.others().iter().any(|m| self.lives(m)) {
             self.isolated = false;
         }
         self.isolated

@@ -3,63 +3,21 @@
 
 mod member;
 
+use ha_core::Lsn;
 use ha_core::cluster_view::StoreKey;
-use ha_core::peer_message::PeerPhase;
-use ha_core::postgres_view::WalSender;
 use ha_core::record::Versioned;
-use ha_core::standby_names::StandbyName;
-use ha_core::{Epoch, Lsn};
 use ha_decision::{Action, Event, Job, JobOutput, OpId, Refusal, Request, RequestId, StopMode, TxnOutcome};
 use member::{Member, id, name};
 
 const ASKED: RequestId = RequestId(7);
 
-/// pg1 leads and serves; pg2 and pg3 stream from it.
-fn leader() -> Member {
-    let mut pg1 = Member::of_leaderless_cluster("pg1", &["pg2", "pg3"]);
-    pg1.senders = ["pg2", "pg3"]
-        .map(|standby| WalSender {
-            pid: u32::from(standby.as_bytes()[2]),
-            name: Some(StandbyName { member: id(standby), epoch: Epoch(1) }),
-            streaming: true,
-            flush: Lsn(100),
-            sync_priority: 1,
-        })
-        .to_vec();
-    pg1.put_leader("pg1", 1);
-    pg1.see_store();
-    pg1.see_primary(100);
-    let taken_up = pg1.wanted_sync().expect("it takes its leadership up again");
-    pg1.set_sync(taken_up);
-    pg1.put_leader("pg1", 1);
-    pg1.see_store();
-    pg1.end_txn(TxnOutcome::Won { revision: pg1.view.revision });
-    for _ in 0..10 {
-        pg1.now = pg1.now + std::time::Duration::from_millis(10);
-        hear_both(&mut pg1);
-        pg1.see_primary(100);
-        while let Some(output) = pg1.running_job() {
-            pg1.end_job(output);
-            pg1.see_primary(100);
-        }
-    }
-    assert!(pg1.decider.status().serves_writes, "{:?}", pg1.decider.status());
-    pg1.actions.clear();
-    pg1
-}
-
-fn hear_both(pg1: &mut Member) {
-    pg1.hear_state("pg2", PeerPhase::Standby);
-    pg1.hear_state("pg3", PeerPhase::Standby);
-}
-
 /// Up to the moment at which the announcement is in the store.
 fn announced() -> Member {
-    let mut pg1 = leader();
+    let mut pg1 = Member::leading();
     pg1.event(Event::Request { id: ASKED, request: Request::Switchover { candidate: Some(name("pg2")) } });
     pg1.end_job(JobOutput::Done);
     pg1.wait(1);
-    hear_both(&mut pg1);
+    pg1.hear_both();
     let (_, txn) = pg1.txns().pop().expect("it announces the switchover");
     let (_, value, _) = txn.puts.iter().find(|(key, ..)| *key == StoreKey::Switchover).expect("the record");
     let record = serde_json::from_slice(value).expect("readable");
@@ -155,7 +113,7 @@ fn a_switchover_that_is_called_off_releases_at_once() {
 
 #[test]
 fn a_candidate_that_dies_before_the_hold_is_not_waited_for() {
-    let mut pg1 = leader();
+    let mut pg1 = Member::leading();
     pg1.event(Event::Request { id: ASKED, request: Request::Switchover { candidate: Some(name("pg2")) } });
     pg1.end_job(JobOutput::Done);
     pg1.event(Event::PeerLost { from: name("pg2") });
@@ -189,7 +147,7 @@ fn what_an_earlier_attempt_announced_does_not_replace_an_announcement() {
     pg1.event(Event::Request { id: ASKED, request: Request::Switchover { candidate: Some(name("pg3")) } });
     pg1.end_job(JobOutput::Done);
     pg1.wait(1);
-    hear_both(&mut pg1);
+    pg1.hear_both();
     assert!(!pg1.actions.iter().any(|action| matches!(action, Action::HoldSessions { .. })));
     let (_, txn) = pg1.txns().pop().expect("it announces anew");
     assert_eq!(txn.purpose, "announce the switchover");
@@ -206,7 +164,7 @@ fn a_restarted_agent_is_undecided_until_it_serves_again() {
     pg1.wait(10_000);
     assert!(!pg1.decider.status().undecided, "no longer than a lease");
 
-    let led = leader().decider.status();
+    let led = Member::leading().decider.status();
     assert!(!led.undecided && led.serves_writes);
 
     let mut standby = Member::of_leaderless_cluster("pg2", &["pg2", "pg3"]);
@@ -221,7 +179,7 @@ fn a_restarted_agent_is_undecided_until_it_serves_again() {
 
 #[test]
 fn a_primary_that_is_being_stopped_takes_no_writes_although_it_still_answers() {
-    let mut pg1 = leader();
+    let mut pg1 = Member::leading();
     let deadline = pg1.decider.status().deadline.expect("it leads by a deadline");
     let mut stopped = None;
     // Nothing is renewed any more.

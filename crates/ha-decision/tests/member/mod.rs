@@ -5,14 +5,16 @@
 use std::time::Duration;
 
 use ha_core::cluster_view::{StoreKey, StoreView};
+use ha_core::heartbeat::{HeardHeartbeat, Heartbeats};
 use ha_core::node_state::NodeState;
 use ha_core::peer_message::{PeerMessage, PeerPhase, PeerState, Promised};
 use ha_core::postgres_view::{
     ControlState, DataDirectory, DataFacts, Instance, PostgresProcess, PostgresView, WalReceiver, WalSender,
 };
 use ha_core::record::{
-    ClusterSettings, GuardArming, HistoryRecord, LeaderRecord, Policy, SyncRecord, Versioned,
+    ClusterSettings, FailoverTimes, GuardArming, HistoryRecord, LeaderRecord, Policy, SyncRecord, Versioned,
 };
+use ha_core::standby_names::StandbyName;
 use ha_core::{
     BootId, Epoch, Generation, Incarnation, Lsn, MemberId, MemberName, MonoTime, ReplicationMode, Revision,
     SystemId, Timeline,
@@ -43,6 +45,15 @@ pub(crate) struct Member {
     pub(crate) senders: Vec<WalSender>,
     /// The walreceiver that a running standby shows.
     pub(crate) receiver: Option<WalReceiver>,
+    /// When the last WAL came.
+    wal_came: MonoTime,
+    /// What the log of a server that is down says.
+    pub(crate) storage_failed: bool,
+    /// What heartbeats of the others announce.
+    pub(crate) announced_detection_ms: u64,
+    heartbeats: Heartbeats,
+    /// What PostgreSQL showed last: whether it is in recovery, and its position.
+    seen: Option<(bool, u64)>,
     ended: Option<OpId>,
 }
 
@@ -65,6 +76,7 @@ fn setup(me: &str, node_state: NodeState) -> Setup {
             demote_lead: Duration::from_secs(2),
             renew_interval: Duration::from_secs(2),
             detection: Duration::from_secs(1),
+            stream_sign: Duration::from_millis(850),
             promise_timeout: Duration::from_millis(300),
             abort_after: Duration::from_secs(2),
             bootstrap_grace: Duration::from_secs(5),
@@ -75,6 +87,7 @@ fn setup(me: &str, node_state: NodeState) -> Setup {
             acks: 1,
             strict_k: false,
             degrade_after_ms: 5000,
+            times: None,
             maximum_lag_bytes: 1 << 20,
             automatic: true,
             unfenced: false,
@@ -98,6 +111,55 @@ impl Member {
         Self::with_node_state(me, listed, NodeState::default())
     }
 
+    /// pg1 leads and serves; pg2 and pg3 stream from it.
+    pub(crate) fn leading() -> Self {
+        let mut pg1 = Self::of_leaderless_cluster("pg1", &["pg2", "pg3"]);
+        pg1.senders = ["pg2", "pg3"]
+            .map(|standby| WalSender {
+                pid: u32::from(standby.as_bytes()[2]),
+                name: Some(StandbyName { member: id(standby), epoch: Epoch(1) }),
+                streaming: true,
+                flush: Lsn(100),
+                sync_priority: 1,
+            })
+            .to_vec();
+        pg1.put_leader("pg1", 1);
+        pg1.see_store();
+        pg1.see_primary(100);
+        pg1.take_up_again();
+        assert!(pg1.decider.status().serves_writes, "{:?}", pg1.decider.status());
+        pg1.actions.clear();
+        pg1
+    }
+
+    /// It wins its own leadership again and comes to serve.
+    pub(crate) fn take_up_again(&mut self) {
+        let taken_up = self.wanted_sync().expect("it takes its leadership up again");
+        self.set_sync(taken_up);
+        self.put_leader("pg1", 1);
+        self.see_store();
+        self.end_txn(TxnOutcome::Won { revision: self.view.revision });
+        self.come_to_serve(100);
+    }
+
+    /// What is asked of its PostgreSQL succeeds, and the others are heard.
+    pub(crate) fn come_to_serve(&mut self, flush: u64) {
+        for _ in 0..10 {
+            self.now = self.now + Duration::from_millis(10);
+            self.hear_both();
+            self.see_primary(flush);
+            while let Some(output) = self.running_job() {
+                self.end_job(output);
+                self.see_primary(flush);
+            }
+        }
+    }
+
+    pub(crate) fn hear_both(&mut self) {
+        self.hear_state("pg2", PeerPhase::Standby);
+        self.hear_state("pg3", PeerPhase::Standby);
+    }
+
     /// The same, and this is durable beside the incarnation.
     pub(crate) fn with_node_state(me: &str, listed: &[&str], durable: NodeState) -> Self {
         let node_state = NodeState { incarnation: Some(id(me).incarnation), ..durable };
@@ -108,6 +170,11 @@ impl Member {
             actions: Vec::new(),
             senders: Vec::new(),
             receiver: None,
+            wal_came: MonoTime(0),
+            storage_failed: false,
+            announced_detection_ms: 1000,
+            heartbeats: Heartbeats::default(),
+            seen: None,
             ended: None,
         };
         let policy = Policy::quorum(Epoch(1), listed.iter().map(|m| id(m)).collect(), 1);
@@ -148,6 +215,44 @@ impl Member {
         self.view.config = Some(Versioned { record, revision: self.view.revision });
     }
 
+    /// Failover times in the cluster's configuration.
+    pub(crate) fn set_times(&mut self, times: FailoverTimes) {
+        let settings = setup("pg1", NodeState::default()).initial_settings;
+        self.view.revision = self.view.revision.next();
+        let record = ClusterSettings { times: Some(times), ..settings };
+        self.view.config = Some(Versioned { record, revision: self.view.revision });
+    }
+
+    /// The history says why the epoch of this record began.
+    pub(crate) fn won_by(&mut self, record: &SyncRecord, reason: &str) {
+        let before = *self.view.history.keys().last().expect("the first timeline");
+        let history = HistoryRecord {
+            epoch: record.epoch,
+            parent: before,
+            switch_lsn: Lsn(100),
+            member: record.leader.member.clone(),
+            reason: reason.to_owned(),
+            extra: Default::default(),
+        };
+        self.view.history.insert(before.next(), history);
+    }
+
+    /// Heartbeats of these members arrive now, and say that they lead this epoch.
+    pub(crate) fn hear_heartbeats(&mut self, from: &[(&str, Option<Epoch>)]) {
+        let (at, detection_ms) = (self.now, self.announced_detection_ms);
+        self.heartbeats.heard = from
+            .iter()
+            .map(|(member, leads)| (name(member), HeardHeartbeat { at, leads: *leads, detection_ms }))
+            .collect();
+        self.event(Event::Heartbeats(self.heartbeats.clone()));
+    }
+
+    /// The thread that receives heartbeats finds that it stood still until now.
+    pub(crate) fn heartbeats_stalled(&mut self) {
+        self.heartbeats.stalled_at = Some(self.now);
+        self.event(Event::Heartbeats(self.heartbeats.clone()));
+    }
+
     pub(crate) fn sync(&self) -> SyncRecord {
         self.view.sync.as_ref().expect("a sync record").record.clone()
     }
@@ -183,7 +288,20 @@ impl Member {
             self.now = wanted.max(self.now + Duration::from_millis(1)).min(end);
             self.decider.handle_timeout(self.now);
             self.drain();
+            self.look_if_asked();
         }
+    }
+
+    /// PostgreSQL shows what it did before, only that nothing has come since.
+    fn look_if_asked(&mut self) {
+        let asked = self.actions.iter().any(|action| *action == Action::Observe);
+        self.actions.retain(|action| *action != Action::Observe);
+        let Some((in_recovery, flush)) = self.seen.filter(|_| asked) else { return };
+        if let Some(receiver) = &mut self.receiver {
+            let age = self.now.since(self.wal_came).as_millis();
+            receiver.last_message_age_ms = u64::try_from(age).expect("a short test");
+        }
+        self.see(in_recovery, flush);
     }
 
     fn drain(&mut self) {
@@ -199,6 +317,12 @@ impl Member {
         self.event(Event::Lease(LeaseNews::Renewed { sent_at: self.now, leads: None }));
     }
 
+    /// Its lease is confirmed now, and the leader record names it.
+    pub(crate) fn renew_lease(&mut self) {
+        let leads = Some(self.sync().epoch);
+        self.event(Event::Lease(LeaseNews::Renewed { sent_at: self.now, leads }));
+    }
+
     /// PostgreSQL runs as a standby on timeline 1 with this much, without a walreceiver.
     pub(crate) fn see_standby(&mut self, flush: u64) {
         self.see(true, flush);
@@ -208,6 +332,7 @@ impl Member {
     pub(crate) fn see_streaming(&mut self, flush: u64) {
         let epoch = Some(self.sync().epoch);
         self.receiver = Some(WalReceiver { pid: 9, streaming: true, epoch, last_message_age_ms: 0 });
+        self.wal_came = self.now;
         self.see(true, flush);
     }
 
@@ -231,6 +356,7 @@ impl Member {
             at: self.now,
             data: DataDirectory::Present(facts),
             process: PostgresProcess::Stopped,
+            storage_failed: self.storage_failed,
         }));
     }
 
@@ -261,10 +387,12 @@ impl Member {
             standby_signal: in_recovery,
         };
         self.now = self.now + Duration::from_millis(1);
+        self.seen = Some((in_recovery, flush));
         self.event(Event::Postgres(PostgresView {
             at: self.now,
             data: DataDirectory::Present(facts),
             process: PostgresProcess::Running(Box::new(instance)),
+            storage_failed: false,
         }));
     }
 
