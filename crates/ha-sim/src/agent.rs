@@ -39,6 +39,7 @@ impl World {
             observing: false,
             spins: 0,
         });
+        self.heartbeats_forgotten(host);
         self.tally.agent_starts += 1;
         let name = self.host_name(host).to_owned();
         self.say(|| format!("{name}: agent {number} starts"));
@@ -148,7 +149,9 @@ impl World {
                 self.trace.say(now, words);
             }
         }
+        let heartbeats = self.heartbeats_at(host);
         if let Some(a) = self.hosts[host].agent.as_mut() {
+            a.decider.handle_event(time, heartbeats);
             a.decider.handle_event(time, *news);
         }
         self.drain(host, agent);
@@ -165,6 +168,9 @@ impl World {
             return;
         }
         a.wake_at = None;
+        let heartbeats = self.heartbeats_at(host);
+        let Some(a) = self.hosts[host].agent(agent) else { return };
+        a.decider.handle_event(time, heartbeats);
         a.decider.handle_timeout(time);
         self.drain(host, agent);
     }
@@ -247,6 +253,10 @@ impl World {
                     self.news(host, delay, Event::SessionsHeld { id });
                 }
             }
+            Action::Observe => {
+                let delay = self.rng.between(MS, 5 * MS);
+                self.queue.after(delay, Ev::Observe { host, agent, again: false });
+            }
             Action::KeepSlots { .. } | Action::Note(_) => {}
         }
     }
@@ -325,7 +335,7 @@ impl World {
         }
         // The look itself takes a moment, so its result is a little old when it arrives.
         let took = self.rng.between(MS, 20 * MS);
-        self.news(host, took, Event::Postgres(PostgresView { at, data, process }));
+        self.news(host, took, Event::Postgres(PostgresView { at, data, process, storage_failed: false }));
         if again {
             let pause = self.rng.between(OBSERVE_EVERY / 2, OBSERVE_EVERY);
             self.queue.after(pause, Ev::Observe { host, agent, again });

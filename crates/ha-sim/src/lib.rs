@@ -15,6 +15,7 @@ mod checker;
 pub mod clock;
 pub mod fault;
 mod guard;
+mod heartbeat;
 mod host;
 mod job;
 mod job_copy;

@@ -56,6 +56,8 @@ pub struct Plan {
     pub dying_senders: u64,
     /// An agent dies soon after it has carried out a promise, per mille.
     pub dying_promisers: u64,
+    /// A firewall lets no heartbeat through.
+    pub heartbeats_blocked: bool,
 }
 
 impl Plan {
@@ -95,6 +97,7 @@ impl Plan {
             late_decisions: rng.pick(&[0, 0, 300]),
             dying_senders: rng.pick(&[0, 700]),
             dying_promisers: rng.pick(&[0, 0, 500]),
+            heartbeats_blocked: rng.chance(100),
         };
         if rng.chance(300) { plan.siege(rng) } else { plan }
     }
@@ -108,6 +111,7 @@ impl Plan {
         self.guard = GuardNeed::Required;
         self.late_reloads = 0;
         self.lagging = None;
+        self.heartbeats_blocked = false;
     }
 
     /// Nothing but what brings promises into danger: nobody ends an old leader, it stays reachable now and then, and
@@ -139,6 +143,7 @@ impl Plan {
             acks: self.acks,
             strict_k: self.strict_k,
             degrade_after_ms: 5000,
+            times: None,
             maximum_lag_bytes: 1 << 20,
             automatic: true,
             unfenced: false,
@@ -170,6 +175,7 @@ fn timings(seconds: u64) -> Timings {
         demote_lead: ms(200 * seconds),
         renew_interval: ms(200 * seconds),
         detection: Duration::from_secs(1),
+        stream_sign: ms(850),
         promise_timeout: ms(300),
         abort_after: Duration::from_secs(2),
         bootstrap_grace: Duration::from_secs(5),

@@ -12,6 +12,7 @@ use crate::checker::{Checker, Violation};
 use crate::clock::{HostClock, MS, Queue, SECOND};
 use crate::fault::Healing;
 use crate::guard::Guard;
+use crate::heartbeat::HeartbeatLinks;
 use crate::host::{Disk, Host};
 use crate::mutant::Mutant;
 use crate::network::Network;
@@ -31,6 +32,7 @@ const TICK: u64 = 250 * MS;
 #[derive(Debug)]
 pub(crate) enum Ev {
     Tick,
+    Heartbeats,
     AgentDies { host: usize, agent: u64 },
     AgentStarts { host: usize, boot: u64 },
     Wake { host: usize, agent: u64, at: u64 },
@@ -84,6 +86,7 @@ pub(crate) struct World {
     pub(crate) store: StoreSide,
     pub(crate) hosts: Vec<Host>,
     pub(crate) peers: BTreeMap<(usize, usize), PeerLink>,
+    pub(crate) heartbeats: HeartbeatLinks,
     pub(crate) clients: Vec<Client>,
     pub(crate) checker: Checker,
     pub(crate) tally: Tally,
@@ -135,6 +138,7 @@ impl World {
             store: StoreSide::new(),
             hosts,
             peers: BTreeMap::new(),
+            heartbeats: HeartbeatLinks::default(),
             checker: Checker::default(),
             tally: Tally::default(),
             trace: Trace::new(tracing),
@@ -150,6 +154,7 @@ impl World {
         for client in 0..world.clients.len() {
             world.client_rests(client, 500 * MS);
         }
+        world.heartbeats_begin();
         let first = world.rng.between(6, 15) * SECOND;
         world.queue.at(first, Ev::Fault);
         let words = format!("{:?}", world.plan);
@@ -211,6 +216,7 @@ impl World {
                 self.tick();
                 self.queue.after(TICK, Ev::Tick);
             }
+            Ev::Heartbeats => self.heartbeat_round(),
             Ev::AgentDies { host, agent } => self.agent_dies_soon(host, agent),
             Ev::AgentStarts { host, boot } => self.agent_starts(host, boot),
             Ev::Wake { host, agent, at } => self.wake(host, agent, at),
