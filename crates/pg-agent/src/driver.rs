@@ -5,6 +5,7 @@
 //!  observer ──── PostgreSQL as it is ────┤                 ├─► store_link        transactions, own record
 //!  jobs ──────── their ends ─────────────┼─► Decider ──────┼─► executor          jobs on PostgreSQL
 //!  peers ─────── messages ───────────────┤                 ├─► peers             messages
+//!  heartbeats ── who is heard ───────────┤                 ├─► heartbeats        what they say
 //!  guard ─────── armed, fenced ──────────┤                 ├─► guard             deadlines
 //!  followers ─── proxies hold sessions ──┤                 │
 //!  rpc_service ─ operators ──────────────┤                 ├─► operators         replies
@@ -22,6 +23,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::executor::Executor;
 use crate::guard_link::GuardLink;
+use crate::heartbeat::HeartbeatLink;
 use crate::node_state_file::{NodeStateError, NodeStateFile};
 use crate::peers::{PeerEvent, Peers};
 use crate::postgres::{Postgres, UserSettings};
@@ -58,6 +60,8 @@ pub struct Parts {
     pub guard: GuardLink,
     /// The other agents.
     pub peers: Peers,
+    /// Heartbeats to and from them.
+    pub heartbeats: HeartbeatLink,
     /// The proxies.
     pub followers: RoleFollowers,
     /// What REST, metrics and gRPC show.
@@ -126,7 +130,10 @@ impl Driver {
                     Asked::Shutdown(signal) => break signal,
                     Asked::Reload => self.request(ha_decision::Request::Reload, None),
                 },
-                () = tokio::time::sleep(self.wait()) => self.decider.handle_timeout(boottime()),
+                () = tokio::time::sleep(self.wait()) => {
+                    self.hear_heartbeats();
+                    self.decider.handle_timeout(boottime());
+                }
             }
             self.carry_out()?;
             self.show();
@@ -154,7 +161,14 @@ impl Driver {
             _ => {}
         }
         tracing::trace!(?event, "event");
+        self.hear_heartbeats();
         self.decider.handle_event(boottime(), event);
+    }
+
+    /// Nothing is judged by an older picture of who is heard than there is.
+    fn hear_heartbeats(&mut self) {
+        let heard = self.parts.heartbeats.heard();
+        self.decider.handle_event(boottime(), Event::Heartbeats(heard));
     }
 
     fn accept(&mut self, request: OperatorRequest) {
@@ -172,6 +186,7 @@ impl Driver {
         if let Some(reply) = reply {
             self.replies.insert(id, reply);
         }
+        self.hear_heartbeats();
         self.decider.handle_event(boottime(), Event::Request { id, request });
     }
 
@@ -198,10 +213,12 @@ impl Driver {
                     let executor = Arc::clone(&self.parts.executor);
                     tokio::spawn(async move { executor.keep_slots(members).await });
                 }
+                Action::Observe => self.observe_now.notify_one(),
                 Action::Note(reason) if reason.needs_a_look() => tracing::warn!("{reason}"),
                 Action::Note(reason) => tracing::info!("{reason}"),
             }
         }
+        self.parts.heartbeats.say(self.decider.beats_for(), self.decider.detection());
         self.observe_every.send_if_modified(|every| {
             let wanted = self.decider.observe_every();
             std::mem::replace(every, wanted) != wanted
@@ -270,6 +287,7 @@ async fn observe(
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = now.notified() => {}
+            () = postgres.postmaster_ended() => {}
             changed = every.changed() => {
                 if changed.is_err() {
                     return;

@@ -13,6 +13,7 @@ pub mod driver;
 pub mod executor;
 pub mod guard_client;
 pub mod guard_link;
+pub mod heartbeat;
 pub mod metrics;
 pub mod node_state_file;
 pub mod peers;

@@ -52,7 +52,7 @@ use ha_decision::ServerSettings;
 
 use control_data::ControlDataReader;
 use observe::Reserved;
-use process::Postmaster;
+use process::{EndWatch, Postmaster};
 
 /// Reading a small file and `/proc`.
 const LOOK_LIMIT: Duration = Duration::from_secs(5);
@@ -75,6 +75,9 @@ pub struct Shared {
     applied: Mutex<Option<Applied>>,
     details: Mutex<ServerDetails>,
     reserved: tokio::sync::Mutex<Option<Reserved>>,
+    end_watch: EndWatch,
+    /// Where the server's log ended when the server was last seen running, or when the agent started.
+    log_seen: Mutex<u64>,
 }
 
 /// The settings that were written last.
@@ -102,8 +105,12 @@ impl Postgres {
             applied: Mutex::new(None),
             details: Mutex::new(ServerDetails::default()),
             reserved: tokio::sync::Mutex::new(None),
+            end_watch: EndWatch::default(),
+            log_seen: Mutex::new(0),
         };
-        Self { shared: Arc::new(shared) }
+        let this = Self { shared: Arc::new(shared) };
+        *locked(&this.log_seen) = this.log_position();
+        this
     }
 
     /// Where it lives.

@@ -18,6 +18,7 @@ use crate::driver::{Driver, EVENTS_WAITING, Parts, Sources};
 use crate::executor::Executor;
 use crate::guard_client::GuardClient;
 use crate::guard_link::GuardLink;
+use crate::heartbeat::{HeartbeatLink, HeartbeatOptions};
 use crate::node_state_file::NodeStateFile;
 use crate::peers::{self, PeerOptions};
 use crate::postgres::{DirectStarter, Place, Postgres, Starter, UserSettings};
@@ -73,6 +74,10 @@ async fn drive(args: &Args, cluster: &Cluster, secrets: Secrets) -> anyhow::Resu
         startup::setup(cluster, host, node_state.load()?, boot.clone()).context("drawing a random seed")?;
     tracing::info!(cluster = %cluster.name, member = %host.name, digest = %cluster.digest, "agent starts");
 
+    if let Err(why) = ha_daemon::scheduling::lock_memory() {
+        tracing::warn!(why, "the agent");
+    }
+    let heartbeats = heartbeats(cluster, host, &secrets)?;
     let (events, events_in) = mpsc::channel(EVENTS_WAITING);
     let (guard, postgres) = server(cluster, host, secrets, state_dir, &boot, &events)?;
     let store = store(cluster)?;
@@ -100,6 +105,7 @@ async fn drive(args: &Args, cluster: &Cluster, secrets: Secrets) -> anyhow::Resu
         postgres,
         guard,
         peers,
+        heartbeats,
         followers,
         snapshot,
     };
@@ -132,6 +138,18 @@ fn server(
         (link, Arc::new(client))
     };
     Ok((link, Arc::new(Postgres::new(place, user, starter))))
+}
+
+fn heartbeats(cluster: &Cluster, host: &DatabaseHost, secrets: &Secrets) -> anyhow::Result<HeartbeatLink> {
+    match HeartbeatOptions::new(cluster, host, secrets.heartbeat_key.as_ref()) {
+        Some(options) => HeartbeatLink::start(options).context("listening to heartbeats"),
+        None => {
+            tracing::warn!(
+                "no heartbeat_key in secrets.toml: without heartbeats the loss of a host is noticed later"
+            );
+            Ok(HeartbeatLink::off())
+        }
+    }
 }
 
 fn store(cluster: &Cluster) -> anyhow::Result<Arc<dyn Store>> {

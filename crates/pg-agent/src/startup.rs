@@ -6,12 +6,17 @@ use std::time::Duration;
 use ha_config::{Cluster, DatabaseHost, GuardMode};
 use ha_core::BootId;
 use ha_core::node_state::NodeState;
-use ha_core::record::ClusterSettings;
+use ha_core::record::{ClusterSettings, FailoverTimes};
 use ha_decision::{GuardNeed, MemberSetup, Setup, Timings};
+
+use crate::postgres::Place;
 
 /// How long bootstrap waits for members that do not report: agents that are started together see each other well
 /// within it, and a host that is down for longer must not keep a new cluster from coming up.
 const BOOTSTRAP_GRACE: Duration = Duration::from_secs(5);
+/// A walreceiver looks at its clock every 100 ms (`NAPTIME_PER_CYCLE` of PostgreSQL 14 and 15; newer ones sleep exactly),
+/// and the answer takes a moment.
+const WALRECEIVER_NAP: Duration = Duration::from_millis(150);
 /// How long a planned switchover may take from the clean stop on.
 const SWITCHOVER_LIMIT: Duration = Duration::from_secs(20);
 
@@ -67,6 +72,7 @@ fn timings(cluster: &Cluster) -> Timings {
         demote_lead: guard.kill_lead + guard.soft_lead,
         renew_interval: failover.renew_interval,
         detection: failover.detection,
+        stream_sign: Place::wal_receiver_timeout_for(failover.detection) / 2 + WALRECEIVER_NAP,
         promise_timeout: failover.promise_timeout,
         abort_after: failover.abort_after,
         bootstrap_grace: BOOTSTRAP_GRACE,
@@ -80,12 +86,21 @@ fn settings(cluster: &Cluster, host: &DatabaseHost) -> ClusterSettings {
         mode: replication.mode,
         acks: replication.acks,
         strict_k: false,
-        degrade_after_ms: u64::try_from(replication.degrade_after.as_millis()).unwrap_or(u64::MAX),
+        degrade_after_ms: milliseconds(replication.degrade_after),
         maximum_lag_bytes: replication.maximum_lag_bytes,
+        times: Some(FailoverTimes {
+            detection_ms: milliseconds(cluster.failover.detection),
+            promise_timeout_ms: milliseconds(cluster.failover.promise_timeout),
+            abort_after_ms: milliseconds(cluster.failover.abort_after),
+        }),
         automatic: cluster.failover.automatic,
         unfenced: cluster.failover.unfenced,
         parameters: host.postgres.parameters.clone(),
         hba: host.postgres.hba.clone(),
         extra: Default::default(),
     }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -214,6 +214,8 @@ impl Supervisor {
         let mut command = Command::new("prlimit");
         command
             .arg(format!("--nofile={}", open_files(unit.open_files)?))
+            .args(unit.real_time.map(|priority| format!("--rtprio={priority}")))
+            .args(unit.locks_memory.then_some("--memlock=unlimited"))
             .args(["--", "setpriv"])
             .args(privileges(unit)?)
             .arg("--")

@@ -40,6 +40,10 @@ pub(crate) struct Unit {
     pub(crate) no_new_privileges: bool,
     /// How many files it may hold open; what the lab's starter may when absent.
     pub(crate) open_files: Option<u64>,
+    /// Real-time priority that it may give itself.
+    pub(crate) real_time: Option<u64>,
+    /// Whether it may lock all its memory.
+    pub(crate) locks_memory: bool,
 }
 
 /// Directories that belong to a service.
@@ -80,6 +84,8 @@ impl Unit {
             ambient: Vec::new(),
             no_new_privileges: false,
             open_files: None,
+            real_time: None,
+            locks_memory: false,
         };
         let joined = text.replace("\\\n", " ");
         let mut in_service = false;
@@ -138,6 +144,10 @@ impl Unit {
             "LimitNOFILE" => {
                 self.open_files = Some(value.parse().with_context(|| format!("LimitNOFILE={value}"))?);
             }
+            "LimitRTPRIO" => {
+                self.real_time = Some(value.parse().with_context(|| format!("LimitRTPRIO={value}"))?);
+            }
+            "LimitMEMLOCK" => self.locks_memory = value == "infinity",
             "RuntimeDirectoryPreserve" => self.keep_runtime = matches!(value, "yes" | "restart" | "true"),
             _ => {}
         }

@@ -14,9 +14,6 @@ use super::place::{INCLUDE_FILE, Place};
 
 /// Settings that a user may override in `[postgres.parameters]`, with the reason for our default.
 const DEFAULTS: &[(&str, &str)] = &[
-    // A standby asks for a sign of life after half of this, so that a leader without work is still seen to live: the
-    // agents' judgement of a silent leader counts on it.
-    ("wal_receiver_timeout", "2s"),
     // A leader must let go of a dead standby before anybody waits for it.
     ("wal_sender_timeout", "5s"),
     // A primary counts the confirmations of its standbys; an idle one must still be seen.
@@ -108,6 +105,7 @@ pub(crate) fn owned_values(place: &Place, settings: &ServerSettings) -> BTreeMap
     set("restore_command", String::new());
     set("recovery_target_timeline", "latest".to_owned());
     set("max_slot_wal_keep_size", slot_keep_megabytes(place));
+    set("wal_receiver_timeout", format!("{}ms", place.wal_receiver_timeout.as_millis()));
     match &settings.upstream {
         Some(upstream) => {
             set("primary_conninfo", primary_conninfo(place, upstream));

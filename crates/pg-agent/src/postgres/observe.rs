@@ -92,15 +92,17 @@ impl Postgres {
             Ok(files) => files,
             Err(error) => {
                 let data = DataDirectory::Unusable { found: error.to_string() };
-                return PostgresView { at, data, process: PostgresProcess::Silent };
+                return view(at, data, PostgresProcess::Silent);
             }
         };
         let Some(postmaster) = postmaster else {
             *self.reserved.lock().await = None;
             let alive = alive || self.starter.is_populated().await.unwrap_or(false);
             let process = if alive { PostgresProcess::Starting } else { PostgresProcess::Stopped };
-            return PostgresView { at, data: self.data_directory().await, process };
+            let storage_failed = self.log_speaks_of_storage(*super::locked(&self.log_seen));
+            return PostgresView { storage_failed, ..view(at, self.data_directory().await, process) };
         };
+        self.end_watch.follow(&postmaster);
         match tokio::time::timeout(LIMIT, self.look()).await {
             Ok(Ok(row)) => self.running(at, &postmaster, row).await,
             Ok(Err(reason)) => {
@@ -112,12 +114,15 @@ impl Postgres {
                         PostgresProcess::Silent
                     }
                 };
-                PostgresView { at, data: self.data_directory().await, process }
+                view(at, self.data_directory().await, process)
             }
-            Err(_) => {
-                PostgresView { at, data: self.data_directory().await, process: PostgresProcess::Silent }
-            }
+            Err(_) => view(at, self.data_directory().await, PostgresProcess::Silent),
         }
+    }
+
+    /// Ends when the postmaster that was observed last has ended; never while none runs.
+    pub async fn postmaster_ended(&self) {
+        self.end_watch.ended().await;
     }
 
     /// What the last successful observation showed beyond the view.
@@ -159,8 +164,10 @@ impl Postgres {
         });
         let Ok((history, incarnation, standby_signal)) = files.await else {
             let data = DataDirectory::Unusable { found: "the data directory does not answer".to_owned() };
-            return PostgresView { at, data, process: PostgresProcess::Silent };
+            return view(at, data, PostgresProcess::Silent);
         };
+        // What it logs from now on is about its end.
+        *super::locked(&self.log_seen) = self.log_position();
         let process = PostgresProcess::Running(Box::new(Instance {
             life: postmaster.life,
             in_recovery: row.in_recovery,
@@ -185,7 +192,7 @@ impl Postgres {
             minimum_recovery: row.minimum_recovery,
             standby_signal,
         });
-        PostgresView { at, data, process }
+        view(at, data, process)
     }
 
     /// Names of settings whose value in the server is not what was last written. Empty while nothing was written yet.
@@ -259,6 +266,10 @@ impl Postgres {
             Err(error) => DataDirectory::Unusable { found: error.to_string() },
         }
     }
+}
+
+fn view(at: ha_core::MonoTime, data: DataDirectory, process: PostgresProcess) -> PostgresView {
+    PostgresView { at, data, process, storage_failed: false }
 }
 
 impl Compared {

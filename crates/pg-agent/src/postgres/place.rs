@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ha_config::{Cluster, DatabaseHost, PostgresPaths, Secrets, Tls};
 use ha_core::{ClusterName, MemberName};
@@ -46,6 +47,9 @@ pub struct Place {
     pub slots: bool,
     /// `max_slot_wal_keep_size` in bytes; none = unlimited.
     pub max_slot_wal_keep_size: Option<u64>,
+    /// `wal_receiver_timeout`. A standby asks for a sign of life after half of it, so that a leader without work is still
+    /// seen to live within the time of detection.
+    pub wal_receiver_timeout: Duration,
 }
 
 impl Place {
@@ -76,7 +80,13 @@ impl Place {
             initdb: postgres.initdb.clone(),
             slots: cluster.replication.slots,
             max_slot_wal_keep_size: cluster.replication.max_slot_wal_keep_size,
+            wal_receiver_timeout: Self::wal_receiver_timeout_for(cluster.failover.detection),
         }
+    }
+
+    /// What makes an idle stream of WAL show life in time. A walreceiver looks at its clock every 100 ms at worst.
+    pub fn wal_receiver_timeout_for(detection: Duration) -> Duration {
+        detection * 3 / 2
     }
 
     /// A path in the data directory.

@@ -6,10 +6,14 @@
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::Notify;
 
 use super::error::Error;
 
@@ -21,6 +25,53 @@ pub(crate) struct Postmaster {
     /// Changes with every start.
     pub(crate) life: u64,
     fd: OwnedFd,
+}
+
+/// Tells at once when the postmaster ends: a look now and then would lose the time between two looks.
+#[derive(Debug, Default)]
+pub(crate) struct EndWatch {
+    watched: Mutex<Option<(u64, Arc<AsyncFd<OwnedFd>>)>>,
+    changed: Notify,
+}
+
+impl EndWatch {
+    #[allow(
+        deprecated,
+        reason = "sound for an OwnedFd, which keeps its descriptor as long as it lives; the successor needs unsafe code"
+    )]
+    /// From now on this postmaster is watched, until it has ended. Must be called in a runtime.
+    pub(crate) fn follow(&self, postmaster: &Postmaster) {
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        if watched.as_ref().is_some_and(|(life, _)| *life == postmaster.life) {
+            return;
+        }
+        // Without it the regular looks notice the end, only later.
+        let fd = postmaster.fd.try_clone().ok();
+        *watched = fd
+            .and_then(|fd| AsyncFd::with_interest(fd, Interest::READABLE).ok())
+            .map(|fd| (postmaster.life, Arc::new(fd)));
+        self.changed.notify_one();
+    }
+
+    /// Ends once for each postmaster that ends; waits for one to watch while there is none.
+    pub(crate) async fn ended(&self) {
+        loop {
+            let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let Some((life, fd)) = watched else {
+                self.changed.notified().await;
+                continue;
+            };
+            tokio::select! {
+                // A pidfd becomes readable when the process ends, also while nobody has reaped it yet.
+                ready = fd.readable() => {
+                    drop(ready.map(|mut guard| guard.retain_ready()));
+                    self.watched.lock().unwrap_or_else(PoisonError::into_inner).take_if(|(of, _)| *of == life);
+                    return;
+                }
+                () = self.changed.notified() => {}
+            }
+        }
+    }
 }
 
 /// What the postmaster writes about itself into `postmaster.pid`.

@@ -60,7 +60,7 @@ fn picture(me: &str, role: MemberRole, instance: Instance, serves_writes: bool) 
         me: me.parse().unwrap(),
         members: Arc::new([place("pg1", 5432), place("pg2", 5433), place("pg3", 5434)]),
         view: None,
-        postgres: PostgresView { at: NOW, data, process },
+        postgres: PostgresView { at: NOW, data, process, storage_failed: false },
         last_instance: Some(instance.clone()),
         details: ServerDetails {
             started: Some(("2026-11-22 18:40:00.312000+00:00".to_owned(), 1_795_372_800.312)),

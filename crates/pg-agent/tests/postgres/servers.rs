@@ -155,6 +155,7 @@ fn server(directory: &Path, number: u32, port: u16, paths: &PostgresPaths, tls: 
         initdb: vec![],
         slots: true,
         max_slot_wal_keep_size: Some(1 << 30),
+        wal_receiver_timeout: Place::wal_receiver_timeout_for(Duration::from_secs(1)),
     };
     let parameters = [("shared_buffers", "16MB"), ("max_connections", "30")];
     let parameters: BTreeMap<String, String> =

@@ -1,4 +1,5 @@
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ha_config::{PostgresPaths, Secret, Secrets, Tls};
 use ha_core::standby_names::{StandbyName, StandbyNames};
@@ -39,6 +40,7 @@ fn place(tls: bool) -> Place {
         initdb: vec![],
         slots: true,
         max_slot_wal_keep_size: Some(1 << 30),
+        wal_receiver_timeout: Duration::from_millis(1500),
     }
 }
 
@@ -80,7 +82,7 @@ fn users_cannot_set_what_the_agent_owns() {
     };
     let text = text(&values(&place(false), &user, &settings(None)));
     assert!(text.contains("synchronous_standby_names = 'ANY 1 (\"~blocked~\")'\n"), "{text}");
-    assert!(text.contains("wal_receiver_timeout = '9s'\n") && text.contains("search_path = 'it''s'\n"));
+    assert!(text.contains("wal_receiver_timeout = '1500ms'\n") && text.contains("search_path = 'it''s'\n"));
     assert!(text.contains("primary_conninfo = ''\n") && text.contains("restore_command = ''\n"));
 }
 
