@@ -18,6 +18,8 @@ enum Branch {
     Same,
     /// It went on where the leader left.
     Diverged(&'static str),
+    /// It was written by a primary under the number of the leader's own timeline: two histories have one name.
+    Twin,
     /// The leader has not said enough yet.
     NotKnown,
 }
@@ -203,6 +205,11 @@ impl Decider {
                     self.rewind(record, why);
                     return;
                 }
+                Branch::Twin => {
+                    // pg_rewind compares numbers of timelines and would find nothing to do.
+                    self.clone_data(record, "it was a primary on the leader's own timeline");
+                    return;
+                }
                 Branch::NotKnown => return,
             }
         }
@@ -267,15 +274,17 @@ fn left_at(leader: &PeerState, timeline: ha_core::Timeline) -> Option<Lsn> {
     leader.history.iter().find(|(t, _)| *t == timeline).map(|(_, lsn)| *lsn)
 }
 
+/// Of a directory whose last life was a primary's. Whoever leads got a timeline that nobody else was given, so a
+/// primary that wrote under the same number was made by somebody else, by `pg_ctl promote` for one.
 fn branch_of_stopped(facts: &DataFacts, leader: &PeerState) -> Branch {
     if leader.timeline.0 == 0 {
         return Branch::NotKnown;
     }
+    if facts.timeline == leader.timeline {
+        return Branch::Twin;
+    }
     if facts.state != ControlState::ShutDown {
         return Branch::Diverged("PostgreSQL was a primary here and did not stop cleanly");
-    }
-    if facts.timeline == leader.timeline {
-        return Branch::Same;
     }
     match left_at(leader, facts.timeline) {
         // The switch point is the end of the last record that both have; the shutdown checkpoint lies before it.
