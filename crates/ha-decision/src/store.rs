@@ -167,7 +167,10 @@ impl Decider {
         match &view.sync {
             None => seen.epoch.0 > 0,
             Some(sync) => {
+                // Revisions of another etcd cluster, as a restored snapshot is one, mean nothing; the generation grows
+                // with every rewrite of the record, so it tells of an older list where the leader is still the same.
                 sync.record.epoch < seen.epoch
+                    || sync.record.generation < seen.generation
                     || (view.cluster_id == self.node.store_cluster_id && sync.revision < seen.revision)
             }
         }

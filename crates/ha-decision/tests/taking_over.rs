@@ -196,3 +196,22 @@ fn a_store_that_went_back_in_time_decides_nothing() {
     pg2.wait(20_000);
     assert!(pg2.txns().is_empty() && pg2.decider.status().blocked.is_some());
 }
+
+#[test]
+fn a_restored_store_is_recognised_by_the_generation_although_its_leader_and_revisions_look_new() {
+    let mut pg2 = Member::of_leaderless_cluster("pg2", &["pg2", "pg3"]);
+    pg2.see_store();
+    pg2.see_standby(100);
+    let old = pg2.sync();
+    pg2.set_sync(old.bumped());
+    pg2.see_store();
+    assert!(pg2.decider.status().alarms.iter().all(|alarm| !alarm.contains("older state")));
+    // A snapshot from before that change, restored into a new etcd cluster whose revisions are higher.
+    pg2.view.cluster_id = 2;
+    pg2.set_sync(old);
+    pg2.see_store();
+    pg2.wait(20_000);
+    let status = pg2.decider.status();
+    assert!(status.alarms.iter().any(|alarm| alarm.contains("older state")), "{:?}", status.alarms);
+    assert!(pg2.txns().is_empty() && status.blocked.is_some(), "it decides by an old list");
+}
