@@ -18,6 +18,10 @@ const OWNED: &[(&str, &str)] = &[
     ("wal_log_hints", "pg_rewind needs it"),
     ("fsync", "without it a confirmed commit can be lost on any member"),
     ("full_page_writes", "without it crash recovery and pg_rewind may corrupt data"),
+    (
+        "restart_after_crash",
+        "after a crash clients must stay out until the standbys have confirmed what became visible; the agent starts it again",
+    ),
     ("cluster_name", "it names the cluster and the member"),
     ("hba_file", "the agent writes it; add lines as postgres.hba"),
     ("ident_file", "the agent writes it"),
@@ -27,6 +31,11 @@ const OWNED: &[(&str, &str)] = &[
     ("trigger_file", "only the agent promotes, after it was decided"),
     ("standby_mode", "the agent decides which member is a standby"),
     ("max_slot_wal_keep_size", "write it as replication.max_slot_wal_keep_size"),
+    ("data_sync_retry", "after a failed flush nothing that is in memory may be trusted"),
+    (
+        "recovery_min_apply_delay",
+        "a takeover waits until a member has replayed what it holds, and would wait for the delay",
+    ),
 ];
 
 /// Beginnings of names and their reasons.
@@ -54,6 +63,10 @@ mod tests {
     #[test]
     fn owned_parameters_are_recognised_in_any_case_and_by_prefix() {
         for owned in ["Fsync", "synchronous_standby_names", "ssl_cert_file", "ssl", "recovery_target_lsn"] {
+            assert!(agent_owned(owned).is_some(), "{owned}");
+        }
+        // Each of these takes a guarantee away without a sign.
+        for owned in ["restart_after_crash", "data_sync_retry", "recovery_min_apply_delay"] {
             assert!(agent_owned(owned).is_some(), "{owned}");
         }
         for free in ["max_connections", "shared_buffers", "archive_command", "pg_stat_statements.max"] {

@@ -169,6 +169,9 @@ pub(crate) fn start_arguments(
         ("wal_log_hints", "on".to_owned()),
         ("full_page_writes", "on".to_owned()),
         ("fsync", "on".to_owned()),
+        // A postmaster that recovers by itself after a crash lets clients in at once, and they would see commits that
+        // no standby has confirmed. It must end instead: the next start keeps them out until the list has confirmed.
+        ("restart_after_crash", "off".to_owned()),
         ("cluster_name", format!("{}/{}", place.cluster, place.me)),
         ("hba_file", place.data("pg_hba.conf").to_string_lossy().into_owned()),
         ("ident_file", place.data("pg_ident.conf").to_string_lossy().into_owned()),

@@ -117,6 +117,19 @@ fn a_standby_starts_with_at_least_its_primarys_values() {
 }
 
 #[test]
+fn a_crashed_server_ends_instead_of_letting_clients_in_again_by_itself() {
+    let user = UserSettings {
+        parameters: BTreeMap::from([("restart_after_crash".to_owned(), "on".to_owned())]),
+        hba: vec![],
+    };
+    let arguments = start_arguments(&place(false), &user, None);
+    assert!(arguments.contains(&("restart_after_crash".to_owned(), "off".to_owned())), "{arguments:?}");
+    let text = text(&values(&place(false), &user, &settings(None)));
+    assert!(!text.contains("restart_after_crash"), "the file would say something else: {text}");
+    assert_eq!(without_owned("restart_after_crash = on\n").1, ["restart_after_crash"]);
+}
+
+#[test]
 fn the_include_is_the_last_line_once() {
     assert_eq!(
         with_include("a = 1\ninclude 'matriarch.conf'\nb = 2\n\n"),
