@@ -142,10 +142,11 @@ impl Session {
 }
 
 fn classify(error: tokio_postgres::Error) -> NoSession {
-    match error.code().map(tokio_postgres::error::SqlState::code) {
-        Some("57P03") => NoSession::NotReady,
-        Some("53300") => NoSession::Full,
-        Some(_) => NoSession::Other(Error::sql("connecting to PostgreSQL")(error)),
+    let state = error.code().map(|state| state.code().to_owned());
+    match state.as_deref() {
+        Some(state) => {
+            says(state).unwrap_or_else(|| NoSession::Other(Error::sql("connecting to PostgreSQL")(error)))
+        }
         None => {
             let io = std::error::Error::source(&error).and_then(|s| s.downcast_ref::<std::io::Error>());
             match io.map(std::io::Error::kind) {
@@ -155,6 +156,15 @@ fn classify(error: tokio_postgres::Error) -> NoSession {
                 _ => NoSession::Other(Error::sql("connecting to PostgreSQL")(error)),
             }
         }
+    }
+}
+
+/// What a server that refuses a login says of itself by this SQLSTATE; none when it is about the login.
+fn says(state: &str) -> Option<NoSession> {
+    match state {
+        "57P03" => Some(NoSession::NotReady),
+        "53300" => Some(NoSession::Full),
+        _ => None,
     }
 }
 
@@ -175,6 +185,14 @@ pub(crate) fn identifier(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_that_is_full_or_starting_is_not_dead() {
+        assert!(matches!(says("53300"), Some(NoSession::Full)));
+        assert!(matches!(says("57P03"), Some(NoSession::NotReady)));
+        // A wrong password says nothing about the server's health either.
+        assert!(says("28P01").is_none());
+    }
 
     #[test]
     fn literals_and_identifiers_cannot_be_left() {
