@@ -71,6 +71,12 @@ impl std::fmt::Display for PeerIdentity {
     }
 }
 
+/// When the first certificate of a PEM file ends, seconds since 1970; none when it cannot be read.
+pub fn end_of_validity(pem: &[u8]) -> Option<i64> {
+    let (_, pem) = x509_parser::pem::parse_x509_pem(pem).ok()?;
+    Some(pem.parse_x509().ok()?.validity().not_after.timestamp())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

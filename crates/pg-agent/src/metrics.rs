@@ -87,6 +87,8 @@ fn own(page: &mut Page, facts: &Facts<'_>) {
     }
     page.flag("matriarch_blocked", "Whether it cannot go on without help.", status.blocked.is_some());
     page.sample("matriarch_alarms", "gauge", "States that a human must see.", status.alarms.len());
+    let advice = facts.picture.advice.len();
+    page.sample("matriarch_advice", "gauge", "Things that a human should mend in time.", advice);
     page.flag("matriarch_maintenance", "Whether maintenance mode is on.", status.paused.is_some());
     page.flag("matriarch_switching_over", "Whether a planned change of leader runs.", status.switching_over);
     page.sample("matriarch_peers_heard", "gauge", "Other agents that are heard.", status.peers.len());

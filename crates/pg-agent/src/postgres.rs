@@ -16,6 +16,7 @@ mod base_backup;
 mod config_file;
 mod configure;
 mod control_data;
+mod database_facts;
 mod direct_start;
 mod durable_file;
 mod error;
@@ -38,6 +39,7 @@ mod stop;
 mod timeline_history;
 
 pub use config_file::UserSettings;
+pub use database_facts::{ChangedCollation, DatabaseFacts, EndangeredSlot};
 pub use direct_start::DirectStarter;
 pub use error::Error;
 pub use observe::{SenderDetails, ServerDetails};

@@ -13,6 +13,7 @@ use ha_decision::{Decider, Event};
 use ha_store::{EtcdOptions, EtcdStore, Keys, Store, TlsFiles};
 use tokio::sync::mpsc;
 
+use crate::advice::Adviser;
 use crate::args::Args;
 use crate::driver::{Driver, EVENTS_WAITING, Parts, Sources};
 use crate::executor::Executor;
@@ -81,12 +82,13 @@ async fn drive(args: &Args, cluster: &Cluster, secrets: Secrets) -> anyhow::Resu
     let (events, events_in) = mpsc::channel(EVENTS_WAITING);
     let (guard, postgres) = server(cluster, host, secrets, state_dir, &boot, &events)?;
     let store = store(cluster)?;
+    let advice = Adviser::new(cluster, Arc::clone(&store), Arc::clone(&postgres)).start();
     let store = StoreLink::start(store, link_options(cluster, host), events.clone());
     let (peers, peers_in, rpc_peers) = {
         let (peers, receiver, sender) = peers::start(PeerOptions::new(cluster, host));
         (peers, receiver, sender)
     };
-    let snapshot = SnapshotSource::new(cluster, host, Arc::clone(&postgres));
+    let snapshot = SnapshotSource::new(cluster, host, Arc::clone(&postgres), advice);
     let (requests, requests_in) = mpsc::channel(REQUESTS_WAITING);
 
     let followers = RoleFollowers::default();

@@ -11,6 +11,7 @@ use ha_core::{ClusterName, MemberName, MonoTime};
 use ha_decision::Status;
 use tokio::sync::watch;
 
+use crate::advice::AdviceList;
 use crate::postgres::{Postgres, ServerDetails};
 
 /// A member of the file, as status pages show it.
@@ -57,6 +58,8 @@ pub struct AgentSnapshot {
     pub file_digest: String,
     /// TTL of the leader's lease, for judging whether the loop still turns.
     pub lease_ttl: std::time::Duration,
+    /// What a human should mend in time.
+    pub advice: AdviceList,
 }
 
 impl AgentSnapshot {
@@ -79,11 +82,17 @@ pub struct SnapshotSource {
     file_digest: String,
     lease_ttl: std::time::Duration,
     postgres: Arc<Postgres>,
+    advice: watch::Receiver<AdviceList>,
 }
 
 impl SnapshotSource {
     /// A source without a picture yet.
-    pub fn new(cluster: &Cluster, host: &DatabaseHost, postgres: Arc<Postgres>) -> Self {
+    pub fn new(
+        cluster: &Cluster,
+        host: &DatabaseHost,
+        postgres: Arc<Postgres>,
+        advice: watch::Receiver<AdviceList>,
+    ) -> Self {
         let members = cluster.databases.iter().map(|d| MemberPlace {
             name: d.name.clone(),
             address: d.address.to_string(),
@@ -98,6 +107,7 @@ impl SnapshotSource {
             file_digest: cluster.digest.clone(),
             lease_ttl: cluster.failover.lease_ttl,
             postgres,
+            advice,
         }
     }
 
@@ -133,6 +143,7 @@ impl SnapshotSource {
             version: env!("CARGO_PKG_VERSION"),
             file_digest: self.file_digest.clone(),
             lease_ttl: self.lease_ttl,
+            advice: Arc::clone(&self.advice.borrow()),
         })));
     }
 }

@@ -197,6 +197,9 @@ fn notes(overview: &Overview, colored: bool) -> String {
             note(line);
         }
     }
+    for (said, by) in said_by(overview, |reply| reply.advice.clone()) {
+        note(format!("advice: {said} [{by}]"));
+    }
     for (what, values) in [
         ("cluster.toml differs between the members", distinct(overview, |reply| &reply.file_digest)),
         ("the agents have different versions", distinct(overview, |reply| &reply.version)),

@@ -102,6 +102,7 @@ fn own(reply: &StatusReply, facts: &mut Vec<(&'static str, String)>) {
     facts.push(("doing", reply.doing.clone()));
     facts.extend(reply.blocked.clone().map(|why| ("blocked", why)));
     facts.extend(reply.alarms.iter().map(|alarm| ("alarm", alarm.clone())));
+    facts.extend(reply.advice.iter().map(|advice| ("advice", advice.clone())));
     facts.push(("takes writes", yes(reply.serves_writes)));
     let guard = reply.guard.unwrap_or_default();
     facts.push((

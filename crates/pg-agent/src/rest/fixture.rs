@@ -75,6 +75,7 @@ fn picture(me: &str, role: MemberRole, instance: Instance, serves_writes: bool) 
         version: "0.1.0",
         file_digest: String::new(),
         lease_ttl: Duration::from_secs(10),
+        advice: Arc::new([]),
     }
 }
 

@@ -98,6 +98,7 @@ pub(super) fn status(facts: &Facts<'_>) -> Value {
             "doing": status.doing,
             "blocked": status.blocked,
             "alarms": status.alarms,
+            "advice": picture.advice.as_ref(),
             "maintenance": status.paused,
         }),
     );

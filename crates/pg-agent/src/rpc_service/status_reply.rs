@@ -45,6 +45,7 @@ pub(super) fn make(snapshot: &AgentSnapshot, now: MonoTime) -> proto::StatusRepl
             .map(|config| config.record.mode.to_string())
             .unwrap_or_default(),
         last_event: view.and_then(|view| view.status.as_ref()).map(|event| event.record.event.clone()),
+        advice: snapshot.advice.to_vec(),
     }
 }
 
