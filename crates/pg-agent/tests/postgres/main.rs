@@ -2,6 +2,10 @@
 
 // `cfg(test)` tells the lints that everything here is a test.
 #[cfg(test)]
+mod crashing;
+#[cfg(test)]
+mod database_facts;
+#[cfg(test)]
 mod rejoin;
 #[cfg(test)]
 mod revocation;
