@@ -9,13 +9,14 @@ use ha_core::peer_message::{
     PeerMessage, PromiseRefusal, PromiseRefused, PromiseRequest, Promised, TakeOver, Trigger,
 };
 use ha_core::record::{GuardArming, HistoryRecord, Policy, PolicyKind, SyncRecord};
-use ha_core::{Epoch, MemberId, MemberName, MonoTime, Position, ReplicationMode, Revision};
+use ha_core::{Epoch, MemberId, MemberName, MonoTime, Position, Revision};
 
 use crate::action::{Action, LeaseChoice, RequestId};
 use crate::decider::Decider;
 use crate::event::TxnOutcome;
 use crate::reason::{Reason, trigger_words};
 use crate::request::{Refusal, RequestDone};
+use crate::rules::{self, Choice, Claim, Holding, Wanted};
 use crate::store::TxnFor;
 use crate::timers::Timer;
 
@@ -292,20 +293,12 @@ impl Decider {
         if self.mutant == crate::mutant::Mutant::NoCoverageRule {
             return 1;
         }
-        match record.policy.kind {
-            PolicyKind::Quorum if self.covers_policy(record) => 0,
-            PolicyKind::Quorum => record.policy.needed_promises(),
-            PolicyKind::Pinned | PolicyKind::Asynchronous => 1,
-        }
+        rules::promises_needed(record, self.covers_policy(record))
     }
 
-    /// The present leader is unestablished, so nothing was acknowledged in its epoch; and this life of the data led the
-    /// epoch of the policy, so it holds everything that was acknowledged before. It needs nobody's promise.
+    /// This member led the epoch of the policy of a leader that is unestablished: [`rules::covers_policy`].
     pub(crate) fn covers_policy(&self, record: &SyncRecord) -> bool {
-        !record.is_established()
-            && record.policy.kind == PolicyKind::Quorum
-            && self.node.job.is_none()
-            && self.node.led == Some(record.policy.epoch)
+        self.node.job.is_none() && rules::covers_policy(record, self.node.led)
     }
 
     fn try_to_take_over(&mut self, record: &SyncRecord, me: &MemberId) {
@@ -353,70 +346,52 @@ impl Decider {
     }
 
     fn defer_or_decide(&mut self, record: &SyncRecord, mine: &Promised, given: &[Promised]) {
-        let rank = |p: &Promised| (self.position(p), p.priority, p.member == mine.member);
-        let Some(best) = given.iter().filter(|p| p.candidate).max_by_key(|p| rank(p)) else { return };
-        let position = self.position(mine);
-        let forced = self.election.as_ref().is_some_and(|e| e.accept_loss);
-        let covers = self.covers_policy(record);
-        if record.policy.kind != PolicyKind::Asynchronous
-            && !forced
-            && !covers
-            && let Some(holder) = given.iter().max_by_key(|p| self.position(p))
-            && self.position(holder) > self.position(best)
-        {
-            // What only a member holds that may not lead may have been acknowledged.
-            let holder = holder.member.name.clone();
-            self.blocked_by(Reason::HolderMayNotLead { holder });
-            return;
-        }
-        let preferred =
-            self.handover.as_ref().is_some_and(|(_, h)| h.candidate.as_ref() == Some(&self.setup.me));
-        let mine_is_best =
-            covers || best.member == mine.member || (preferred && self.position(best) == position);
-        if !mine_is_best {
-            let (best, until) = (best.member.name.clone(), self.now + self.abort_after());
-            self.because(Reason::BetterCandidate { best: best.clone() });
-            let Some(election) = &mut self.election else { return };
-            election.deferred_until = Some(until);
-            let message = PeerMessage::TakeOver(TakeOver {
-                epoch: election.epoch,
-                revision: election.revision,
-                trigger: election.trigger,
-                promises: given.to_vec(),
-            });
-            self.timers.set(Timer::Election, until);
-            self.act(Action::Send { to: best, message });
-            return;
-        }
-        let equals: BTreeSet<_> = given
+        let holdings: Vec<_> = given
             .iter()
-            .filter(|p| p.member != mine.member && self.position(p) == position)
-            .map(|p| p.member.clone())
+            .map(|p| Holding {
+                member: &p.member,
+                position: self.position(p),
+                candidate: p.candidate,
+                priority: p.priority,
+            })
             .collect();
-        self.take_over(record, mine, equals);
+        let claim = Claim {
+            covers: self.covers_policy(record),
+            forced: self.election.as_ref().is_some_and(|e| e.accept_loss),
+            preferred: self
+                .handover
+                .as_ref()
+                .is_some_and(|(_, h)| h.candidate.as_ref() == Some(&self.setup.me)),
+        };
+        match rules::choose(record.policy.kind, &mine.member, &holdings, claim) {
+            None => {}
+            Some(Choice::HolderMayNotLead(holder)) => {
+                self.blocked_by(Reason::HolderMayNotLead { holder: holder.name });
+            }
+            Some(Choice::Better(best)) => {
+                let (best, until) = (best.name, self.now + self.abort_after());
+                self.because(Reason::BetterCandidate { best: best.clone() });
+                let Some(election) = &mut self.election else { return };
+                election.deferred_until = Some(until);
+                let message = PeerMessage::TakeOver(TakeOver {
+                    epoch: election.epoch,
+                    revision: election.revision,
+                    trigger: election.trigger,
+                    promises: given.to_vec(),
+                });
+                self.timers.set(Timer::Election, until);
+                self.act(Action::Send { to: best, message });
+            }
+            Some(Choice::Lead(equals)) => self.take_over(record, mine, equals),
+        }
     }
 
-    /// The policy of the new epoch. Members at exactly the winner's position hold all that was ever acknowledged, so
-    /// they can confirm at once. Without such members the old policy stays, and with it the winner is unestablished.
     fn policy_after(&self, record: &SyncRecord, epoch: Epoch, equals: BTreeSet<MemberId>) -> Policy {
         let settings = self.settings();
+        let wanted = Wanted { mode: settings.mode, acks: settings.acks, strict_k: settings.strict_k };
         let forced = self.election.as_ref().is_some_and(|e| e.accept_loss);
-        match (record.policy.kind, settings.mode) {
-            (PolicyKind::Asynchronous, _) => Policy::asynchronous(epoch),
-            (PolicyKind::Quorum, _) if !forced => {
-                let members: BTreeSet<_> = equals.into_iter().filter(|m| self.may_be_listed(m)).collect();
-                let enough = !settings.strict_k || members.len() >= record.policy.k as usize;
-                if members.is_empty() || !enough {
-                    record.policy.clone()
-                } else {
-                    Policy::quorum(epoch, members, record.policy.k)
-                }
-            }
-            // A human accepted loss: what this member holds is the history from now on.
-            (_, ReplicationMode::Synchronous) => Policy::pinned(epoch),
-            (_, ReplicationMode::Asynchronous) => Policy::asynchronous(epoch),
-            (_, ReplicationMode::Strict) => Policy::quorum(record.epoch, BTreeSet::new(), settings.acks),
-        }
+        let equals = equals.into_iter().filter(|m| self.may_be_listed(m)).collect();
+        rules::policy_after(record, epoch, equals, wanted, forced)
     }
 
     fn may_be_listed(&self, member: &MemberId) -> bool {
@@ -430,13 +405,8 @@ impl Decider {
         let Some(election) = &self.election else { return };
         let trigger = election.trigger;
         let epoch = record.epoch.next();
-        let next = SyncRecord {
-            epoch,
-            generation: record.generation.next(),
-            leader: mine.member.clone().into(),
-            policy: self.policy_after(record, epoch, equals),
-            ..record.clone()
-        };
+        let policy = self.policy_after(record, epoch, equals);
+        let next = rules::taken_over(record, mine.member.clone(), policy);
         let highest = self.store.view.as_ref().and_then(|v| v.highest_timeline()).unwrap_or(mine.timeline);
         let timeline = highest.max(mine.timeline).next();
         let history = HistoryRecord {

@@ -5,7 +5,8 @@
 //! the decider at [`Decider::poll_timeout`]. It refuses to know about etcd's or PostgreSQL's wire protocols.
 //!
 //! Begin reading at `decider.rs` (which situation holds), then one file per situation: `bootstrap.rs`, `primary.rs`
-//! with `synchronous.rs`, `standby.rs`, `election.rs`, `promise.rs`, `switchover.rs`.
+//! with `synchronous.rs`, `standby.rs`, `election.rs`, `promise.rs`, `switchover.rs`. What durability rests on is in
+//! `rules.rs`, shared with the model checker.
 
 #![forbid(unsafe_code)]
 
@@ -27,6 +28,7 @@ mod promise;
 mod random;
 pub mod reason;
 pub mod request;
+pub mod rules;
 mod server;
 pub mod setup;
 mod standby;

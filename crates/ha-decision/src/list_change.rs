@@ -4,13 +4,13 @@
 
 use std::time::Duration;
 
-use ha_core::postgres_view::{Instance, WalSender};
 use ha_core::record::{Policy, SyncRecord};
 use ha_core::standby_names::StandbyNames;
 use ha_core::{Epoch, Lsn, MemberId, MonoTime};
 
 use crate::decider::Decider;
 use crate::job::Job;
+use crate::rules;
 
 /// A change that takes longer is given up and planned anew from what holds then.
 const STUCK_AFTER: Duration = Duration::from_secs(5);
@@ -133,7 +133,11 @@ impl Decider {
                 .collect();
             self.set_stage(Stage::Bounce);
             self.start_job(Job::BounceSenders { pids });
-        } else if in_force(instance, &change.to, change.epoch) {
+        } else if rules::in_force(
+            instance.senders.iter().map(|s| (s.sync_priority, s.name.as_ref())),
+            &change.to,
+            change.epoch,
+        ) {
             self.mark(change);
         }
     }
@@ -169,16 +173,8 @@ impl Decider {
     }
 
     fn pass_history_barrier(&mut self, record: &SyncRecord, change: &ListChange, lsn: Lsn) {
-        if self.confirmed(record, change.to.members.iter(), lsn) >= change.to.k as usize {
+        if rules::barrier_passed(&change.to, self.confirmed(record, change.to.members.iter(), lsn)) {
             self.change_policy(record, change.to.clone(), "the remaining members hold everything");
         }
     }
-}
-
-/// No walsender but those of the new list confirms any more: the others are gone, or have themselves read a list
-/// without them. Not only a removed member: an attempt that was given up may have listed somebody else.
-fn in_force(instance: &Instance, to: &Policy, epoch: Epoch) -> bool {
-    let listed =
-        |s: &WalSender| s.name.as_ref().is_some_and(|n| n.epoch == epoch && to.members.contains(&n.member));
-    instance.senders.iter().all(|s| s.sync_priority == 0 || listed(s))
 }

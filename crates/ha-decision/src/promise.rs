@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use ha_core::node_state::Promise;
 use ha_core::peer_message::{PeerMessage, PromiseRefusal, PromiseRefused, PromiseRequest, Promised, Trigger};
-use ha_core::record::{PolicyKind, SyncRecord};
+use ha_core::record::SyncRecord;
 use ha_core::{Epoch, Lsn, MemberName, MonoTime, Timeline};
 
 use crate::decider::Decider;
 use crate::job::Job;
 use crate::reason::Reason;
+use crate::rules;
 use crate::store::TxnFor;
 use crate::timers::Timer;
 
@@ -35,7 +36,7 @@ impl Decider {
     pub(crate) fn drop_void_promise(&mut self) {
         let Some(promise) = &self.node.promise else { return };
         let Some(sync) = self.sync() else { return };
-        let void = sync.record.epoch > promise.epoch || sync.revision > promise.revision;
+        let void = rules::promise_is_void(promise, sync);
         if void && !self.store.rolled_back && self.server.job.is_none() {
             let mut node = self.node.clone();
             node.promise = None;
@@ -61,18 +62,12 @@ impl Decider {
     /// Whether this member may revoke now; the same rules for the candidate itself.
     pub(crate) fn may_promise(&self, request: &PromiseRequest) -> Result<(), PromiseRefusal> {
         let Some(sync) = self.sync() else { return Err(PromiseRefusal::OlderRecord) };
-        if request.revision > sync.revision {
-            return Err(PromiseRefusal::OlderRecord);
-        }
-        if request.revision < sync.revision || request.epoch != sync.record.epoch {
-            return Err(PromiseRefusal::NewerRecord);
-        }
+        rules::promise_scope(sync, request.epoch, request.revision)?;
         let Some(me) = self.me_id() else { return Err(PromiseRefusal::DataNotReady) };
         if self.facts().is_none() || self.node.job.is_some() {
             return Err(PromiseRefusal::DataNotReady);
         }
-        let counts = sync.record.policy.lists(&me) || self.covers_policy(&sync.record);
-        if sync.record.policy.kind == PolicyKind::Quorum && !counts {
+        if !rules::promise_counts(&sync.record, &me, self.covers_policy(&sync.record)) {
             return Err(PromiseRefusal::NotListed);
         }
         if self.runs_as_primary()

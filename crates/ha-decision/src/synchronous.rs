@@ -16,6 +16,7 @@ use crate::job::{Access, ServerSettings};
 use crate::list_change::{Goal, ListChange};
 use crate::primary::Leadership;
 use crate::reason::Reason;
+use crate::rules::{self, Removal};
 use crate::store::TxnFor;
 use crate::switchover::Switchover;
 use crate::timers::Timer;
@@ -122,10 +123,8 @@ impl Decider {
             |m: &&MemberId| !listed.contains(*m) && (short || !listed.iter().any(|l| l.name == m.name));
         if let Some(new) = eligible.iter().find(joins) {
             // Key first: it must be consulted from now on, before it can confirm anything.
-            let mut members = listed;
-            members.insert(new.clone());
             let words = format!("{} joins", new.name);
-            self.change_policy(record, Policy { members, ..record.policy.clone() }, &words);
+            self.change_policy(record, rules::joined(&record.policy, new.clone()), &words);
             return;
         }
         if let Some(gone) = self.member_to_remove(record) {
@@ -167,25 +166,22 @@ impl Decider {
     }
 
     fn plan_removal(&mut self, record: &SyncRecord, gone: &MemberId, strict_k: bool) {
-        let mut members = record.policy.members.clone();
-        members.remove(gone);
-        if members.is_empty() {
-            if self.is_leaving(gone) && self.settings().mode == ReplicationMode::Synchronous {
-                self.pin(record, "the last standby leaves");
+        match rules::removal(&record.policy, gone) {
+            Removal::Last => {
+                if self.is_leaving(gone) && self.settings().mode == ReplicationMode::Synchronous {
+                    self.pin(record, "the last standby leaves");
+                }
             }
-            return;
-        }
-        let left = u32::try_from(members.len()).unwrap_or(u32::MAX);
-        if record.policy.k > left {
-            if !strict_k {
-                let policy = Policy { k: left, ..record.policy.clone() };
-                self.change_policy(record, policy, "fewer confirmations, a standby is away");
+            Removal::FewerAcks(policy) => {
+                if !strict_k {
+                    self.change_policy(record, policy, "fewer confirmations, a standby is away");
+                }
             }
-            return;
-        }
-        if self.confirmed(record, members.iter(), Lsn(0)) >= record.policy.k as usize {
-            let policy = Policy { members, ..record.policy.clone() };
-            self.begin_change(record, Goal::Remove { gone: gone.clone() }, policy);
+            Removal::Shrink(policy) => {
+                if rules::barrier_passed(&policy, self.confirmed(record, policy.members.iter(), Lsn(0))) {
+                    self.begin_change(record, Goal::Remove { gone: gone.clone() }, policy);
+                }
+            }
         }
     }
 
