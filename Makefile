@@ -21,12 +21,24 @@ TEST ?=
 # make integration POSTGRES=/usr/lib/postgresql/16/bin takes another PostgreSQL than the newest installed; below /usr.
 POSTGRES ?=
 
+# Repetitions of each event of make bench-failover; CLASSIC_ROUNDS=0 leaves the classic stack out, EVENT=switchover all
+# events but those whose name contains it.
+ROUNDS ?= 5
+CLASSIC_ROUNDS ?= 3
+EVENT ?=
+# What is measured is measured as shipped, unless somebody says otherwise.
+BENCH_PROFILE = $(if $(filter file,$(origin PROFILE)),release,$(PROFILE))
+# How long make fault-run and make calm-run take, and what decides the faults.
+SECONDS ?= 1800
+SEED ?=
+
 SIM_TESTS = $(patsubst crates/ha-sim/tests/%.rs,--test %,$(wildcard crates/ha-sim/tests/*.rs))
 
-.PHONY: help setup build build-tests fmt lint deny unit sim integration check test demo lab down pictures bench clean
+.PHONY: help setup build build-tests fmt lint deny unit sim integration check test demo lab down pictures bench \
+	bench-failover bench-lab fault-run clean
 
 help: ## List these targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install what is missing (PostgreSQL, etcd, protoc, ...); silent when nothing is
 	@deploy/setup.sh
@@ -84,8 +96,19 @@ pictures: build ## Take the pictures of the status page in docs/images (needs ch
 	@deploy/setup.sh pictures
 	@$(AS_ROOT) docs/images/take.sh $(LAB)
 
-bench: ## Measure against the classic stack
-	@echo "make bench: not there yet; the outages that the lab measures are printed by make demo" >&2; exit 1
+bench: bench-failover ## All that is measured against the classic stack
+
+bench-failover: ## How long writes stand still at each event, beside Patroni + HAProxy + keepalived (ROUNDS=5 CLASSIC_ROUNDS=3)
+	@deploy/setup.sh test
+	@$(MAKE) --no-print-directory bench-lab PROFILE=$(BENCH_PROFILE)
+
+bench-lab: build
+	$(AS_ROOT) $(LAB) --dir $(TARGET_DIR)/labs bench-failover --rounds $(ROUNDS) --classic-rounds $(CLASSIC_ROUNDS) \
+		$(if $(EVENT),--only '$(EVENT)') --results $(TARGET_DIR)/bench-failover.json
+
+fault-run: setup ## Random faults under load, and the proof that nothing is lost (SECONDS=1800 SEED=...)
+	@$(MAKE) --no-print-directory build
+	$(AS_ROOT) $(LAB) --dir $(TARGET_DIR)/labs/fault-run fault-run --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 clean: down ## Remove everything built
 	cargo clean

@@ -2,7 +2,6 @@
 //!
 //! Begin reading at [`scenario`] (databases) or [`front::front_scenario`] (the whole cluster), then at any file in `tests`.
 
-pub mod etcd;
 pub mod front;
 pub mod proof;
 
@@ -11,6 +10,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+pub use ha_lab::etcd;
 use ha_lab::log_check::check_logs;
 use ha_lab::{Lab, LabOptions, sweep};
 

@@ -1,6 +1,5 @@
 //! The write client around a fault, and what must hold afterwards.
 
-use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::time::Duration;
@@ -8,8 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use ha_lab::Lab;
 use ha_lab::client_load::{Attempt, Load, LoadOptions};
-use ha_lab::load_report::{Verdict, outage, rows, write_log};
-use ha_lab::wait::wait_for;
+use ha_lab::load_report::{Verdict, outage, same_rows_everywhere, write_log};
 
 use crate::SETTLE;
 
@@ -42,24 +40,9 @@ pub fn prove(lab: &Lab, load: Load) -> Result<Vec<Attempt>> {
 pub fn prove_attempts(lab: &Lab, attempts: Vec<Attempt>) -> Result<Vec<Attempt>> {
     write_log(&attempts, &lab.dir().path().join("load.jsonl"))?;
     let leader = lab.wait_healthy(SETTLE).context("after the fault")?;
-    let expected = rows(lab, &leader)?;
-    Verdict::new(&attempts, &expected).check()?;
-    for member in lab.databases_except(&[&leader]) {
-        wait_for(&format!("{member} to have the rows of {leader}"), Duration::from_secs(30), || {
-            let found = rows(lab, member).map_err(|error| format!("{error:#}"))?;
-            same(&expected, &found)
-        })?;
-    }
+    let rows = same_rows_everywhere(lab, &leader, Duration::from_secs(30))?;
+    Verdict::new(&attempts, &rows).check()?;
     Ok(attempts)
-}
-
-fn same(expected: &BTreeSet<u64>, found: &BTreeSet<u64>) -> Result<(), String> {
-    if expected == found {
-        return Ok(());
-    }
-    let missing: Vec<_> = expected.difference(found).take(10).collect();
-    let extra: Vec<_> = found.difference(expected).take(10).collect();
-    Err(format!("{} of {} rows, missing {missing:?}, too many {extra:?}", found.len(), expected.len()))
 }
 
 /// Notes what was measured in `outages.tsv` beside the labs.

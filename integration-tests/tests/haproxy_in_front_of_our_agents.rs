@@ -1,10 +1,10 @@
 //! The usual HAProxy configuration, unaltered, asks our agents which host is the primary, through a switchover and a power
 //! loss: who migrates may keep it.
 
-use std::fs;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
+use ha_lab::classic;
 use ha_lab::client_load::{Load, LoadOptions};
 use ha_lab::front::{READ_PORT, WRITE_PORT};
 use ha_lab::wait::wait_for;
@@ -13,9 +13,6 @@ use integration_tests::front::own_front_scenario;
 use integration_tests::proof::{SOME_ROWS, outage_below, prove};
 use integration_tests::{SETTLE, TAKEOVER};
 
-const CONFIGURATION: &str = include_str!("../fixtures/classic/haproxy.cfg");
-const UNIT: &str =
-    "[Service]\nExecStart=/usr/sbin/haproxy -db -f /lab/haproxy.cfg\nRestart=always\nLimitNOFILE=8192\n";
 /// Checks every 3 s, three failures until a server is down, two successes until it is up.
 const CHECKS: Duration = Duration::from_secs(16);
 
@@ -23,9 +20,7 @@ const CHECKS: Duration = Duration::from_secs(16);
 fn haproxy_in_front_of_our_agents() {
     own_front_scenario("haproxy_in_front_of_our_agents", configure, &[], |lab| {
         for proxy in lab.proxies() {
-            let file = lab.dir().host(proxy).join("work/haproxy.cfg");
-            fs::create_dir_all(file.parent().context("no parent")?).context("create the place")?;
-            fs::write(&file, CONFIGURATION).with_context(|| format!("write {}", file.display()))?;
+            classic::configure_haproxy(lab, proxy)?;
         }
         let hosts: Vec<&str> = lab.hosts().iter().map(|host| host.name.as_str()).collect();
         lab.power_on(&hosts)?;
@@ -60,9 +55,8 @@ fn haproxy_in_front_of_our_agents() {
     });
 }
 
-fn configure(mut options: LabOptions) -> LabOptions {
-    options.unit_files.push(("haproxy".to_owned(), UNIT.to_owned()));
-    options.units_of("ha1", &["haproxy"]).units_of("ha2", &["haproxy"])
+fn configure(options: LabOptions) -> LabOptions {
+    options.classic_front(&["haproxy"])
 }
 
 /// Waits until both proxies lead writes to this host.

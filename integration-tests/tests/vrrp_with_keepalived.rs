@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use ha_lab::arp_watch::{ArpLog, ArpWatch};
+use ha_lab::classic::{self, CHECK, WORKING_CHECK};
 use ha_lab::log_check::check_logs;
 use ha_lab::wait::holds_for;
 use ha_lab::{CLIENT, Lab, LabOptions, clock};
@@ -20,61 +21,6 @@ const QUIET: Duration = Duration::from_secs(4);
 const HAND_OVER: Duration = Duration::from_millis(300);
 /// A refresh is a second apart, so that the address lives for three, and goes at the kernel's next look.
 const LEASE: Duration = Duration::from_millis(4200);
-
-const KEEPALIVED: &str = "[Service]\nExecStart=/usr/sbin/keepalived --dont-fork --log-console --dump-conf \
-     --use-file /etc/matriarch/keepalived.conf\nRestart=no\nTimeoutStopSec=10\n";
-const HAPROXY: &str = "[Service]\nExecStart=/usr/sbin/haproxy -f /etc/matriarch/haproxy.cfg\nRestart=no\n";
-
-/// As the usual set-up has it, shortened to what answers.
-const HAPROXY_CFG: &str = "\
-defaults
-    mode tcp
-    timeout client 30m
-    timeout server 30m
-    timeout connect 4s
-listen postgres_primary
-    bind *:5000
-    server pg1 10.0.1.11:5432 maxconn 200
-";
-
-/// The peer's check as the usual set-up has it. On Debian it never succeeds: keepalived resolves the symbolic link to
-/// `killall5` and runs that by its own name. The priority then stays what it is, 101 or 100.
-const CHECK: &str = "/usr/bin/pidof haproxy";
-/// The same check in a form that works: the priority becomes 103 or 102.
-const WORKING_CHECK: &str = "/bin/sh -c '/usr/bin/pidof haproxy'";
-
-/// The peer's configuration: the two hosts of the usual set-up differ in state and priority.
-fn keepalived_conf(host: &str, version: u8, check: &str) -> String {
-    let (state, priority) = if host == "ha1" { ("MASTER", 101) } else { ("BACKUP", 100) };
-    let protocol = match version {
-        2 => "    authentication {\n        auth_type PASS\n        auth_pass cfgha26\n    }\n",
-        _ => "    version 3\n",
-    };
-    format!(
-        "\
-vrrp_script chk_haproxy {{
-    script \"{check}\"
-    interval 2
-    weight 2
-    fall 2
-    rise 2
-}}
-vrrp_instance VI_PG {{
-    state {state}
-    interface eth0
-    virtual_router_id 51
-    priority {priority}
-    advert_int 1
-{protocol}    virtual_ipaddress {{
-        10.0.1.10/24
-    }}
-    track_script {{
-        chk_haproxy
-    }}
-}}
-"
-    )
-}
 
 /// A time in which the address was on one host.
 struct Settled {
@@ -123,22 +69,14 @@ impl Pair {
             .units_of("pg1", &[])
             .units_of("pg2", &[])
             .units_of("pg3", &[])
-            .units_of(theirs, &["haproxy", "keepalived"]);
+            .classic_units(theirs, &["haproxy", "keepalived"]);
         options.edits =
             vec![(vip.to_owned(), format!("{vip}\nvrid = 51\nversion = {version}\ninterval = \"1s\""))];
-        for (unit, text) in [("keepalived", KEEPALIVED), ("haproxy", HAPROXY)] {
-            options.unit_files.push((unit.to_owned(), text.to_owned()));
-        }
         let lab = Lab::prepare(&options)?;
-        let etc = |host: &str, file: &str| lab.dir().host(host).join("etc").join(file);
-        fs::write(etc(theirs, "keepalived.conf"), keepalived_conf(theirs, version, check))
-            .context("configure")?;
-        // keepalived refuses to trust a file that others can write to or execute.
-        fs::set_permissions(etc(theirs, "keepalived.conf"), fs::Permissions::from_mode(0o600))
-            .context("configure")?;
-        fs::write(etc(theirs, "haproxy.cfg"), HAPROXY_CFG).context("configure")?;
+        classic::configure_keepalived(&lab, theirs, version, check)?;
+        classic::configure_haproxy(&lab, theirs)?;
         if version == 2 {
-            let secrets = etc(ours, "secrets.toml");
+            let secrets = lab.dir().host(ours).join("etc/secrets.toml");
             fs::write(&secrets, "vrrp_password = \"cfgha26\"\n").context("write the password")?;
             fs::set_permissions(&secrets, fs::Permissions::from_mode(0o600)).context("write the password")?;
         }

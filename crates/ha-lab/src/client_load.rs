@@ -31,8 +31,9 @@ pub(crate) const PASSWORD: &str = "app-of-the-lab";
 /// The table of numbered rows.
 pub(crate) const TABLE: &str = "appload";
 
-/// Pause after all hosts refused, so that a cluster without a primary is not flooded by connects.
-const BETWEEN_ROUNDS: Duration = Duration::from_millis(20);
+/// One row, with the timeline on which it was written.
+const INSERT: &str = "INSERT INTO appload (id, worker, timeline) VALUES ($1, $2, \
+    ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int) RETURNING timeline";
 /// How long workers may take to finish their last attempt when the load ends.
 const LAST_ATTEMPT: Duration = Duration::from_secs(2);
 
@@ -57,6 +58,10 @@ pub struct LoadOptions {
     pub silence_limit: Duration,
     /// After this long without an answer an attempt is unknown.
     pub statement_limit: Duration,
+    /// Pause after all hosts refused, so that a cluster without a primary is not flooded by connects.
+    pub between_rounds: Duration,
+    /// Whether the sessions give up the promise that an acknowledged commit survives (`synchronous_commit = local`).
+    pub local_commits: bool,
 }
 
 impl LoadOptions {
@@ -84,6 +89,8 @@ impl LoadOptions {
             connect_limit: Duration::from_secs(1),
             silence_limit: Duration::from_secs(1),
             statement_limit: Duration::from_secs(5),
+            between_rounds: Duration::from_millis(20),
+            local_commits: false,
         })
     }
 
@@ -108,6 +115,8 @@ impl LoadOptions {
             connect_limit: Duration::from_secs(12),
             silence_limit: Duration::from_millis(300),
             statement_limit: Duration::from_secs(5),
+            between_rounds: Duration::from_millis(20),
+            local_commits: false,
         }
     }
 }
@@ -253,14 +262,14 @@ async fn work(shared: Arc<Shared>, index: usize) -> Vec<Attempt> {
     let mut attempts = Vec::new();
     let mut host = index % shared.options.hosts.len().max(1);
     while !shared.stop.load(Ordering::Relaxed) {
-        match connect(&shared.options, host).await {
+        match session(&shared.options, host, INSERT).await {
             Some((client, insert)) => {
                 write_rows(&shared, index, host, &client, &insert, &mut attempts).await;
             }
             None => {
                 host = (host + 1) % shared.options.hosts.len();
                 if host == index % shared.options.hosts.len() {
-                    sleep(BETWEEN_ROUNDS).await;
+                    sleep(shared.options.between_rounds).await;
                 }
             }
         }
@@ -268,8 +277,12 @@ async fn work(shared: Arc<Shared>, index: usize) -> Vec<Attempt> {
     attempts
 }
 
-/// One host: a session that accepts writes, or nothing.
-async fn connect(options: &LoadOptions, host: usize) -> Option<(Client, Statement)> {
+/// One host: a session that accepts writes, with a statement prepared, or nothing.
+pub(crate) async fn session(
+    options: &LoadOptions,
+    host: usize,
+    statement: &str,
+) -> Option<(Client, Statement)> {
     let (_, address) = options.hosts.get(host)?;
     let mut config = Config::new();
     config
@@ -287,20 +300,17 @@ async fn connect(options: &LoadOptions, host: usize) -> Option<(Client, Statemen
         .keepalives_idle(Duration::from_secs(1))
         .keepalives_interval(Duration::from_secs(1))
         .keepalives_retries(1);
+    if options.local_commits {
+        config.options("-c synchronous_commit=local");
+    }
     let set_up = async {
         let (client, connection) = config.connect(NoTls).await.ok()?;
         tokio::spawn(async move {
             // How it ended is seen by the statement that was under way.
             connection.await.ok();
         });
-        let insert = client
-            .prepare(&format!(
-                "INSERT INTO {TABLE} (id, worker, timeline) VALUES ($1, $2, \
-                 ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int) RETURNING timeline"
-            ))
-            .await
-            .ok()?;
-        Some((client, insert))
+        let statement = client.prepare(statement).await.ok()?;
+        Some((client, statement))
     };
     timeout(options.connect_limit, set_up).await.ok()?
 }
@@ -372,7 +382,7 @@ async fn give_up(shared: &Shared, invoked: Duration) {
 
 /// A refusal is certain only when the server says so, ends the statement and not the session: a session that is ended
 /// while it waits for a standby has committed already.
-fn judge(error: &tokio_postgres::Error) -> Outcome {
+pub(crate) fn judge(error: &tokio_postgres::Error) -> Outcome {
     let Some(answer) = error.as_db_error() else { return Outcome::Unknown };
     let ends_statement = answer.parsed_severity() == Some(Severity::Error);
     let shutting_down = [&SqlState::ADMIN_SHUTDOWN, &SqlState::CRASH_SHUTDOWN, &SqlState::QUERY_CANCELED];

@@ -10,8 +10,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 
+use crate::bench::{self, BenchOptions};
 use crate::client_load::{Load, LoadOptions};
+use crate::clock;
 use crate::control::KeeperStatus;
+use crate::fault_run::{self, FaultRunOptions};
 use crate::lab::Lab;
 use crate::lab_dir::LabDir;
 use crate::load_report::{Verdict, rows, write_log};
@@ -137,6 +140,33 @@ enum Word {
     },
     /// The demonstration: bootstrap, switchover, power losses under load, and the proof that nothing is lost.
     Demo,
+    /// Measure how long writes stand still at each event, ours beside the usual stack (Patroni, HAProxy, keepalived).
+    BenchFailover {
+        /// Repetitions of each event.
+        #[arg(long, default_value_t = 5)]
+        rounds: u32,
+        /// Repetitions with the usual stack; 0 leaves it out.
+        #[arg(long, default_value_t = 3)]
+        classic_rounds: u32,
+        /// Only events whose name contains this.
+        #[arg(long, default_value = "")]
+        only: String,
+        /// Where the results go, as JSON.
+        #[arg(long, value_name = "FILE", default_value = "bench-failover.json")]
+        results: PathBuf,
+    },
+    /// Let faults happen at random under load, and prove that nothing acknowledged is lost by any of them.
+    FaultRun {
+        /// Decides the faults: the same seed is the same schedule. Chosen by the clock when not given.
+        #[arg(long)]
+        seed: Option<u64>,
+        /// How long episodes of faults begin.
+        #[arg(long, default_value_t = 1800)]
+        seconds: u64,
+        /// Only print the schedule.
+        #[arg(long)]
+        schedule: bool,
+    },
     #[command(hide = true)]
     Keeper {
         #[arg(long)]
@@ -232,6 +262,19 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Word::Exec { host, user, command } => return exec(&Lab::open(dir)?, &host, &user, command),
         Word::Load { seconds } => load(&Lab::open(dir)?, Duration::from_secs(seconds))?,
         Word::Demo => demo::run(dir)?,
+        Word::BenchFailover { rounds, classic_rounds, only, results } => {
+            bench::run(&BenchOptions { rounds, classic_rounds, only, labs: dir.to_owned(), results })?;
+        }
+        Word::FaultRun { seed, seconds, schedule } => {
+            let seed = seed.unwrap_or_else(|| clock::now().as_nanos() as u64 % 1_000_000);
+            let duration = Duration::from_secs(seconds);
+            let options = FaultRunOptions { seed, duration, directory: dir.to_owned() };
+            if schedule {
+                fault_run::print_schedule(&options);
+            } else {
+                fault_run::run(&options)?;
+            }
+        }
         Word::Keeper { lab, owned } => keeper::run(&lab, owned)?,
         Word::HostAnchor { lab, host, cgroup } => host::run_anchor(&lab, &host, &cgroup)?,
         Word::StandIn { role } => stand_in::run(&role)?,

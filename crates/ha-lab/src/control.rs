@@ -33,6 +33,8 @@ pub(crate) enum KeeperRequest {
     },
     /// Adds cuts to those that are in force, in one step.
     Cut(Vec<Cut>),
+    /// Puts exactly these cuts in force, in one step.
+    SetCuts(Vec<Cut>),
     /// Ends all cuts.
     Heal,
     /// Ends the lab.

@@ -37,6 +37,14 @@ impl Lab {
         self.instant(&KeeperRequest::Cut(cuts))
     }
 
+    /// Puts exactly these cuts in force in place of all others, in one step. Returns when.
+    ///
+    /// # Errors
+    /// There is no such host.
+    pub fn set_cuts(&self, cuts: Vec<Cut>) -> Result<Duration> {
+        self.instant(&KeeperRequest::SetCuts(cuts))
+    }
+
     /// Cuts hosts off from everybody, the clients included.
     ///
     /// # Errors
@@ -145,7 +153,11 @@ impl Lab {
         self.plug_cables(&on.iter().map(String::as_str).collect::<Vec<_>>())?;
         self.power_on(&off.iter().map(String::as_str).collect::<Vec<_>>())?;
         for host in &on {
-            for unit in self.host_status(host)?.units {
+            let status = self.host_status(host)?;
+            if status.postmaster.is_some() {
+                self.signal(host, "postgres", "SIGCONT")?;
+            }
+            for unit in status.units {
                 if unit.pid.is_some() {
                     self.signal(host, &unit.name, "SIGCONT")?;
                 }

@@ -150,6 +150,10 @@ impl Keeper {
                 self.cuts.extend(cuts);
                 self.apply_cuts()
             }
+            KeeperRequest::SetCuts(cuts) => {
+                self.cuts = cuts;
+                self.apply_cuts()
+            }
             KeeperRequest::Heal => {
                 self.cuts.clear();
                 self.apply_cuts()

@@ -7,11 +7,15 @@
 //! Begin reading at [`Lab`], then `keeper` (who owns what), `host` (what a host is) and [`client_load`].
 
 pub mod arp_watch;
+pub mod bench;
+pub mod classic;
 pub mod client_load;
 pub mod clock;
 mod control;
 pub mod demo;
 mod enter;
+pub mod etcd;
+pub mod fault_run;
 mod faults;
 mod files;
 pub mod front;
@@ -22,10 +26,13 @@ mod lab;
 mod lab_dir;
 mod leftovers;
 pub mod load_report;
+pub mod local_commits;
 pub mod log_check;
+pub mod nemesis;
 pub mod observe;
 mod options;
 mod process_id;
+pub mod registers;
 pub mod sessions;
 pub mod stand_in;
 mod switch;

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::client_load::{Attempt, Outcome, TABLE};
 use crate::lab::Lab;
+use crate::wait::wait_for;
 
 /// The longest pause between two acknowledgements around a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -157,6 +158,30 @@ impl fmt::Display for Verdict {
 pub fn rows(lab: &Lab, host: &str) -> Result<BTreeSet<u64>> {
     let text = lab.sql(host, &format!("SELECT id FROM {TABLE} ORDER BY id"))?;
     text.lines().map(|line| line.parse().with_context(|| format!("row {line:?}"))).collect()
+}
+
+/// Waits until every other database host has exactly the rows of `leader`.
+///
+/// # Errors
+/// A member has others after `limit`; the message says which are missing and which are too many.
+pub fn same_rows_everywhere(lab: &Lab, leader: &str, limit: Duration) -> Result<BTreeSet<u64>> {
+    let expected = rows(lab, leader)?;
+    for member in lab.databases_except(&[leader]) {
+        wait_for(&format!("{member} to have the rows of {leader}"), limit, || {
+            let found = rows(lab, member).map_err(|error| format!("{error:#}"))?;
+            if expected == found {
+                return Ok(());
+            }
+            let missing: Vec<_> = expected.difference(&found).take(10).collect();
+            let extra: Vec<_> = found.difference(&expected).take(10).collect();
+            Err(format!(
+                "{} of {} rows, missing {missing:?}, too many {extra:?}",
+                found.len(),
+                expected.len()
+            ))
+        })?;
+    }
+    Ok(expected)
 }
 
 /// Writes every attempt as a line of JSON, for whoever wants to look closer.

@@ -104,7 +104,7 @@ impl LabOptions {
 
 /// `MATRIARCH_POSTGRES_BIN`: a PostgreSQL other than the distribution's newest. It must lie below `/usr`, because a lab's
 /// hosts see nothing else of the machine.
-fn other_postgres() -> Option<String> {
+pub(crate) fn other_postgres() -> Option<String> {
     std::env::var("MATRIARCH_POSTGRES_BIN").ok().filter(|path| !path.is_empty())
 }
 

@@ -1,11 +1,14 @@
-//! What the scenarios ask of etcd itself.
+//! What is asked of etcd itself, by its own command on a host.
 
+use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use ha_lab::Lab;
-use ha_lab::wait::wait_for;
 use serde_json::Value;
+
+use crate::clock;
+use crate::lab::Lab;
+use crate::wait::wait_for;
 
 /// Ports of etcd: clients, peers.
 pub const PORTS: [u16; 2] = [2379, 2380];
@@ -23,20 +26,31 @@ pub struct EtcdMember {
     pub revision: u64,
 }
 
+/// The host's own certificate.
+const TLS: [&str; 3] = [
+    "--cacert=/etc/matriarch/tls/ca.crt",
+    "--cert=/etc/matriarch/tls/host.crt",
+    "--key=/etc/matriarch/tls/host.key",
+];
+
+/// What etcd's own file says about how it is reached.
+fn speaks_tls(lab: &Lab, host: &str) -> Result<bool> {
+    let path = lab.dir().host(host).join("etc/etcd.yaml");
+    let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    Ok(text.contains("https://"))
+}
+
 /// Runs `etcdctl` on a host, with that host's certificate, against the members on `endpoints`.
 fn etcdctl(lab: &Lab, host: &str, endpoints: &[&str], arguments: &[&str]) -> Result<String> {
+    let tls = speaks_tls(lab, host)?;
+    let scheme = if tls { "https" } else { "http" };
     let urls: Result<Vec<String>> =
-        endpoints.iter().map(|name| Ok(format!("https://{}:2379", lab.address(name)?))).collect();
+        endpoints.iter().map(|name| Ok(format!("{scheme}://{}:2379", lab.address(name)?))).collect();
     let endpoints = format!("--endpoints={}", urls?.join(","));
-    let mut argv = vec![
-        "env",
-        "ETCDCTL_API=3",
-        "etcdctl",
-        "--cacert=/etc/matriarch/tls/ca.crt",
-        "--cert=/etc/matriarch/tls/host.crt",
-        "--key=/etc/matriarch/tls/host.key",
-        &endpoints,
-    ];
+    let mut argv = vec!["env", "ETCDCTL_API=3", "etcdctl", &endpoints];
+    if tls {
+        argv.extend(TLS);
+    }
     argv.extend(arguments);
     let output = lab.exec(host, &argv)?;
     ensure!(output.code == Some(0), "etcdctl {arguments:?} on {host}: {}", output.stderr.trim());
@@ -93,7 +107,7 @@ pub fn move_leader(lab: &Lab, to: &str) -> Result<()> {
 /// # Errors
 /// A host is off.
 pub fn kill(lab: &Lab, hosts: &[&str]) -> Result<Duration> {
-    let mut at = ha_lab::clock::now();
+    let mut at = clock::now();
     for host in hosts {
         lab.mask(host, "etcd")?;
         at = lab.signal(host, "etcd", "SIGKILL")?;
@@ -107,4 +121,14 @@ pub fn kill(lab: &Lab, hosts: &[&str]) -> Result<Duration> {
 /// A host is off.
 pub fn start(lab: &Lab, hosts: &[&str]) -> Result<()> {
     hosts.iter().try_for_each(|host| lab.start_unit(host, "etcd"))
+}
+
+/// The value of one key, read from the member on `host`; nothing when there is no such key.
+///
+/// # Errors
+/// It does not answer.
+pub fn get(lab: &Lab, host: &str, key: &str) -> Result<Option<String>> {
+    let text = etcdctl(lab, host, &[host], &["get", "--print-value-only", key])?;
+    let text = text.trim_end();
+    Ok((!text.is_empty()).then(|| text.to_owned()))
 }

@@ -1,0 +1,124 @@
+//! `make bench-failover`: how long writes stand still at each event, ours beside the usual stack, in one run on one machine.
+#![allow(clippy::print_stdout, reason = "the table is its output")]
+
+mod event;
+mod machine;
+mod phases;
+mod report;
+mod round;
+mod stack;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use self::event::Event;
+use self::machine::Machine;
+use self::report::{Report, Sample, SettingsInForce};
+use self::stack::Stack;
+use crate::client_load::Load;
+use crate::front::WRITE_PORT;
+use crate::lab::Lab;
+use crate::options::LabOptions;
+
+/// From nothing to a healthy cluster; the usual stack takes a minute.
+const BOOTSTRAP: Duration = Duration::from_secs(180);
+/// From a healthy cluster to open ports on the proxies.
+const FRONT: Duration = Duration::from_secs(60);
+
+/// What to measure.
+#[derive(Debug, Clone)]
+pub struct BenchOptions {
+    /// Repetitions of each event with our parts.
+    pub rounds: u32,
+    /// Repetitions with the usual stack; 0 leaves it out.
+    pub classic_rounds: u32,
+    /// Only events whose name contains this.
+    pub only: String,
+    /// Where the labs go, one after the other.
+    pub labs: PathBuf,
+    /// Where the results go, for programs.
+    pub results: PathBuf,
+}
+
+/// Measures and prints. What was measured before a failure is printed and written too.
+///
+/// # Errors
+/// A lab could not be run, an event did not end in time, or our stack lost an acknowledged row.
+pub fn run(options: &BenchOptions) -> Result<()> {
+    let events: Vec<Event> =
+        Event::ALL.into_iter().filter(|event| event.name().contains(&options.only)).collect();
+    ensure!(!events.is_empty(), "no event's name contains {:?}", options.only);
+    let mut samples = Vec::new();
+    let mut settings = None;
+    let ours = measure(Stack::Ours, options, &events, options.rounds, &mut samples, &mut settings);
+    let mut classic = Ok(());
+    if ours.is_ok() && options.classic_rounds > 0 {
+        classic =
+            measure(Stack::Classic, options, &events, options.classic_rounds, &mut samples, &mut settings);
+    }
+    let report = Report { machine: Machine::look(), settings, samples };
+    println!("\n{report}");
+    report.write(&options.results)?;
+    println!("written to {}", options.results.display());
+    ours.and(classic)
+}
+
+/// All rounds of one stack, in a lab of its own.
+fn measure(
+    stack: Stack,
+    options: &BenchOptions,
+    events: &[Event],
+    rounds: u32,
+    samples: &mut Vec<Sample>,
+    settings: &mut Option<SettingsInForce>,
+) -> Result<()> {
+    println!("{}: five hosts, waiting for the cluster ...", stack.name());
+    let mut lab = start(stack, &options.labs.join(format!("bench-{}", stack.name())))?;
+    let result = repeat(stack, &lab, events, rounds, samples, settings);
+    match result {
+        Ok(()) => lab.down(),
+        Err(error) => {
+            lab.keep_files();
+            let logs = lab.dir().path().display().to_string();
+            Err(error.context(format!("{}; logs: {logs}/<host>/log", stack.name())))
+        }
+    }
+}
+
+fn start(stack: Stack, directory: &Path) -> Result<Lab> {
+    let lab = Lab::prepare(&stack.options(LabOptions::five_hosts(directory)?))?;
+    stack.configure(&lab)?;
+    let hosts: Vec<&str> = lab.hosts().iter().map(|host| host.name.as_str()).collect();
+    lab.power_on(&hosts)?;
+    Ok(lab)
+}
+
+fn repeat(
+    stack: Stack,
+    lab: &Lab,
+    events: &[Event],
+    rounds: u32,
+    samples: &mut Vec<Sample>,
+    settings: &mut Option<SettingsInForce>,
+) -> Result<()> {
+    let leader = stack.wait_healthy(lab, BOOTSTRAP)?;
+    Load::prepare(lab, &leader)?;
+    lab.wait_vip_holder(FRONT)?;
+    lab.wait_route_open(lab.vip()?, WRITE_PORT, FRONT)?;
+    if stack == Stack::Ours {
+        *settings = Some(SettingsInForce::read(lab)?);
+    }
+    for round in 1..=rounds {
+        for &event in events {
+            let sample = round::run(stack, lab, event, round)?;
+            println!("{sample}");
+            let lost = sample.lost.is_empty() && sample.double_acks.is_empty();
+            samples.push(sample);
+            // The usual stack's losses are reported, ours end the run.
+            ensure!(lost || stack == Stack::Classic, "{}: acknowledged rows were lost", event.name());
+        }
+    }
+    Ok(())
+}
