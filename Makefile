@@ -21,8 +21,8 @@ TEST ?=
 # make integration POSTGRES=/usr/lib/postgresql/16/bin takes another PostgreSQL than the newest installed; below /usr.
 POSTGRES ?=
 
-# Repetitions of each event of make bench-failover; CLASSIC_ROUNDS=0 leaves the classic stack out, EVENT=switchover all
-# events but those whose name contains it.
+# Repetitions of each event of make bench-failover; CLASSIC_ROUNDS=0 leaves the classic stack out, EVENT=switchover measures
+# only the events whose name contains the word.
 ROUNDS ?= 5
 CLASSIC_ROUNDS ?= 3
 EVENT ?=
@@ -35,7 +35,7 @@ SEED ?=
 SIM_TESTS = $(patsubst crates/ha-sim/tests/%.rs,--test %,$(wildcard crates/ha-sim/tests/*.rs))
 
 .PHONY: help setup build build-tests fmt lint deny unit sim integration check test demo lab down pictures bench \
-	bench-failover bench-lab fault-run clean
+	bench-failover bench-lab fault-run calm-run clean
 
 help: ## List these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -109,6 +109,10 @@ bench-lab: build
 fault-run: setup ## Random faults under load, and the proof that nothing is lost (SECONDS=1800 SEED=...)
 	@$(MAKE) --no-print-directory build
 	$(AS_ROOT) $(LAB) --dir $(TARGET_DIR)/labs/fault-run fault-run --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+
+calm-run: setup ## Full processor load without a fault: nobody may take over (SECONDS=1800)
+	@$(MAKE) --no-print-directory build
+	$(AS_ROOT) $(LAB) --dir $(TARGET_DIR)/labs/calm-run calm-run --seconds $(SECONDS)
 
 clean: down ## Remove everything built
 	cargo clean

@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 
 use crate::bench::{self, BenchOptions};
+use crate::calm_run::{self, CalmRunOptions};
 use crate::client_load::{Load, LoadOptions};
 use crate::clock;
 use crate::control::KeeperStatus;
@@ -167,6 +168,15 @@ enum Word {
         #[arg(long)]
         schedule: bool,
     },
+    /// Burn the processor under load without any fault: nobody may take over.
+    CalmRun {
+        /// How long.
+        #[arg(long, default_value_t = 1800)]
+        seconds: u64,
+        /// Busy processes; twice the cores when not given.
+        #[arg(long)]
+        busy: Option<usize>,
+    },
     #[command(hide = true)]
     Keeper {
         #[arg(long)]
@@ -275,6 +285,11 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
                 fault_run::run(&options)?;
             }
         }
+        Word::CalmRun { seconds, busy } => calm_run::run(&CalmRunOptions {
+            duration: Duration::from_secs(seconds),
+            busy,
+            directory: dir.to_owned(),
+        })?,
         Word::Keeper { lab, owned } => keeper::run(&lab, owned)?,
         Word::HostAnchor { lab, host, cgroup } => host::run_anchor(&lab, &host, &cgroup)?,
         Word::StandIn { role } => stand_in::run(&role)?,

@@ -227,6 +227,22 @@ impl Lab {
         self.plan.vip.context("the cluster file names no floating address")
     }
 
+    /// The times of failover that the cluster file gives, or its defaults.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn failover_times(&self) -> Result<ha_config::Failover> {
+        Ok(ha_config::load(&self.dir.path().join("cluster.toml"))?.failover)
+    }
+
+    /// How long a leader's lease lives without being renewed.
+    ///
+    /// # Errors
+    /// As [`Self::failover_times`].
+    pub fn lease_ttl(&self) -> Result<Duration> {
+        Ok(self.failover_times()?.lease_ttl)
+    }
+
     /// The hosts, and what is cut.
     ///
     /// # Errors

@@ -8,6 +8,7 @@
 
 pub mod arp_watch;
 pub mod bench;
+pub mod calm_run;
 pub mod classic;
 pub mod client_load;
 pub mod clock;

@@ -27,6 +27,32 @@ impl LogMarks {
     }
 }
 
+/// A line that a daemon logged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogLine {
+    /// On which host.
+    pub host: String,
+    /// Which daemon.
+    pub daemon: String,
+    /// The line.
+    pub text: String,
+}
+
+/// What our daemons logged after a moment.
+pub fn lines_after(lab: &Lab, marks: &LogMarks) -> Vec<LogLine> {
+    let mut lines = Vec::new();
+    for (host, daemon) in ours(lab) {
+        let text = fs::read_to_string(lab.dir().log(host, daemon)).unwrap_or_default();
+        let after = marks.0.get(&(host.to_owned(), daemon.to_owned())).copied().unwrap_or(0);
+        lines.extend(text.get(after..).unwrap_or_default().lines().map(|line| LogLine {
+            host: host.to_owned(),
+            daemon: daemon.to_owned(),
+            text: line.to_owned(),
+        }));
+    }
+    lines
+}
+
 /// Reads all logs of our daemons.
 ///
 /// # Errors
@@ -40,13 +66,9 @@ pub fn check_logs(lab: &Lab, expected: &[&str]) -> Result<()> {
 /// # Errors
 /// As [`check_logs`].
 pub fn check_logs_after(lab: &Lab, marks: &LogMarks, expected: &[&str]) -> Result<()> {
-    let mut found = Vec::new();
-    for (host, daemon) in ours(lab) {
-        let text = fs::read_to_string(lab.dir().log(host, daemon)).unwrap_or_default();
-        let after = marks.0.get(&(host.to_owned(), daemon.to_owned())).copied().unwrap_or(0);
-        let lines = unexpected(text.get(after..).unwrap_or_default(), expected);
-        found.extend(lines.into_iter().map(|line| format!("{host} {daemon}: {line}")));
-    }
+    let lines = lines_after(lab, marks).into_iter().filter(|line| is_unexpected(&line.text, expected));
+    let found: Vec<String> =
+        lines.map(|LogLine { host, daemon, text }| format!("{host} {daemon}: {text}")).collect();
     ensure!(found.is_empty(), "unexpected errors in the logs ({}):\n{}", found.len(), found.join("\n"));
     Ok(())
 }
@@ -59,14 +81,9 @@ fn ours(lab: &Lab) -> impl Iterator<Item = (&str, &str)> {
         .flat_map(move |host| host.units.iter().filter(ours).map(|unit| (host.name.as_str(), unit.as_str())))
 }
 
-fn unexpected(log: &str, expected: &[&str]) -> Vec<String> {
-    log.lines()
-        .filter(|line| {
-            line.contains("panicked at") || line.split_whitespace().take(2).any(|word| word == "ERROR")
-        })
-        .filter(|line| !expected.iter().any(|text| line.contains(text)))
-        .map(str::to_owned)
-        .collect()
+fn is_unexpected(line: &str, expected: &[&str]) -> bool {
+    let bad = line.contains("panicked at") || line.split_whitespace().take(2).any(|word| word == "ERROR");
+    bad && !expected.iter().any(|text| line.contains(text))
 }
 
 #[cfg(test)]
@@ -78,7 +95,8 @@ mod tests {
         let log = "2026-01-01T00:00:00Z  INFO pg_agent: ERROR in a message\n\
                    2026-01-01T00:00:00Z ERROR pg_agent: lost the store\n\
                    thread 'main' panicked at src/main.rs:1\n";
-        assert_eq!(unexpected(log, &["lost the store"]).len(), 1);
-        assert_eq!(unexpected(log, &[]).len(), 2);
+        let unexpected = |expected: &[&str]| log.lines().filter(|line| is_unexpected(line, expected)).count();
+        assert_eq!(unexpected(&["lost the store"]), 1);
+        assert_eq!(unexpected(&[]), 2);
     }
 }

@@ -61,7 +61,7 @@ pub(super) struct SettingsInForce {
 
 impl SettingsInForce {
     pub(super) fn read(lab: &Lab) -> Result<Self> {
-        let failover = ha_config::load(&lab.dir().path().join("cluster.toml"))?.failover;
+        let failover = lab.failover_times()?;
         Ok(Self { detection: failover.detection.as_secs_f64(), lease_ttl: failover.lease_ttl.as_secs_f64() })
     }
 }

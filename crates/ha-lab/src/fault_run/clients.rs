@@ -109,7 +109,7 @@ impl Tried {
         let verdict = Verdict::new(&attempts, &rows);
         println!("{verdict}, two primaries acknowledged: {}", verdict.double_acks.len());
 
-        let lease = ha_config::load(&lab.dir().path().join("cluster.toml"))?.failover.lease_ttl;
+        let lease = lab.lease_ttl()?;
         let first = first_answers(attempts.iter().chain(&self.local));
         let local = LocalVerdict::new(&self.local, &local_rows, &first, lease);
         println!(
