@@ -40,7 +40,7 @@ impl Decider {
         }
         match view.initialize.as_ref().map(|i| i.record.member.clone()) {
             Some(member) if member == self.setup.me => {
-                if self.won_initialize {
+                if self.won_initialize || broken!(self, InitializeOnOldClaim) {
                     self.may_initialize();
                 } else {
                     // Won in an earlier life of this agent, whose founding transaction may still be on its way and

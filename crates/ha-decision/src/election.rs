@@ -101,7 +101,7 @@ impl Decider {
             return;
         }
         let listed = match record.policy.kind {
-            PolicyKind::Quorum => record.policy.lists(&me) || self.covers_policy(record),
+            PolicyKind::Quorum => self.is_listed(record, &me) || self.covers_policy(record),
             PolicyKind::Asynchronous => true,
             PolicyKind::Pinned => {
                 self.blocked_by(Reason::LeaderPinned { leader: record.leader.member.clone() });
@@ -131,6 +131,12 @@ impl Decider {
             return;
         }
         self.begin_election(record, trigger, None, false);
+    }
+
+    /// Whether this life of the member's data is listed.
+    pub(crate) fn is_listed(&self, record: &SyncRecord, me: &MemberId) -> bool {
+        let by_name = || record.policy.members.iter().any(|m| m.name == me.name);
+        record.policy.lists(me) || broken!(self, PromiseByName) && by_name()
     }
 
     /// Nothing proves that an asynchronous leader stopped but its guard; and only a bounded lag is accepted.
@@ -249,8 +255,11 @@ impl Decider {
     }
 
     pub(crate) fn promise_received(&mut self, promised: Promised) {
-        if let Some(election) =
-            self.election.as_mut().filter(|e| e.epoch == promised.epoch && e.revision == promised.revision)
+        let any = broken!(self, PromiseOfAnyRevision);
+        if let Some(election) = self
+            .election
+            .as_mut()
+            .filter(|e| e.epoch == promised.epoch && (any || e.revision == promised.revision))
         {
             election.refusals.remove(&promised.member.name);
             election.promises.insert(promised.member.clone(), promised);
@@ -285,12 +294,12 @@ impl Decider {
 
     fn position(&self, promised: &Promised) -> Position {
         let history = self.store.view.as_ref().and_then(|v| v.history.get(&promised.timeline));
+        let history = history.filter(|_| !broken!(self, LsnWithoutEpoch));
         Position { epoch: history.map(|h| h.epoch).unwrap_or_default(), flush: promised.flush }
     }
 
     fn needed(&self, record: &SyncRecord) -> usize {
-        #[cfg(feature = "testing")]
-        if self.mutant == crate::mutant::Mutant::NoCoverageRule {
+        if broken!(self, NoCoverageRule) {
             return 1;
         }
         rules::promises_needed(record, self.covers_policy(record))
@@ -305,13 +314,12 @@ impl Decider {
         let voters = self.voters(record);
         let needed = self.needed(record);
         let Some(election) = self.election.clone() else { return };
-        let given: Vec<_> = election
-            .promises
-            .values()
-            .filter(|p| voters.contains(&p.member) || p.member == *me)
-            .cloned()
-            .collect();
-        let have = given.iter().filter(|p| voters.contains(&p.member)).count();
+        let by_name = broken!(self, PromiseByName);
+        let counts = |m: &MemberId| voters.contains(m) || by_name && voters.iter().any(|v| v.name == m.name);
+        let given: Vec<_> =
+            election.promises.values().filter(|p| counts(&p.member) || p.member == *me).cloned().collect();
+        let twice = usize::from(broken!(self, OwnPromiseTwice));
+        let have = twice + given.iter().filter(|p| counts(&p.member)).count();
         let Some(mine) = given.iter().find(|p| p.member == *me).cloned() else {
             self.report_missing(record, &election, needed, have);
             return;
@@ -363,7 +371,19 @@ impl Decider {
                 .as_ref()
                 .is_some_and(|(_, h)| h.candidate.as_ref() == Some(&self.setup.me)),
         };
-        match rules::choose(record.policy.kind, &mine.member, &holdings, claim) {
+        let others = || given.iter().map(|p| p.member.clone()).filter(|member| *member != mine.member);
+        let choice = match rules::choose(record.policy.kind, &mine.member, &holdings, claim) {
+            Some(Choice::Lead(_)) if broken!(self, ListWithoutEqualPosition) => {
+                Some(Choice::Lead(others().collect()))
+            }
+            Some(Choice::Better(_) | Choice::HolderMayNotLead(_)) if broken!(self, NotTheBest) => {
+                let equal = |p: &&Promised| self.position(p) == self.position(mine);
+                let equals = given.iter().filter(equal).map(|p| p.member.clone());
+                Some(Choice::Lead(equals.filter(|member| *member != mine.member).collect()))
+            }
+            chosen => chosen,
+        };
+        match choice {
             None => {}
             Some(Choice::HolderMayNotLead(holder)) => {
                 self.blocked_by(Reason::HolderMayNotLead { holder: holder.name });
@@ -409,6 +429,7 @@ impl Decider {
         let next = rules::taken_over(record, mine.member.clone(), policy);
         let highest = self.store.view.as_ref().and_then(|v| v.highest_timeline()).unwrap_or(mine.timeline);
         let timeline = highest.max(mine.timeline).next();
+        let timeline = if broken!(self, TimelineNotReserved) { mine.timeline.next() } else { timeline };
         let history = HistoryRecord {
             epoch,
             parent: mine.timeline,
@@ -419,12 +440,19 @@ impl Decider {
         };
         let leader_revision = self.store.view.as_ref().map_or(Revision(0), |v| v.leader_revision());
         let mut txn = self.replace_sync("take over", &next);
-        txn.compares.push((StoreKey::Leader, leader_revision));
-        txn.compares.push((StoreKey::History(timeline), Revision(0)));
+        if !broken!(self, LeaderKeyNotCompared) {
+            txn.compares.push((StoreKey::Leader, leader_revision));
+        }
+        if !broken!(self, TimelineNotReserved) {
+            txn.compares.push((StoreKey::History(timeline), Revision(0)));
+        }
         txn.puts.push(self.put_leader(&next));
         txn.puts.push((StoreKey::History(timeline), to_json(&history), LeaseChoice::None));
         txn.deletes.push(StoreKey::Switchover);
         self.submit(TxnFor::TakeOver, txn);
+        if broken!(self, PromoteBeforeDecision) && self.job_free() {
+            self.start_job(crate::job::Job::Promote { epoch, timeline, taken: Vec::new() });
+        }
     }
 
     pub(crate) fn took_over(&mut self) {

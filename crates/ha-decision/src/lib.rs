@@ -10,6 +10,20 @@
 
 #![forbid(unsafe_code)]
 
+/// Whether this rule is broken deliberately: never, except in the simulator's proof that its checker would notice.
+#[cfg(feature = "testing")]
+macro_rules! broken {
+    ($decider:expr, $rule:ident) => {
+        $decider.mutant == crate::mutant::Mutant::$rule
+    };
+}
+#[cfg(not(feature = "testing"))]
+macro_rules! broken {
+    ($decider:expr, $rule:ident) => {
+        false
+    };
+}
+
 pub mod action;
 mod bootstrap;
 mod crash;

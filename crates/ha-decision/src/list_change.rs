@@ -143,8 +143,7 @@ impl Decider {
     }
 
     fn mark(&mut self, change: &ListChange) {
-        #[cfg(feature = "testing")]
-        if self.mutant == crate::mutant::Mutant::ShrinkWithoutBarrier {
+        if broken!(self, ShrinkWithoutBarrier) {
             self.set_stage(Stage::Barrier { lsn: Lsn(0) });
             return;
         }

@@ -123,7 +123,7 @@ impl Decider {
         let Some(work) = self.maintenance.work.clone() else { return false };
         let listed = self.me_id().is_some_and(|me| record.policy.lists(&me));
         match work.stage {
-            Stage::Leave if listed => {
+            Stage::Leave if listed && !broken!(self, StopWhileListed) => {
                 let limit = work.began + LEAVE_LIMIT;
                 if self.now >= limit {
                     let why = "the leader did not take this member out of the synchronous list".to_owned();

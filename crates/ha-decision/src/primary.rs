@@ -105,8 +105,7 @@ impl Decider {
     /// Re-acquisition: only by a compare-and-swap, never by a read. It outdates every request of an earlier life of
     /// this agent that may still be on its way, and lets the guard arm an epoch again that it had ended.
     fn take_up_again(&mut self, record: &SyncRecord) {
-        #[cfg(feature = "testing")]
-        if self.mutant == crate::mutant::Mutant::ReacquireByRead {
+        if broken!(self, ReacquireByRead) {
             self.leadership_won("by a read (mutant)");
             return;
         }
@@ -278,7 +277,7 @@ impl Decider {
 
     /// Crash recovery makes commits visible that nobody confirmed. Clients stay out until the listed members hold them.
     fn pass_barrier(&mut self, record: &SyncRecord, life: u64) -> bool {
-        if record.policy.kind == PolicyKind::Quorum {
+        if record.policy.kind == PolicyKind::Quorum && !broken!(self, OpenBeforeBarrier) {
             let access = self.server.applied.as_ref().map_or(Access::Keep, |a| a.settings.access);
             let names = self.wanted_names(record);
             let wanted = ServerSettings { standby_names: names, upstream: None, access };

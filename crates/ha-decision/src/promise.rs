@@ -37,12 +37,19 @@ impl Decider {
         let Some(promise) = &self.node.promise else { return };
         let Some(sync) = self.sync() else { return };
         let void = rules::promise_is_void(promise, sync);
+        let void = void || broken!(self, PromiseEndsByTime) && self.promise_is_old();
         if void && !self.store.rolled_back && self.server.job.is_none() {
             let mut node = self.node.clone();
             node.promise = None;
             self.revocation = None;
             self.persist(node);
         }
+    }
+
+    /// How long a promise lasts does not matter; only a broken decider asks.
+    fn promise_is_old(&self) -> bool {
+        let after = self.setup.timings.abort_after;
+        self.revocation.as_ref().is_some_and(|r| self.now >= r.since + after)
     }
 
     pub(crate) fn promise_asked(&mut self, from: MemberName, request: PromiseRequest) {
@@ -67,7 +74,9 @@ impl Decider {
         if self.facts().is_none() || self.node.job.is_some() {
             return Err(PromiseRefusal::DataNotReady);
         }
-        if !rules::promise_counts(&sync.record, &me, self.covers_policy(&sync.record)) {
+        let counts = rules::promise_counts(&sync.record, &me, self.covers_policy(&sync.record))
+            || self.is_listed(&sync.record, &me);
+        if !counts {
             return Err(PromiseRefusal::NotListed);
         }
         if self.runs_as_primary()

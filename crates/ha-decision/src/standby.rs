@@ -130,7 +130,10 @@ impl Decider {
             self.stop_now(StopMode::Immediate);
             return;
         }
-        let incarnation = self.new_incarnation();
+        let mut incarnation = self.new_incarnation();
+        if broken!(self, OldIncarnationAfterClone) {
+            incarnation = self.node.incarnation.unwrap_or(incarnation);
+        }
         let Some(source) = self.upstream(record, incarnation) else { return };
         self.because(Reason::Cloning { source_member: source.member.clone(), why });
         self.journal(JobKind::Clone, record);
@@ -155,14 +158,17 @@ impl Decider {
         }
         // Before its first checkpoint the control file of a promoted server still shows the old timeline, and
         // pg_rewind would find nothing to do.
-        if state.checkpoint_timeline != state.timeline {
+        if state.checkpoint_timeline != state.timeline && !broken!(self, RewindBeforeCheckpoint) {
             self.because(Reason::WaitingForLeaderCheckpoint { leader });
             return;
         }
         if !self.job_free() {
             return;
         }
-        let incarnation = self.new_incarnation();
+        let mut incarnation = self.new_incarnation();
+        if broken!(self, OldIncarnationAfterRewind) {
+            incarnation = self.node.incarnation.unwrap_or(incarnation);
+        }
         let Some(source) = self.upstream(record, incarnation) else { return };
         self.because(Reason::Rewinding { source_member: source.member.clone(), why });
         self.journal(JobKind::Rewind, record);
@@ -201,6 +207,7 @@ impl Decider {
             };
             match branch_of_stopped(facts, &leader) {
                 Branch::Same => {}
+                Branch::Diverged(_) if broken!(self, DivergenceIgnored) => {}
                 Branch::Diverged(why) => {
                     self.rewind(record, why);
                     return;
@@ -236,6 +243,7 @@ impl Decider {
             return;
         }
         if let Some(leader) = self.leader_primary(record)
+            && !broken!(self, DivergenceIgnored)
             && let Branch::Diverged(why) = branch_of_running(instance, &leader)
         {
             self.rewind(record, why);

@@ -41,7 +41,7 @@ impl Decider {
     /// Called first whenever something happens: the decider may have stood still until now.
     pub(crate) fn notice_stall(&mut self) {
         let late = self.suspicion.awaited.take().is_some_and(|at| self.now > at + STALL);
-        if late {
+        if late && !broken!(self, StandstillIgnored) {
             self.suspicion.stalled_at = Some(self.now);
         }
     }

@@ -65,8 +65,23 @@ impl Decider {
     pub(crate) fn wanted_names(&self, record: &SyncRecord) -> StandbyNames {
         match &self.list_change {
             Some(change) if change.applies_to(record) => change.names(),
+            _ if broken!(self, WidenServerFirst) || broken!(self, LowerAcksServerFirst) => {
+                self.hasty_names(record)
+            }
             _ => StandbyNames::of_record(record),
         }
+    }
+
+    /// What a broken decider wants that does not wait for the store.
+    fn hasty_names(&self, record: &SyncRecord) -> StandbyNames {
+        let mut next = record.clone();
+        if record.policy.kind == PolicyKind::Quorum && broken!(self, WidenServerFirst) {
+            next.policy.members.extend(self.eligible(record));
+        }
+        if broken!(self, LowerAcksServerFirst) {
+            next.policy.k = next.policy.k.min(self.settings().acks);
+        }
+        StandbyNames::of_record(&next)
     }
 
     /// Looks whether the list must change, and drives a change that is under way.
@@ -101,8 +116,10 @@ impl Decider {
             (PolicyKind::Pinned | PolicyKind::Asynchronous, _) if !eligible.is_empty() => {
                 let acks = self.settings().acks;
                 let enough = !self.settings().strict_k || eligible.len() >= acks as usize;
-                if enough {
-                    let policy = Policy::quorum(record.epoch, eligible, acks);
+                let policy = Policy::quorum(record.epoch, eligible, acks);
+                if broken!(self, ReturnStoreFirst) {
+                    self.change_policy(record, policy, "a list at once");
+                } else if enough {
                     self.begin_change(record, Goal::Guard, policy);
                 }
             }
@@ -138,6 +155,10 @@ impl Decider {
         } else if wanted > record.policy.k && self.confirmed(record, listed.iter(), Lsn(0)) >= wanted as usize
         {
             let policy = Policy { k: record.policy.k + 1, ..record.policy.clone() };
+            if broken!(self, RaiseAcksStoreFirst) {
+                self.change_policy(record, policy, "more confirmations at once");
+                return;
+            }
             self.begin_change(record, Goal::RaiseAcks, policy);
         }
     }
@@ -179,6 +200,10 @@ impl Decider {
             }
             Removal::Shrink(policy) => {
                 if rules::barrier_passed(&policy, self.confirmed(record, policy.members.iter(), Lsn(0))) {
+                    if broken!(self, RemoveStoreFirst) {
+                        self.change_policy(record, policy, "one member fewer at once");
+                        return;
+                    }
                     self.begin_change(record, Goal::Remove { gone: gone.clone() }, policy);
                 }
             }
@@ -212,6 +237,11 @@ impl Decider {
     }
 
     fn pin(&mut self, record: &SyncRecord, why: &str) {
+        if broken!(self, PinServerFirst) && self.job_free() {
+            let pinned = SyncRecord { policy: Policy::pinned(record.epoch), ..record.clone() };
+            let standby_names = StandbyNames::of_record(&pinned);
+            self.settle(&ServerSettings { standby_names, upstream: None, access: Access::Open });
+        }
         let words = format!("PINNED: {why}; commits wait for nobody");
         self.change_policy(record, Policy::pinned(record.epoch), &words);
     }
@@ -242,8 +272,11 @@ impl Decider {
 
     /// An unestablished leader: blocked until a standby has attached that holds everything.
     pub(crate) fn establish(&mut self, record: &SyncRecord, life: u64) {
-        let wanted =
+        let mut wanted =
             ServerSettings { standby_names: StandbyNames::blocked(), upstream: None, access: Access::Closed };
+        if broken!(self, EstablishServerFirst) {
+            wanted.standby_names = StandbyNames::any(1, &self.eligible(record), record.epoch);
+        }
         if !self.settle(&wanted) {
             return;
         }
@@ -261,7 +294,10 @@ impl Decider {
         let members: BTreeSet<_> = self
             .eligible(record)
             .into_iter()
-            .filter(|m| self.sender(record, m).is_some_and(|s| s.flush >= lsn))
+            .filter(|m| {
+                self.sender(record, m)
+                    .is_some_and(|s| s.flush >= lsn || broken!(self, EstablishWithoutPosition))
+            })
             .collect();
         if !members.is_empty() && (!strict_k || members.len() >= acks as usize) {
             let words = format!("established with {}", names_of(&members));

@@ -44,7 +44,12 @@ fn returning(state: ControlState, timeline: u32, checkpoint: u64) -> Member {
         standby_signal: false,
     });
     let at = pg1.now;
-    pg1.event(Event::Postgres(PostgresView { at, data, process: PostgresProcess::Stopped }));
+    pg1.event(Event::Postgres(PostgresView {
+        at,
+        data,
+        process: PostgresProcess::Stopped,
+        storage_failed: false,
+    }));
     pg1
 }
 

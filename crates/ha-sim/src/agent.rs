@@ -223,7 +223,11 @@ impl World {
         match action {
             Action::Persist(state) => {
                 self.checker.persisted(host, &self.hosts[host].disk.node_state, &state, &self.store.sync);
-                self.hosts[host].disk.node_state = state;
+                let disk = &mut self.hosts[host].disk;
+                let promises = state.promise.is_some() && state.promise != disk.node_state.promise;
+                disk.before_promise =
+                    (promises && self.mutant == Mutant::PromiseNotDurable).then(|| disk.node_state.clone());
+                disk.node_state = state;
             }
             Action::Txn { id, txn } => self.txn(host, id, txn),
             Action::Job { id, job } => self.job_begins(host, agent, id, job),

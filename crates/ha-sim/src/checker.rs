@@ -1,10 +1,26 @@
 //! The judge. It sees the ground truth (what stands in the store, on disks and in processes), never what a decider
-//! believes, and knows the rules S1, S2 and I0 to I7 of the protocol.
+//! believes, and knows these rules:
+//!
+//! | Rule | What holds |
+//! |---|---|
+//! | S1 | every acknowledged commit is in the WAL of every later leader |
+//! | S2 | nobody acknowledges what the leader of a higher epoch lacks |
+//! | S3 | I0 to I7 hold after every step (`succession.rs`, `lists.rs`) |
+//! | S4 | a timeline id has one owner and one history (called TL here) |
+//! | S6 | a promise ends only with its revision (I3, I4) |
+//! | S7 | an epoch has one leader (I0) |
+//! | C2, G, 1P | when clients are let in, and until when a leader may live (`openness.rs`, `job.rs`) |
+//! | E2 | a leader keeps its data |
+//! | L1, L3 | once all works again, writes work and every member comes back, or somebody says what he waits for (`run.rs`) |
+//! | L2 | once all works again, leadership settles after a few changes |
+//!
+//! S5, linearizable reads behind a lease of the proxies, does not apply: no such reads exist in the product.
 //!
 //! A commit that a deposed server acknowledges late is legal when the new history contains it: the rule is "acknowledged
 //! and not in the new history", not "acknowledged afterwards".
 
 mod lists;
+mod openness;
 mod succession;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,6 +61,7 @@ pub(crate) struct Checker {
     pub(crate) late_but_safe: u64,
     pub(crate) listed_replaced: u64,
     pub(crate) lost_asynchronously: u64,
+    leases: openness::LeaseTimes,
 }
 
 #[derive(Debug, Clone)]
@@ -59,7 +76,7 @@ type Sync = Option<Versioned<SyncRecord>>;
 impl Violation {
     /// Whether a promise to users was broken, not only progress lost.
     pub fn is_unsafe(&self) -> bool {
-        !matches!(self.rule.split(' ').next(), Some("L1" | "L3" | "spin" | "storm"))
+        !matches!(self.rule.split(' ').next(), Some("L1" | "L2" | "L3" | "spin" | "storm"))
     }
 }
 

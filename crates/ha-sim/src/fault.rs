@@ -268,6 +268,9 @@ impl World {
         self.server_dies(host);
         let h = &mut self.hosts[host];
         h.disk.data.lose_power();
+        if let Some(older) = h.disk.before_promise.take() {
+            h.disk.node_state = older;
+        }
         h.guard.loses_power();
         h.boot += 1;
         self.topology_changed();

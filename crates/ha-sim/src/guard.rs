@@ -126,6 +126,9 @@ impl World {
     pub(crate) fn guard_command(&mut self, host: usize, command: &GuardCommand) {
         let delay = self.rng.between(200 * US, 5 * MS);
         let boot_id = boot_of(&self.hosts[host]);
+        if let GuardCommand::Arm { deadline, .. } | GuardCommand::Renew { deadline, .. } = *command {
+            self.deadline_is_set(host, deadline);
+        }
         let (epoch, reply) = match *command {
             GuardCommand::Arm { epoch, generation, deadline } => {
                 let arm = |seq| Request::Arm { seq, epoch, generation, deadline, boot_id };
@@ -278,7 +281,7 @@ impl World {
         h.guard.due = None;
         // Reading a drifting clock rounds: a wake-up is never a nanosecond early.
         let time = MonoTime(h.time(now).0 + 1);
-        if let Some(watch) = &mut h.guard.watch {
+        if let Some(watch) = h.guard.watch.as_mut().filter(|_| self.mutant != Mutant::GuardIgnoresDeadline) {
             watch.handle_timeout(time);
         }
         self.guard_works(host);

@@ -37,6 +37,8 @@ pub(crate) struct Host {
 pub(crate) struct Disk {
     pub(crate) node_state: NodeState,
     pub(crate) data: Data,
+    /// Only a broken agent: what is found after a power loss instead, because the latest promise was not fsynced.
+    pub(crate) before_promise: Option<NodeState>,
     /// Epochs whose password file exists.
     pub(crate) passfiles: BTreeSet<Epoch>,
 }
@@ -82,6 +84,8 @@ pub(crate) struct StoreFace {
     pub(crate) unreachable_since: Option<u64>,
     pub(crate) lease: Option<LeaseId>,
     pub(crate) lease_busy: bool,
+    /// Epoch that the leader key showed last under a lease of this agent; only a broken driver believes it.
+    pub(crate) led: Option<Epoch>,
     pub(crate) lease_due: u64,
     pub(crate) member_lease: Option<LeaseId>,
     pub(crate) member_busy: bool,

@@ -7,6 +7,7 @@ use ha_decision::{JobFailure, JobOutput, ServerSettings, Upstream};
 use crate::clock::MS;
 use crate::host::Running;
 use crate::job::{Next, failed};
+use crate::mutant::Mutant;
 use crate::postgres_model::{Data, Directory, Phase, RecordKind, Server};
 use crate::world::{Ev, World};
 
@@ -144,10 +145,15 @@ impl World {
         host: usize,
         step: u32,
         standby: bool,
-        settings: ServerSettings,
+        mut settings: ServerSettings,
     ) -> Next {
         match step {
             0 => {
+                if let (Mutant::ResumeWithOldFile, false, Some(directory)) =
+                    (self.mutant, standby, self.hosts[host].disk.data.present())
+                {
+                    settings.standby_names = directory.settings.standby_names.clone();
+                }
                 if self.hosts[host].server.is_some() {
                     return failed("the server is running");
                 }

@@ -1,8 +1,8 @@
 //! Whole clusters simulated from one seed: the same deciders that the agents run, around models of PostgreSQL, the
 //! network, the hosts and their clocks, and the model of etcd of `ha-store`.
 //!
-//! One seed means one history, byte for byte: there is no clock, no thread, no hash iteration and no chance besides
-//! [`rng`]. It refuses to be fast at the price of being kind: servers let clients in whoever leads, confirmations outlive
+//! One seed means one history, byte for byte: in a run there is no clock, no thread, no hash iteration and no chance
+//! besides [`rng`]; [`sweep`] plays many runs side by side, and they share nothing. It refuses to be fast at the price of being kind: servers let clients in whoever leads, confirmations outlive
 //! their walreceivers, transactions are applied after everybody has forgotten them.
 //!
 //! Begin reading at [`run`], then `world.rs` (the queue), `postgres_model.rs` (what decides whether a commit is lost) and
@@ -32,11 +32,12 @@ pub mod rng;
 mod run;
 mod store_cluster;
 mod store_link;
+pub mod sweep;
 mod trace;
 mod workload;
 mod world;
 
 pub use checker::Violation;
-pub use mutant::Mutant;
+pub use mutant::{Fate, Mutant};
 pub use report::Tally;
 pub use run::{Outage, Outcome, calm, outage, run, story};

@@ -57,6 +57,7 @@ impl World {
         let may_log_in = self.hosts[host].disk.passfiles.contains(&upstream.announced.epoch);
         let reachable = source != host && self.net.both(host, source) && self.hosts[source].powered;
         let sender = self.pid();
+        let any_slot = self.mutant == Mutant::SecondSenderCounts;
         let admitted = may_log_in && reachable;
         let admitted = admitted
             && self.hosts[source].running().is_some_and(|(server, directory)| {
@@ -65,7 +66,7 @@ impl World {
                     directory.wal.end_of(timeline).is_some_and(|there| end <= there.min(directory.flushed));
                 // Its slot is taken while an older walsender of the same member hangs on to it; without slots both would
                 // count as confirmations.
-                let slot_is_free = server.senders.values().all(|s| s.standby != host);
+                let slot_is_free = any_slot || server.senders.values().all(|s| s.standby != host);
                 server.phase == Phase::Up && directory.system_id == system_id && fits && slot_is_free
             });
         if !admitted {

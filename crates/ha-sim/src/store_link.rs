@@ -123,9 +123,15 @@ pub(crate) fn view(snapshot: &Snapshot) -> StoreView {
 }
 
 impl World {
-    pub(crate) fn txn(&mut self, host: usize, op: OpId, txn: Txn) {
+    pub(crate) fn txn(&mut self, host: usize, op: OpId, mut txn: Txn) {
         let Some(agent) = self.hosts[host].agent.as_ref() else { return };
         let (number, lease, member) = (agent.number, agent.store.lease, agent.store.member_lease);
+        if self.mutant == Mutant::CompareReread {
+            let present = self.store.sync.as_ref().map_or(Revision(0), |s| s.revision);
+            let old =
+                txn.compares.iter_mut().filter(|(key, revision)| *key == StoreKey::Sync && revision.0 > 0);
+            old.for_each(|(_, revision)| *revision = present);
+        }
         self.tally.transactions += 1;
         let needs = |choice| txn.puts.iter().any(|(_, _, c)| *c == choice);
         if needs(LeaseChoice::Leadership) && lease.is_none() || needs(LeaseChoice::Member) && member.is_none()
@@ -181,6 +187,7 @@ impl World {
             self.trace.say(self.queue.now(), words);
         }
         let answer = self.carry_out(host, &what);
+        self.note_leases(&what, &answer);
         self.store_changed();
         let lost = self.healed_at.is_none() && self.rng.chance(self.plan.lost_answers);
         if lost || !self.store_reachable(host) {
@@ -189,6 +196,26 @@ impl World {
         }
         let delay = self.net.delay(&mut self.rng);
         self.queue.after(delay, Ev::StoreAnswers { call: id, answer });
+    }
+
+    /// The checker wants to know which leases live.
+    fn note_leases(&mut self, what: &StoreCall, answer: &Answer) {
+        match (what, answer) {
+            (StoreCall::Grant, Answer::Lease(lease))
+            | (StoreCall::KeepAlive { lease, .. }, Answer::Kept(KeepAlive::Renewed { .. })) => {
+                self.lease_lives(*lease);
+            }
+            (StoreCall::Txn { .. }, Answer::Txn(StoreOutcome::Won { .. })) => self.leader_key_stands(),
+            _ => {}
+        }
+    }
+
+    /// Whose leader key stands, and on which lease it hangs.
+    pub(crate) fn leader_key(&self) -> Option<(usize, LeaseId)> {
+        let snapshot = self.store.model.peek();
+        let entry = snapshot.get(&format!("{PREFIX}leader"))?;
+        let record: LeaderRecord = serde_json::from_slice(&entry.value).ok()?;
+        Some((self.index_of(&record.member)?, entry.lease))
     }
 
     fn carry_out(&mut self, host: usize, what: &StoreCall) -> Answer {
@@ -286,7 +313,8 @@ impl World {
             return;
         }
         self.store.calls.remove(&id);
-        let (every, known) = (self.plan.renew_every(), self.store.known);
+        let (every, known, mutant) = (self.plan.renew_every(), self.store.known, self.mutant);
+        let time = self.hosts[host].time(now);
         let Some(a) = self.hosts[host].agent(agent) else { return };
         match (what, answer) {
             (StoreCall::Txn { op, .. }, Answer::Txn(outcome)) => {
@@ -320,8 +348,15 @@ impl World {
                 a.store.lease_due = now;
                 self.news(host, 0, Event::Lease(LeaseNews::Gone));
             }
-            (StoreCall::ReadRenewed { sent_at, .. }, Answer::Leads(leads)) => {
+            (StoreCall::ReadRenewed { mut sent_at, .. }, Answer::Leads(mut leads)) => {
                 a.store.lease_busy = false;
+                a.store.led = leads.or(a.store.led);
+                if mutant == Mutant::KeepaliveAlone {
+                    leads = a.store.led;
+                }
+                if mutant == Mutant::AnswerTime {
+                    sent_at = time;
+                }
                 self.news(host, 0, Event::Lease(LeaseNews::Renewed { sent_at, leads }));
             }
             (StoreCall::GrantMember, Answer::Lease(lease)) => {

@@ -97,6 +97,8 @@ pub(crate) struct World {
     pub(crate) longest_pause: u64,
     /// When the last fault ended.
     pub(crate) healed_at: Option<u64>,
+    /// Changes of leader since then.
+    pub(crate) changes_after_healing: u32,
     numbers: u64,
     pub(crate) system_ids: u64,
 }
@@ -115,6 +117,7 @@ impl World {
                 powered: true,
                 disk: Disk {
                     node_state: Default::default(),
+                    before_promise: None,
                     data: Data::Empty,
                     passfiles: Default::default(),
                 },
@@ -146,6 +149,7 @@ impl World {
             last_answer: 0,
             longest_pause: 0,
             healed_at: None,
+            changes_after_healing: 0,
             numbers: 0,
             system_ids: 0,
             mutant,

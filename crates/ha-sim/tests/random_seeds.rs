@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stderr, reason = "numbers of a run belong into the test's output")]
 
+use ha_sim::sweep::sweep;
 use ha_sim::{Mutant, Outcome, Tally, run, story};
 
 fn number(name: &str, default: u64) -> u64 {
@@ -24,13 +25,18 @@ fn play(size: usize, seeds: u64) {
     let first = number("FIRST", 1);
     let mut tally = Tally::default();
     let mut failed = Vec::new();
-    for seed in first..first + seeds {
-        let outcome = run(seed, size, Mutant::None);
-        tally.add(&outcome.tally);
-        if outcome.violation.is_some() {
-            failed.push(outcome);
-        }
-    }
+    sweep(
+        first,
+        first + seeds,
+        |seed| run(seed, size, Mutant::None),
+        |_, outcome| {
+            tally.add(&outcome.tally);
+            if outcome.violation.is_some() {
+                failed.push(outcome);
+            }
+            true
+        },
+    );
     eprintln!("{seeds} seeds with {size} members\n{tally}");
     for outcome in &failed {
         let violation = outcome.violation.as_ref().map(|v| format!("{}: {}", v.rule, v.story));
@@ -44,12 +50,12 @@ fn play(size: usize, seeds: u64) {
 
 #[test]
 fn three_members_keep_every_acknowledged_commit() {
-    play(3, number("SEEDS", 500) * 3 / 4);
+    play(3, number("SEEDS", 1000) * 3 / 4);
 }
 
 #[test]
 fn five_members_keep_every_acknowledged_commit() {
-    play(5, number("SEEDS", 500) / 4);
+    play(5, number("SEEDS", 1000) / 4);
 }
 
 #[test]

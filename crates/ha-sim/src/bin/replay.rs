@@ -14,7 +14,7 @@ fn main() -> ExitCode {
     let seeds = arguments.next().unwrap_or_default();
     let size = arguments.next().and_then(|s| s.parse().ok()).unwrap_or(3);
     let wanted = arguments.next().unwrap_or_default();
-    let mutant = Mutant::ALL.into_iter().find(|m| format!("{m:?}") == wanted).unwrap_or_default();
+    let mutant = Mutant::ALL.iter().copied().find(|m| format!("{m:?}") == wanted).unwrap_or_default();
     if let (Ok(seed), Some(fault)) =
         (seeds.parse(), FaultKind::ALL.into_iter().find(|f| format!("{f:?}") == wanted))
     {

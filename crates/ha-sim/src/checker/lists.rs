@@ -12,6 +12,7 @@ impl World {
     /// Looks after each event.
     pub(crate) fn check(&mut self) {
         self.checker.look(&self.store.sync, &self.hosts);
+        self.check_openness();
         if let Some(violation) = self.checker.take_violation() {
             self.fail(violation.rule, violation.story);
         }

@@ -9,6 +9,9 @@ use super::{Checker, Sync, held};
 use crate::host::Host;
 use crate::world::World;
 
+/// A request that was under way, a promise that was given, a suspicion that had just begun may each change the leader once.
+const CHANGES_AFTER_HEALING: u32 = 6;
+
 impl World {
     /// The sync record is another one now.
     pub(crate) fn sync_changed(&mut self, before: Sync, view: &StoreView) {
@@ -35,6 +38,7 @@ impl World {
             self.fail("I0", "the sync record was deleted".to_owned());
             return;
         };
+        let epoch = new.record.epoch;
         match &before {
             Some(old) if old.record.epoch != new.record.epoch => {
                 self.tally.takeovers += 1;
@@ -48,7 +52,21 @@ impl World {
             None => {}
         }
         self.checker.succeeds(before.as_ref(), new, &self.hosts);
+        self.note_what_leaders_rest_on();
+        self.leadership_settles(before.as_ref().map(|s| s.record.epoch), epoch);
         self.checker.look_again();
+    }
+
+    /// L2: whatever made leaders change is over, so leadership settles.
+    fn leadership_settles(&mut self, before: Option<Epoch>, epoch: Epoch) {
+        if self.healed_at.is_none() || before == Some(epoch) {
+            return;
+        }
+        self.changes_after_healing += 1;
+        if self.changes_after_healing > CHANGES_AFTER_HEALING {
+            let story = format!("{CHANGES_AFTER_HEALING} changes of leader since everything works again");
+            self.fail("L2 leadership settles", story);
+        }
     }
 }
 

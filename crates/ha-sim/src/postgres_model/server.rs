@@ -48,6 +48,8 @@ pub struct Server {
     pub released: usize,
     /// Replayed so far (standby).
     pub replay: usize,
+    /// Primary: where recovery ended, until clients are let in for the first time after it.
+    pub recovered: Option<usize>,
     /// What was received by the present or last walreceiver of this life; none right after a start.
     pub received: Option<usize>,
 }
@@ -147,6 +149,7 @@ impl Server {
             waiters: BTreeMap::new(),
             released: 0,
             replay: begin,
+            recovered: (!in_recovery).then_some(directory.flushed),
             received: None,
         }
     }

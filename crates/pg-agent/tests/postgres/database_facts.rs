@@ -1,6 +1,6 @@
 //! What the server says of itself once a minute.
 
-use crate::servers::{Servers, blocked, run};
+use crate::servers::{Servers, run};
 
 #[test]
 fn settings_that_opt_out_of_the_guarantee_are_found() {
