@@ -214,8 +214,7 @@ impl Supervisor {
         let mut command = Command::new("prlimit");
         command
             .arg(format!("--nofile={}", open_files(unit.open_files)?))
-            .args(unit.real_time.map(|priority| format!("--rtprio={priority}")))
-            .args(unit.locks_memory.then_some("--memlock=unlimited"))
+            .args(raised_limits(unit))
             .args(["--", "setpriv"])
             .args(privileges(unit)?)
             .arg("--")
@@ -279,6 +278,21 @@ fn privileges(unit: &Unit) -> Result<Vec<String>> {
 }
 
 /// How many files a service may hold open: what its description says, or less where this machine lets nobody have more.
+/// What the description grants beyond the ordinary; nothing where this machine does not let even root raise limits, as in
+/// a container. The daemons say themselves what they go without.
+fn raised_limits(unit: &Unit) -> Vec<String> {
+    const CAP_SYS_RESOURCE: u64 = 1 << 24;
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let held = effective.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).unwrap_or(0);
+    if held & CAP_SYS_RESOURCE == 0 {
+        return Vec::new();
+    }
+    let real_time = unit.real_time.map(|priority| format!("--rtprio={priority}"));
+    let memory = unit.locks_memory.then(|| "--memlock=unlimited".to_owned());
+    real_time.into_iter().chain(memory).collect()
+}
+
 fn open_files(wanted: Option<u64>) -> Result<u64> {
     let most = raise_open_files()?;
     Ok(wanted.map_or(most, |wanted| wanted.min(most)))
