@@ -4,8 +4,8 @@ use ha_lab::Cut;
 use integration_tests::proof::{SOME_ROWS, outage_below, prove, writing};
 use integration_tests::{SETTLE, TAKEOVER, reference, scenario};
 
-/// PostgreSQL, the agents' REST and gRPC.
-const PORTS: [u16; 3] = [5432, 8008, 8009];
+/// PostgreSQL, the agents' REST, gRPC and heartbeats.
+const PORTS: [u16; 4] = [5432, 8008, 8009, 8010];
 
 #[test]
 fn primary_partitioned_from_standbys() {

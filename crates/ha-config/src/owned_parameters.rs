@@ -12,6 +12,7 @@ const OWNED: &[(&str, &str)] = &[
     ("listen_addresses", "PostgreSQL listens on the host's `address` only"),
     ("port", "write it as postgres.port"),
     ("unix_socket_directories", "write it as postgres.socket_dir"),
+    ("wal_receiver_status_interval", "the leader counts on it to tell an idle standby from a lost one"),
     ("wal_receiver_timeout", "it follows failover.detection, so that an idle leader is seen to live"),
     ("wal_level", "replication and pg_rewind need \"replica\""),
     ("hot_standby", "standbys must answer the agent's questions"),

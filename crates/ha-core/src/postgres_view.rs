@@ -16,6 +16,8 @@ pub struct PostgresView {
     pub data: DataDirectory,
     /// The server.
     pub process: PostgresProcess,
+    /// The server refuses sessions because all are taken: it lives, whatever else cannot be seen.
+    pub full: bool,
     /// The server is down, and its log says that its storage failed or was full when it ended.
     pub storage_failed: bool,
 }
@@ -160,6 +162,9 @@ pub struct WalSender {
     pub flush: Lsn,
     /// `sync_priority`; 0 when it is not in the list that this walsender uses.
     pub sync_priority: u32,
+    /// Another number with every message of the standby (its clock's time, so never compared with ours); 0 before the
+    /// first.
+    pub reply_mark: u64,
 }
 
 impl Instance {

@@ -12,6 +12,7 @@ use ha_core::record::{PolicyKind, SyncRecord};
 use ha_core::{Lsn, MonoTime};
 
 use crate::decider::Decider;
+use crate::job::StopMode;
 use crate::reason::Reason;
 use crate::timers::Timer;
 
@@ -28,6 +29,9 @@ const STARTS_BEFORE_RESIGNING: u32 = 2;
 /// First pause before a server that crashes again and again is started; doubles up to [`PAUSE_MOST`].
 const PAUSE_FIRST: Duration = Duration::from_secs(2);
 const PAUSE_MOST: Duration = Duration::from_secs(30);
+/// A primary that answers nothing for so long is ended. Three looks in a row find it silent by then; a host that is busy
+/// for longer serves nobody either.
+const SILENT_LIMIT: Duration = Duration::from_secs(5);
 /// Who asked in vain tries by itself for so long before it asks again.
 const ASK_AGAIN: Duration = Duration::from_secs(30);
 
@@ -39,6 +43,8 @@ pub(crate) struct Crashes {
     alive_at: Option<Lsn>,
     /// The same, kept after the crash: what must be replayed up to.
     replay_to: Lsn,
+    /// Since when the primary lives by its process and gives no answer.
+    silent_since: Option<MonoTime>,
     /// Nobody took over when this member asked last; it does not ask again before this.
     asked_in_vain_until: Option<MonoTime>,
 }
@@ -55,9 +61,15 @@ impl Decider {
     pub(crate) fn note_crash(&mut self, view: &PostgresView) {
         match &view.process {
             PostgresProcess::Running(instance) if !instance.in_recovery && self.leadership.is_some() => {
+                self.crashes.silent_since = None;
                 self.crashes.alive_at = Some(instance.flush);
             }
+            PostgresProcess::Silent if !view.full && self.crashes.alive_at.is_some() => {
+                self.crashes.silent_since.get_or_insert(view.at);
+                return;
+            }
             PostgresProcess::Stopped => {
+                self.crashes.silent_since = None;
                 let Some(flush) = self.crashes.alive_at.take() else { return };
                 let clean = self.facts().is_some_and(|facts| facts.state == ControlState::ShutDown);
                 if clean || self.server.job.is_some() || self.leadership.is_none() {
@@ -71,6 +83,20 @@ impl Decider {
                 self.note(Reason::PrimaryCrashed { crashes: self.crashes.recent.len() });
             }
             _ => {}
+        }
+    }
+
+    /// A primary that has given no answer for too long is ended: it is worth no more than one that is down, and those who
+    /// wait for it would wait for ever.
+    pub(crate) fn end_silent_primary(&mut self) {
+        let Some(since) = self.crashes.silent_since else { return };
+        let due = since + SILENT_LIMIT;
+        if self.now < due {
+            self.timers.set(Timer::RetryJob, due);
+        } else if !self.is_paused() && self.server.job.is_none() {
+            let seconds = self.now.since(since).as_secs();
+            self.because(Reason::PrimarySilent { seconds });
+            self.stop_now(StopMode::Immediate);
         }
     }
 

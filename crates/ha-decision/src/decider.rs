@@ -237,6 +237,7 @@ impl Decider {
 
     fn observed(&mut self, view: PostgresView) {
         self.note_wal(&view);
+        self.note_replies(&view);
         self.server.storage_failed |= view.storage_failed;
         self.postgres = Some(view.clone());
         self.note_crash(&view);

@@ -14,6 +14,7 @@ use ha_core::{Epoch, MemberId, MemberName, MonoTime, Position, Revision};
 use crate::action::{Action, LeaseChoice, RequestId};
 use crate::decider::Decider;
 use crate::event::TxnOutcome;
+use crate::promise::Revocation;
 use crate::reason::{Reason, trigger_words};
 use crate::request::{Refusal, RequestDone};
 use crate::rules::{self, Choice, Claim, Holding, Wanted};
@@ -121,7 +122,11 @@ impl Decider {
         let rank = u32::try_from(self.voters(record).iter().take_while(|m| **m < me).count()).unwrap_or(0);
         let missing = self.store.leader_missing_since.filter(|_| self.lease_is_over());
         let since = missing.or_else(|| self.silent_since(record)).unwrap_or(self.now);
-        let due = (since + RANK_DELAY * rank).max(self.started_at() + self.detection());
+        // Who has promised somebody else lets that one decide first.
+        let promised_at =
+            self.revocation.as_ref().filter(|r| r.is_for_another(&self.setup.me)).map(Revocation::since);
+        let after_promise = promised_at.map_or(since, |at| at + self.promise_timeout() * 2);
+        let due = (since.max(after_promise) + RANK_DELAY * rank).max(self.started_at() + self.detection());
         if self.now < due {
             self.timers.set(Timer::Election, due);
             return;

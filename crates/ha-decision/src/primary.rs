@@ -126,7 +126,8 @@ impl Decider {
         let Some(view) = &self.postgres else { return };
         match &view.process {
             PostgresProcess::Stopped => self.start_primary(record),
-            PostgresProcess::Starting | PostgresProcess::Silent => {}
+            PostgresProcess::Starting => {}
+            PostgresProcess::Silent => self.end_silent_primary(),
             PostgresProcess::Running(instance) if instance.in_recovery => {
                 let timeline = instance.timeline;
                 self.promote(record, timeline);
@@ -169,7 +170,10 @@ impl Decider {
     fn promote(&mut self, record: &SyncRecord, present: Timeline) {
         let Some(timeline) = self.reserved_timeline(record) else { return };
         if timeline <= present {
-            self.reserve_timeline(record, present);
+            // Not while the promotion itself runs: its server shows the new timeline before it shows that it is a primary.
+            if self.job_free() {
+                self.reserve_timeline(record, present);
+            }
             return;
         }
         let access = if record.is_established() { Access::Open } else { Access::Closed };

@@ -29,6 +29,16 @@ impl Revocation {
     pub(crate) fn holds_for(&self, promise: &Promise) -> bool {
         self.promise == *promise
     }
+
+    /// Whether another candidate asked for it.
+    pub(crate) fn is_for_another(&self, me: &MemberName) -> bool {
+        self.promise.candidate != *me
+    }
+
+    /// When it was begun.
+    pub(crate) fn since(&self) -> MonoTime {
+        self.since
+    }
 }
 
 impl Decider {

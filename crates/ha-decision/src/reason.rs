@@ -146,6 +146,12 @@ pub enum Reason {
         /// How many.
         crashes: usize,
     },
+    /// It lives and does not answer.
+    #[error("PostgreSQL lives by its process and has answered nothing for {seconds} s: ending it")]
+    PrimarySilent {
+        /// For how long.
+        seconds: u64,
+    },
     /// It crashes again and again.
     #[error(
         "BLOCKED for a moment: PostgreSQL crashed {crashes} times within ten minutes and nobody else can take over; it is started again after a pause; its log says why it crashes"
@@ -419,6 +425,7 @@ impl Reason {
                 | Self::TooFarBehind { .. }
                 | Self::PrimaryCrashed { .. }
                 | Self::CrashLoop { .. }
+                | Self::PrimarySilent { .. }
                 | Self::TakeoversTooOften { .. }
                 | Self::JobFailed { .. }
                 | Self::Drift { .. }

@@ -3,6 +3,7 @@
 //! Two lanes. One conflicting job at a time on the main lane; a checkpoint or an epoch mark beside it, because they may
 //! take long and change nothing that others depend on.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ha_core::postgres_view::{DataDirectory, DataFacts, Instance, PostgresProcess};
@@ -41,6 +42,8 @@ pub(crate) struct ServerSide {
     pub(crate) retry_at: MonoTime,
     /// An observation that began before this is older than the end of the last job.
     pub(crate) changed_at: MonoTime,
+    /// By process id of a walsender: what its standby said last, and since when.
+    pub(crate) replies: BTreeMap<u32, (u64, MonoTime)>,
     /// Failed starts as a primary in a row.
     pub(crate) failed_primary_starts: u32,
     /// The last failure said that storage is full or broken.

@@ -2,9 +2,10 @@
 //! carried out safely stands in `list_change.rs`.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use ha_core::cluster_view::StoreKey;
-use ha_core::postgres_view::WalSender;
+use ha_core::postgres_view::{PostgresView, WalSender};
 use ha_core::record::{Policy, PolicyKind, SyncRecord};
 use ha_core::standby_names::{StandbyName, StandbyNames};
 use ha_core::{Lsn, MemberId, ReplicationMode};
@@ -21,13 +22,36 @@ use crate::store::TxnFor;
 use crate::switchover::Switchover;
 use crate::timers::Timer;
 
+/// How often a standby says something when there is nothing to confirm: `wal_receiver_status_interval` as the agent sets
+/// it.
+const REPLIES_EVERY: Duration = Duration::from_secs(1);
+
 /// A standby further behind than this is let in later: while it catches up a failover would need its promise.
 const CAUGHT_UP_BYTES: u64 = 16 << 20;
 
 impl Decider {
+    /// The stream of a member that works: a walsender goes on showing one for seconds after its standby's host was lost.
     fn sender(&self, record: &SyncRecord, member: &MemberId) -> Option<&WalSender> {
         let name = StandbyName { member: member.clone(), epoch: record.epoch };
-        self.instance()?.sender_of(&name).filter(|s| s.streaming)
+        self.instance()?.sender_of(&name).filter(|s| s.streaming && self.replies(s))
+    }
+
+    fn replies(&self, sender: &WalSender) -> bool {
+        let said = self.server.replies.get(&sender.pid);
+        said.is_none_or(|(_, at)| self.now.since(*at) < REPLIES_EVERY + self.detection())
+    }
+
+    /// Keeps note of when each standby said something new.
+    pub(crate) fn note_replies(&mut self, view: &PostgresView) {
+        let senders = view.instance().map(|instance| instance.senders.as_slice()).unwrap_or_default();
+        let replies = &mut self.server.replies;
+        replies.retain(|pid, _| senders.iter().any(|s| s.pid == *pid));
+        for sender in senders {
+            let said = replies.entry(sender.pid).or_insert((sender.reply_mark, view.at));
+            if said.0 != sender.reply_mark {
+                *said = (sender.reply_mark, view.at);
+            }
+        }
     }
 
     /// How many of the members stream and have flushed up to `lsn`.

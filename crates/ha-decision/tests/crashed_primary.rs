@@ -128,3 +128,34 @@ fn who_asked_in_vain_starts_again_here() {
     assert!(starts(&pg1), "{:?}", pg1.decider.status());
     assert!(asked_to_be_replaced(&pg1).is_none(), "who did not answer is not asked again at once");
 }
+
+fn ends(member: &Member) -> bool {
+    member.jobs().iter().any(|(_, job)| matches!(job, Job::Stop { .. }))
+}
+
+#[test]
+fn a_primary_that_answers_nothing_is_ended_after_five_seconds() {
+    let mut pg1 = Member::leading();
+    for _ in 0..9 {
+        pg1.see_silent(false);
+        pg1.hear_both();
+        pg1.renew_lease();
+        pg1.pass(500);
+    }
+    assert!(!ends(&pg1), "it may be busy");
+    pg1.see_silent(false);
+    pg1.pass(1000);
+    assert!(ends(&pg1));
+}
+
+#[test]
+fn a_primary_whose_sessions_are_all_taken_is_left_alone() {
+    let mut pg1 = Member::leading();
+    for _ in 0..40 {
+        pg1.see_silent(true);
+        pg1.hear_both();
+        pg1.renew_lease();
+        pg1.pass(500);
+    }
+    assert!(!ends(&pg1), "it lives and serves those who are in");
+}

@@ -48,6 +48,7 @@ fn returning(state: ControlState, timeline: u32, checkpoint: u64) -> Member {
         at,
         data,
         process: PostgresProcess::Stopped,
+        full: false,
         storage_failed: false,
     }));
     pg1

@@ -113,7 +113,7 @@ enum Word {
         /// Hosts on the other side; all others when not given.
         #[arg(long, value_delimiter = ',')]
         from: Vec<String>,
-        /// Only these TCP ports (2379,2380 is etcd, 5432 PostgreSQL, 8008 and 8009 the agents, 5000 and 5001 the proxies).
+        /// Only these TCP and UDP ports (2379,2380 is etcd, 5432 PostgreSQL, 8008 to 8010 the agents, 5000 and 5001 the proxies).
         #[arg(long, value_delimiter = ',')]
         ports: Vec<u16>,
         /// Only what HOSTS send.

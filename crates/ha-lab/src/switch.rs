@@ -21,7 +21,7 @@ pub struct Cut {
     pub from: Vec<String>,
     /// Receivers.
     pub to: Vec<String>,
-    /// Only these TCP ports, whichever side listens; every frame when empty.
+    /// Only these TCP and UDP ports, whichever side listens; every frame when empty.
     pub ports: Vec<u16>,
 }
 
@@ -31,7 +31,7 @@ impl Cut {
         Self::ports_between(one, other, &[])
     }
 
-    /// Some TCP ports between two groups of hosts, in both directions.
+    /// Some TCP and UDP ports between two groups of hosts, in both directions.
     pub fn ports_between(one: &[&str], other: &[&str], ports: &[u16]) -> Vec<Self> {
         vec![Self::one_way(one, other, ports), Self::one_way(other, one, ports)]
     }
@@ -116,8 +116,10 @@ fn rules(cuts: &[Cut], hosts: &[LabHost]) -> Result<String> {
                 if cut.ports.is_empty() {
                     text.push_str(&format!("{pair} drop\n"));
                 }
-                for port in &cut.ports {
-                    text.push_str(&format!("{pair} tcp sport {port} drop\n{pair} tcp dport {port} drop\n"));
+                for (port, protocol) in cut.ports.iter().flat_map(|port| [(port, "tcp"), (port, "udp")]) {
+                    text.push_str(&format!(
+                        "{pair} {protocol} sport {port} drop\n{pair} {protocol} dport {port} drop\n"
+                    ));
                 }
             }
         }
@@ -171,7 +173,7 @@ mod tests {
         let hosts = [host("pg1", 11), host("pg2", 12)];
         let text = rules(&[Cut::one_way(&["pg1"], &["pg2"], &[2379])], &hosts).unwrap();
         assert!(text.contains("iifname \"h-pg1\" oifname \"h-pg2\" tcp dport 2379 drop"));
-        assert!(text.contains("tcp sport 2379 drop"));
+        assert!(text.contains("tcp sport 2379 drop") && text.contains("udp dport 2379 drop"));
         assert!(rules(&Cut::between(&["pg1"], &["pg9"]), &hosts).is_err());
     }
 }

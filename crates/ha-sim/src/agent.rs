@@ -339,7 +339,11 @@ impl World {
         }
         // The look itself takes a moment, so its result is a little old when it arrives.
         let took = self.rng.between(MS, 20 * MS);
-        self.news(host, took, Event::Postgres(PostgresView { at, data, process, storage_failed: false }));
+        self.news(
+            host,
+            took,
+            Event::Postgres(PostgresView { at, data, process, full: false, storage_failed: false }),
+        );
         if again {
             let pause = self.rng.between(OBSERVE_EVERY / 2, OBSERVE_EVERY);
             self.queue.after(pause, Ev::Observe { host, agent, again });

@@ -259,7 +259,9 @@ impl Driver {
 
     fn show(&self) {
         if let Some(postgres) = &self.seen {
-            self.parts.snapshot.show(self.decider.view(), postgres, self.decider.status(), boottime());
+            let heartbeats = self.parts.heartbeats.figures();
+            let status = self.decider.status();
+            self.parts.snapshot.show(self.decider.view(), postgres, status, heartbeats, boottime());
         }
     }
 }

@@ -18,7 +18,7 @@ use ha_core::heartbeat::Heartbeats;
 use ha_core::{Epoch, MemberName};
 use ring::hmac;
 
-pub use table::PeerFigures;
+pub use table::HeartbeatFigures;
 use table::Table;
 
 /// Whom to send heartbeats to, and how they are authenticated.
@@ -90,7 +90,7 @@ impl HeartbeatLink {
     }
 
     /// Numbers for metrics, by member.
-    pub fn figures(&self) -> Vec<(MemberName, PeerFigures)> {
+    pub fn figures(&self) -> Vec<HeartbeatFigures> {
         self.table.figures()
     }
 }

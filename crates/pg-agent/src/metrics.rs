@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use ha_core::record::PolicyKind;
 
+use crate::heartbeat::HeartbeatFigures;
 use crate::rest::facts::Facts;
 use crate::rest::store_last_seen;
 
@@ -60,6 +61,7 @@ pub(crate) fn text(facts: &Facts<'_>) -> String {
     let labels = format!("scope=\"{}\",name=\"{}\"", picture.cluster, picture.me);
     let mut page = Page { text: String::new(), labels };
     own(&mut page, facts);
+    heartbeats(&mut page, facts);
     patroni(&mut page, facts);
     page.text
 }
@@ -115,6 +117,34 @@ fn own(page: &mut Page, facts: &Facts<'_>) {
     if let Some(lag) = facts.lag(false).filter(|_| facts.is_running_replica()) {
         page.sample("matriarch_replay_lag_bytes", "gauge", "How far replay is behind the leader.", lag);
     }
+}
+
+fn heartbeats(page: &mut Page, facts: &Facts<'_>) {
+    let all = &facts.picture.heartbeats;
+    let mut family =
+        |name: &str, kind: &str, help: &str, value: &dyn Fn(&HeartbeatFigures) -> Option<f64>| {
+            page.head(name, kind, help);
+            for of in all {
+                if let Some(value) = value(of) {
+                    page.line(name, &format!(",member=\"{}\"", of.member), value);
+                }
+            }
+        };
+    let count = |number: u64| Some(number as f64);
+    family("matriarch_heartbeat_age_seconds", "gauge", "Time since the last heartbeat of a member.", &|of| {
+        Some(facts.now.since(of.heard_at?).as_secs_f64())
+    });
+    family("matriarch_heartbeats_received_total", "counter", "Heartbeats heard.", &|of| count(of.received));
+    family("matriarch_heartbeats_missed_total", "counter", "Heartbeats sent and never heard.", &|of| {
+        count(of.missed)
+    });
+    family("matriarch_heartbeats_rejected_total", "counter", "Datagrams that were no heartbeats.", &|of| {
+        count(of.rejected)
+    });
+    let name = "matriarch_heartbeat_round_trip_seconds";
+    family(name, "gauge", "The last measured time to a member and back.", &|of| {
+        (of.round_trip_ns > 0).then_some(of.round_trip_ns as f64 / 1e9)
+    });
 }
 
 fn patroni(page: &mut Page, facts: &Facts<'_>) {

@@ -12,6 +12,7 @@ use ha_decision::Status;
 use tokio::sync::watch;
 
 use crate::advice::AdviceList;
+use crate::heartbeat::HeartbeatFigures;
 use crate::postgres::{Postgres, ServerDetails};
 
 /// A member of the file, as status pages show it.
@@ -56,6 +57,8 @@ pub struct AgentSnapshot {
     pub version: &'static str,
     /// Digest of this member's cluster file.
     pub file_digest: String,
+    /// Heartbeats of the other members.
+    pub heartbeats: Vec<HeartbeatFigures>,
     /// TTL of the leader's lease, for judging whether the loop still turns.
     pub lease_ttl: std::time::Duration,
     /// What a human should mend in time.
@@ -117,7 +120,14 @@ impl SnapshotSource {
     }
 
     /// Makes the next picture.
-    pub fn show(&self, view: Option<&StoreView>, postgres: &PostgresView, status: Status, at: MonoTime) {
+    pub fn show(
+        &self,
+        view: Option<&StoreView>,
+        postgres: &PostgresView,
+        status: Status,
+        heartbeats: Vec<HeartbeatFigures>,
+        at: MonoTime,
+    ) {
         let wall = SystemTime::now();
         let (kept, seen) = match &*self.current.borrow() {
             Some(last) => (last.last_instance.clone(), last.store_seen),
@@ -142,6 +152,7 @@ impl SnapshotSource {
             wall,
             version: env!("CARGO_PKG_VERSION"),
             file_digest: self.file_digest.clone(),
+            heartbeats,
             lease_ttl: self.lease_ttl,
             advice: Arc::clone(&self.advice.borrow()),
         })));

@@ -47,6 +47,8 @@ pub(crate) struct Member {
     pub(crate) receiver: Option<WalReceiver>,
     /// When the last WAL came.
     wal_came: MonoTime,
+    /// Whether the standbys say anything on their streams.
+    pub(crate) standbys_reply: bool,
     /// What the log of a server that is down says.
     pub(crate) storage_failed: bool,
     /// What heartbeats of the others announce.
@@ -121,6 +123,7 @@ impl Member {
                 streaming: true,
                 flush: Lsn(100),
                 sync_priority: 1,
+                reply_mark: 0,
             })
             .to_vec();
         pg1.put_leader("pg1", 1);
@@ -171,6 +174,7 @@ impl Member {
             senders: Vec::new(),
             receiver: None,
             wal_came: MonoTime(0),
+            standbys_reply: true,
             storage_failed: false,
             announced_detection_ms: 1000,
             heartbeats: Heartbeats::default(),
@@ -356,13 +360,35 @@ impl Member {
             at: self.now,
             data: DataDirectory::Present(facts),
             process: PostgresProcess::Stopped,
+            full: false,
             storage_failed: self.storage_failed,
+        }));
+    }
+
+    /// PostgreSQL lives by its process and does not answer, or says that all sessions are taken.
+    pub(crate) fn see_silent(&mut self, full: bool) {
+        self.now = self.now + Duration::from_millis(1);
+        let facts = DataFacts {
+            system_id: SYSTEM,
+            incarnation: Some(id(self.decider.status().me.as_str()).incarnation),
+            state: ControlState::InProduction,
+            timeline: Timeline(1),
+            checkpoint: Lsn(1),
+            minimum_recovery: Lsn(0),
+            standby_signal: false,
+        };
+        self.event(Event::Postgres(PostgresView {
+            at: self.now,
+            data: DataDirectory::Present(facts),
+            process: PostgresProcess::Silent,
+            full,
+            storage_failed: false,
         }));
     }
 
     fn see(&mut self, in_recovery: bool, flush: u64) {
         let incarnation = id(self.decider.status().me.as_str()).incarnation;
-        let instance = Instance {
+        let mut instance = Instance {
             life: 1,
             in_recovery,
             timeline: Timeline(1),
@@ -387,11 +413,16 @@ impl Member {
             standby_signal: in_recovery,
         };
         self.now = self.now + Duration::from_millis(1);
+        let reply_mark = if self.standbys_reply { self.now.0 } else { 0 };
+        for sender in &mut instance.senders {
+            sender.reply_mark = reply_mark;
+        }
         self.seen = Some((in_recovery, flush));
         self.event(Event::Postgres(PostgresView {
             at: self.now,
             data: DataDirectory::Present(facts),
             process: PostgresProcess::Running(Box::new(instance)),
+            full: false,
             storage_failed: false,
         }));
     }

@@ -272,6 +272,7 @@ impl Server {
                     streaming: s.streaming,
                     flush: lsn(s.flush.unwrap_or(0)),
                     sync_priority: u32::from(s.listed),
+                    reply_mark: s.heard,
                 })
                 .collect(),
             standby_names: self.session_names.setting(),

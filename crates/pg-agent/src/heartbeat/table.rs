@@ -32,8 +32,12 @@ pub(super) struct Peer {
 }
 
 /// Numbers about the heartbeats of one member since this agent started.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct PeerFigures {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeartbeatFigures {
+    /// The member.
+    pub member: MemberName,
+    /// When it was heard last, by the clock of this host.
+    pub heard_at: Option<MonoTime>,
     /// Heard.
     pub received: u64,
     /// Sent by it, as its numbering shows, and never heard.
@@ -102,18 +106,20 @@ impl Table {
         Heartbeats { heard: heard.collect(), stalled_at: (stalled_at > 0).then_some(MonoTime(stalled_at)) }
     }
 
-    pub(super) fn figures(&self) -> Vec<(MemberName, PeerFigures)> {
+    pub(super) fn figures(&self) -> Vec<HeartbeatFigures> {
         let read = |number: &AtomicU64| number.load(Ordering::Relaxed);
         self.peers
             .iter()
             .map(|(name, peer)| {
-                let figures = PeerFigures {
+                let heard_at = read(&peer.heard_at);
+                HeartbeatFigures {
+                    member: name.clone(),
+                    heard_at: (heard_at > 0).then_some(MonoTime(heard_at)),
                     received: read(&peer.received),
                     missed: read(&peer.missed),
                     rejected: read(&peer.rejected),
                     round_trip_ns: read(&peer.round_trip_ns),
-                };
-                (name.clone(), figures)
+                }
             })
             .collect()
     }

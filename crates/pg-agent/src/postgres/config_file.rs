@@ -16,8 +16,6 @@ use super::place::{INCLUDE_FILE, Place};
 const DEFAULTS: &[(&str, &str)] = &[
     // A leader must let go of a dead standby before anybody waits for it.
     ("wal_sender_timeout", "5s"),
-    // A primary counts the confirmations of its standbys; an idle one must still be seen.
-    ("wal_receiver_status_interval", "1s"),
     // pg_rewind and standbys without a slot need the last WAL.
     ("wal_keep_size", "128MB"),
     ("password_encryption", "scram-sha-256"),
@@ -105,6 +103,8 @@ pub(crate) fn owned_values(place: &Place, settings: &ServerSettings) -> BTreeMap
     set("restore_command", String::new());
     set("recovery_target_timeline", "latest".to_owned());
     set("max_slot_wal_keep_size", slot_keep_megabytes(place));
+    // The leader counts on it to tell a standby that is idle from one that is lost.
+    set("wal_receiver_status_interval", "1s".to_owned());
     set("wal_receiver_timeout", format!("{}ms", place.wal_receiver_timeout.as_millis()));
     match &settings.upstream {
         Some(upstream) => {

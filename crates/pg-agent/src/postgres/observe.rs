@@ -105,6 +105,10 @@ impl Postgres {
         self.end_watch.follow(&postmaster);
         match tokio::time::timeout(LIMIT, self.look()).await {
             Ok(Ok(row)) => self.running(at, &postmaster, row).await,
+            Ok(Err(NoSession::Full)) => {
+                let silent = view(at, self.data_directory().await, PostgresProcess::Silent);
+                PostgresView { full: true, ..silent }
+            }
             Ok(Err(reason)) => {
                 let process = match reason {
                     NoSession::NotReady => PostgresProcess::Starting,
@@ -269,7 +273,7 @@ impl Postgres {
 }
 
 fn view(at: ha_core::MonoTime, data: DataDirectory, process: PostgresProcess) -> PostgresView {
-    PostgresView { at, data, process, storage_failed: false }
+    PostgresView { at, data, process, full: false, storage_failed: false }
 }
 
 impl Compared {

@@ -38,7 +38,8 @@ SELECT json_build_object(
  'startup_wait', (SELECT wait_event FROM a WHERE backend_type = 'startup' LIMIT 1),
  'senders', (SELECT coalesce(json_agg(json_build_object('pid', pid, 'user', usename, 'name', application_name,
      'address', host(client_addr), 'state', state, 'flush', flush_lsn, 'sync_state', sync_state,
-     'sync_priority', sync_priority)), '[]') FROM pg_stat_replication),
+     'sync_priority', sync_priority,
+     'reply_mark', (extract(epoch FROM reply_time) * 1000000)::bigint)), '[]') FROM pg_stat_replication),
  'settings', json_build_object(
      'synchronous_standby_names', current_setting('synchronous_standby_names'),
      'primary_conninfo', current_setting('primary_conninfo'),
@@ -104,6 +105,7 @@ pub(crate) struct SenderRow {
     flush: Option<Lsn>,
     pub(crate) sync_state: Option<String>,
     pub(crate) sync_priority: Option<u32>,
+    reply_mark: Option<i64>,
 }
 
 impl Row {
@@ -145,6 +147,7 @@ impl Row {
             streaming: row.state.as_deref() == Some("streaming"),
             flush: row.flush.unwrap_or_default(),
             sync_priority: row.sync_priority.unwrap_or(0),
+            reply_mark: row.reply_mark.and_then(|mark| u64::try_from(mark).ok()).unwrap_or(0),
         };
         self.senders.iter().map(sender).collect()
     }

@@ -15,6 +15,7 @@ use ha_core::{
 };
 use ha_decision::{MemberRole, PeerStatus, Status};
 
+use crate::heartbeat::HeartbeatFigures;
 use crate::postgres::ServerDetails;
 use crate::snapshot::{AgentSnapshot, MemberPlace};
 
@@ -60,7 +61,7 @@ fn picture(me: &str, role: MemberRole, instance: Instance, serves_writes: bool) 
         me: me.parse().unwrap(),
         members: Arc::new([place("pg1", 5432), place("pg2", 5433), place("pg3", 5434)]),
         view: None,
-        postgres: PostgresView { at: NOW, data, process, storage_failed: false },
+        postgres: PostgresView { at: NOW, data, process, full: false, storage_failed: false },
         last_instance: Some(instance.clone()),
         details: ServerDetails {
             started: Some(("2026-11-22 18:40:00.312000+00:00".to_owned(), 1_795_372_800.312)),
@@ -74,6 +75,14 @@ fn picture(me: &str, role: MemberRole, instance: Instance, serves_writes: bool) 
         store_seen: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_374_164)),
         version: "0.1.0",
         file_digest: String::new(),
+        heartbeats: vec![HeartbeatFigures {
+            member: "pg2".parse().unwrap(),
+            heard_at: Some(NOW.minus(Duration::from_millis(250))),
+            received: 1000,
+            missed: 3,
+            rejected: 0,
+            round_trip_ns: 250_000,
+        }],
         lease_ttl: Duration::from_secs(10),
         advice: Arc::new([]),
     }

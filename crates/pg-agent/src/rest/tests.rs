@@ -191,6 +191,9 @@ fn metrics_carry_both_families_of_names() {
         "patroni_version{scope=\"demo\",name=\"pg1\"} 000100",
         "matriarch_serves_writes{scope=\"demo\",name=\"pg1\"} 1",
         "matriarch_deadline_seconds{scope=\"demo\",name=\"pg1\"} 5",
+        "matriarch_heartbeat_age_seconds{scope=\"demo\",name=\"pg1\",member=\"pg2\"} 0.25",
+        "matriarch_heartbeats_missed_total{scope=\"demo\",name=\"pg1\",member=\"pg2\"} 3",
+        "matriarch_heartbeat_round_trip_seconds{scope=\"demo\",name=\"pg1\",member=\"pg2\"} 0.00025",
     ] {
         assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
     }
