@@ -13,6 +13,7 @@ pub mod identity;
 pub mod mono_time;
 pub mod node_state;
 pub mod peer_message;
+pub mod phases;
 pub mod postgres_view;
 pub mod record;
 pub mod replication_mode;

@@ -194,6 +194,23 @@ pub struct HandOver {
     pub candidate: Option<MemberName>,
     /// End of its WAL, when PostgreSQL was stopped cleanly: who takes over must have this much.
     pub final_lsn: Option<Lsn>,
+    /// How long it took until this was said; nothing is decided by it.
+    #[serde(default)]
+    pub steps: HandOverSteps,
+}
+
+/// What a leader did before it asked to be replaced, in this order and without gaps; ms, measured by its own clock.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandOverSteps {
+    /// The checkpoint before the outage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint_ms: Option<u64>,
+    /// The announcement, and waiting until the proxies held new sessions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold_ms: Option<u64>,
+    /// From the beginning of the stop until this message was sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_ms: Option<u64>,
 }
 
 /// Promises for the best candidate.

@@ -25,11 +25,36 @@ fn every_record_is_written_as_it_was_read() {
     survives::<LeaderRecord>(include_str!("records/leader.json"));
     survives::<MemberRecord>(include_str!("records/member.json"));
     survives::<HistoryRecord>(include_str!("records/history.json"));
+    survives::<HistoryRecord>(include_str!("records/history-with-phases.json"));
     survives::<ClusterSettings>(include_str!("records/config.json"));
     survives::<InitializeRecord>(include_str!("records/initialize.json"));
     survives::<MaintenanceRecord>(include_str!("records/maintenance.json"));
     survives::<SwitchoverRecord>(include_str!("records/switchover.json"));
     survives::<NodeState>(include_str!("records/node-state.json"));
+}
+
+#[test]
+fn a_history_is_completed_once_known_and_forgets_only_how_it_went() {
+    let golden = include_str!("records/history-with-phases.json");
+    let told: HistoryRecord = serde_json::from_str(golden).unwrap();
+    let phases = told.phases().expect("phases");
+    assert_eq!((told.at(), phases.steps.stop_ms), (Some("2026-11-29T00:26:53.042Z"), Some(190)));
+    let mut completed: HistoryRecord = serde_json::from_str(include_str!("records/history.json")).unwrap();
+    assert!(completed.at().is_none() && completed.phases().is_none() && !completed.has_phases());
+    completed.complete("2026-11-29T00:26:53.042Z", &phases);
+    assert_eq!(completed.extra, told.extra);
+    completed.forget_phases();
+    assert!(completed.at().is_some() && !completed.has_phases());
+}
+
+#[test]
+fn a_story_in_other_words_makes_no_record_unreadable_and_is_kept() {
+    let other =
+        include_str!("records/history-with-phases.json").replace("\"detect_ms\":4", "\"detect_ms\":\"4 ms\"");
+    let view = StoreView::read(1, Revision(5), [("history/00000002", other.as_bytes(), Revision(5))]);
+    let record = view.history.values().next().expect("the record");
+    assert!(view.unreadable.is_none() && record.phases().is_none() && record.has_phases());
+    assert_eq!(String::from_utf8(to_json(record)).unwrap(), other.trim_end());
 }
 
 #[test]

@@ -40,6 +40,11 @@ pub(super) fn message(message: Message) -> Result<core::PeerMessage, ReadError> 
             revision: Revision(it.revision),
             candidate: optional("hand_over.candidate", it.candidate.as_deref())?,
             final_lsn: it.final_lsn.map(Lsn),
+            steps: core::HandOverSteps {
+                checkpoint_ms: it.checkpoint_ms,
+                hold_ms: it.hold_ms,
+                stop_ms: it.stop_ms,
+            },
         }),
         Message::TakeOver(it) => core::PeerMessage::TakeOver(core::TakeOver {
             epoch: Epoch(it.epoch),

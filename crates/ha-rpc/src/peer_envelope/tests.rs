@@ -1,6 +1,6 @@
 use ha_core::peer_message::{
-    Beat, Echo, HandOver, PeerPhase, PeerState, PromiseRefusal, PromiseRefused, PromiseRequest, Promised,
-    TakeOver, Trigger,
+    Beat, Echo, HandOver, HandOverSteps, PeerPhase, PeerState, PromiseRefusal, PromiseRefused,
+    PromiseRequest, Promised, TakeOver, Trigger,
 };
 use ha_core::{Epoch, Incarnation, Lsn, MemberId, MonoTime, Revision, SystemId, Timeline};
 use prost::Message as _;
@@ -48,12 +48,19 @@ fn all() -> Vec<PeerMessage> {
         PeerMessage::Beat(Beat { epoch, sent_at: MonoTime(9) }),
         PeerMessage::Echo(Echo { epoch, sent_at: MonoTime(9), member: member("pg3"), revoked: true }),
         PeerMessage::Promised(promised()),
-        PeerMessage::HandOver(HandOver { epoch, revision, candidate: None, final_lsn: None }),
+        PeerMessage::HandOver(HandOver {
+            epoch,
+            revision,
+            candidate: None,
+            final_lsn: None,
+            steps: HandOverSteps::default(),
+        }),
         PeerMessage::HandOver(HandOver {
             epoch,
             revision,
             candidate: Some("pg2".parse().unwrap()),
             final_lsn: Some(Lsn(0)),
+            steps: HandOverSteps { checkpoint_ms: Some(1), hold_ms: Some(0), stop_ms: Some(3) },
         }),
         PeerMessage::State(PeerState {
             incarnation: None,

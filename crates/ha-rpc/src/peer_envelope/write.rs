@@ -35,6 +35,9 @@ pub(super) fn message(message: &core::PeerMessage) -> Message {
             revision: it.revision.0,
             candidate: it.candidate.as_ref().map(ToString::to_string),
             final_lsn: it.final_lsn.map(|lsn| lsn.0),
+            checkpoint_ms: it.steps.checkpoint_ms,
+            hold_ms: it.steps.hold_ms,
+            stop_ms: it.steps.stop_ms,
         }),
         core::PeerMessage::TakeOver(it) => Message::TakeOver(proto::TakeOver {
             epoch: it.epoch.0,
