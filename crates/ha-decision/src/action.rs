@@ -8,11 +8,12 @@ use ha_core::peer_message::PeerMessage;
 use ha_core::record::MemberRecord;
 use ha_core::{Epoch, Generation, MemberName, MonoTime, Revision};
 
+use crate::history::HistoryCompletion;
 use crate::job::Job;
 use crate::reason::Reason;
 use crate::request::{Refusal, RequestDone};
 
-/// Identifies a transaction, a job or a hold until its end is reported.
+/// Identifies a transaction, a job, a hold or a wait for proxies until its end is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OpId(pub u64);
 
@@ -64,6 +65,15 @@ pub enum Action {
         /// For the report.
         id: OpId,
     },
+    /// Report [`Event::Rerouted`](crate::Event::Rerouted) when every connected proxy has put a claim in force by which this
+    /// member takes writes; at once when none is connected. The decider goes on without it.
+    AwaitRouting {
+        /// For the report.
+        id: OpId,
+    },
+    /// Complete a history record in the store, off every critical path: nothing is reported, and a failure needs no
+    /// attention, because the decider asks again until it sees the record complete.
+    CompleteHistory(Box<HistoryCompletion>),
     /// Keep slots for these members on the local server and advance inactive ones to what the member has confirmed.
     KeepSlots {
         /// Member and its flushed position, when it is known.

@@ -11,6 +11,7 @@ use ha_core::{Epoch, Generation, Lsn, ReplicationMode, Revision, SystemId, Timel
 use crate::action::{LeaseChoice, Txn};
 use crate::decider::Decider;
 use crate::job::{Access, Job, ServerSettings};
+use crate::phases::Won;
 use crate::reason::Reason;
 use crate::store::TxnFor;
 use crate::timers::Timer;
@@ -192,5 +193,6 @@ impl Decider {
     pub(crate) fn cluster_founded(&mut self) {
         self.founded = None;
         self.leadership_won("it founded the cluster");
+        self.note_won(Won::Founding);
     }
 }

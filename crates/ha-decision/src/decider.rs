@@ -17,6 +17,7 @@ use crate::gossip::Gossip;
 use crate::guarding::Guarding;
 use crate::list_change::ListChange;
 use crate::maintenance::Maintenance;
+use crate::phases::Notes;
 use crate::primary::Leadership;
 use crate::promise::Revocation;
 use crate::random::Random;
@@ -68,6 +69,7 @@ pub struct Decider {
     pub(crate) handover: Option<(MemberName, HandOver)>,
     pub(crate) switchover: Option<Switchover>,
     pub(crate) maintenance: Maintenance,
+    pub(crate) notes: Notes,
     /// This agent, in this life, holds the right to run `initdb`.
     pub(crate) won_initialize: bool,
     /// A finished `initdb` whose cluster is not founded yet.
@@ -122,6 +124,7 @@ impl Decider {
             handover: None,
             switchover: None,
             maintenance: Maintenance::default(),
+            notes: Notes::default(),
             won_initialize: false,
             founded: None,
             absent_since: BTreeMap::new(),
@@ -158,7 +161,8 @@ impl Decider {
             Event::Lease(news) => self.lease_news(news),
             Event::Postgres(view) => self.observed(view),
             Event::JobDone { id, result } => self.job_done(id, result),
-            Event::SessionsHeld { id } => self.sessions_held(id),
+            Event::SessionsHeld { id, proxies } => self.sessions_held(id, proxies),
+            Event::Rerouted { id, proxies } => self.rerouted(id, proxies),
             Event::Peer { from, message } => self.heard(from, message),
             Event::Heartbeats(heartbeats) => {
                 self.heartbeats_heard(heartbeats);
@@ -199,6 +203,7 @@ impl Decider {
             && self.node.promise.is_none()
             && self.absent_since.is_empty()
             && opened
+            && !self.notes.is_timing()
             && record.is_some_and(|r| {
                 // When only its WAL vouches for the leader, that is looked at often.
                 let vouched = r.leader.member == self.setup.me || self.lives(&r.leader.member);
@@ -256,7 +261,10 @@ impl Decider {
             PeerMessage::PromiseRequest(request) => self.promise_asked(from, request),
             PeerMessage::Promised(promised) => self.promise_received(promised),
             PeerMessage::PromiseRefused(refused) => self.promise_refused(refused),
-            PeerMessage::HandOver(handover) => self.handover = Some((from, handover)),
+            PeerMessage::HandOver(handover) => {
+                self.note_request(&handover);
+                self.handover = Some((from, handover));
+            }
             PeerMessage::TakeOver(takeover) => self.promises_handed(takeover),
         }
     }
@@ -268,6 +276,7 @@ impl Decider {
         self.drop_void_promise();
         self.notice_drift();
         self.situation();
+        self.keep_story();
         self.supply_guard();
         self.keep_slots();
         self.gossip();
@@ -276,6 +285,9 @@ impl Decider {
         let word = self.blocked.as_ref().or(self.doing.as_ref());
         if word != self.told.as_ref() {
             self.told = word.cloned();
+            if let Some(blocked) = &self.blocked {
+                self.notes.counts.blocked(blocked);
+            }
             if let Some(reason) = self.told.clone() {
                 self.note(reason);
             }
@@ -307,6 +319,7 @@ impl Decider {
             None => self.bootstrap(),
             Some(record) if record.leader.member == self.setup.me => self.primary(&record),
             Some(record) => {
+                self.note_signs(&record);
                 self.watch_leader(&record);
                 self.standby(&record);
             }

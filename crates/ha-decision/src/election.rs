@@ -14,6 +14,7 @@ use ha_core::{Epoch, MemberId, MemberName, MonoTime, Position, Revision};
 use crate::action::{Action, LeaseChoice, RequestId};
 use crate::decider::Decider;
 use crate::event::TxnOutcome;
+use crate::phases::Won;
 use crate::promise::Revocation;
 use crate::reason::{Reason, trigger_words};
 use crate::request::{Refusal, RequestDone};
@@ -173,6 +174,7 @@ impl Decider {
         accept_loss: bool,
     ) {
         self.because(Reason::Electing { epoch: record.epoch, trigger });
+        self.note_attempt(record, trigger);
         self.election = Some(Election {
             epoch: record.epoch,
             revision: self.sync_revision(),
@@ -267,7 +269,8 @@ impl Decider {
             .filter(|e| e.epoch == promised.epoch && (any || e.revision == promised.revision))
         {
             election.refusals.remove(&promised.member.name);
-            election.promises.insert(promised.member.clone(), promised);
+            election.promises.insert(promised.member.clone(), promised.clone());
+            self.note_promise(&promised);
         }
     }
 
@@ -275,7 +278,8 @@ impl Decider {
         if let Some(election) =
             self.election.as_mut().filter(|e| e.epoch == refused.epoch && e.revision == refused.revision)
         {
-            election.refusals.insert(refused.member, refused.refusal);
+            election.refusals.insert(refused.member.clone(), refused.refusal);
+            self.note_refusal(&refused);
         }
     }
 
@@ -463,6 +467,7 @@ impl Decider {
     pub(crate) fn took_over(&mut self) {
         let request = self.election.as_ref().and_then(|e| e.request);
         self.leadership_won("it took over");
+        self.note_won(Won::Election);
         if let Some(id) = request {
             let member = self.setup.me.clone();
             self.reply(id, Ok(RequestDone::Leads { member }));

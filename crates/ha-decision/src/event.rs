@@ -42,6 +42,15 @@ pub enum Event {
     SessionsHeld {
         /// Of [`Action::HoldSessions`](crate::Action::HoldSessions).
         id: OpId,
+        /// How many are connected.
+        proxies: u32,
+    },
+    /// Every connected proxy leads new write sessions to this member.
+    Rerouted {
+        /// Of [`Action::AwaitRouting`](crate::Action::AwaitRouting).
+        id: OpId,
+        /// How many are connected.
+        proxies: u32,
     },
     /// A message from another agent.
     Peer {

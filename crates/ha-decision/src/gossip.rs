@@ -260,6 +260,7 @@ impl Decider {
             holding: self.switchover.as_ref().is_some_and(Switchover::is_holding),
             successor: self.switchover.as_ref().and_then(|s| s.to.clone()),
             undecided: self.undecided,
+            counts: self.notes.counts.clone(),
         }
     }
 

@@ -26,17 +26,20 @@ macro_rules! broken {
 
 pub mod action;
 mod bootstrap;
+pub mod counts;
 mod crash;
 mod decider;
 mod election;
 pub mod event;
 mod gossip;
 mod guarding;
+pub mod history;
 pub mod job;
 mod list_change;
 mod maintenance;
 #[cfg(feature = "testing")]
 pub mod mutant;
+mod phases;
 mod primary;
 mod promise;
 mod random;
@@ -56,8 +59,10 @@ mod timers;
 mod times;
 
 pub use action::{Action, GuardCommand, LeaseChoice, OpId, RequestId, Txn};
+pub use counts::{Counts, PhaseTime};
 pub use decider::Decider;
 pub use event::{Event, GuardNews, LeaseNews, TxnOutcome};
+pub use history::HistoryCompletion;
 pub use job::{Access, Job, JobFailure, JobOutput, ServerSettings, StopMode, Upstream};
 pub use reason::Reason;
 pub use request::{Refusal, Request, RequestDone};

@@ -158,7 +158,7 @@ impl Decider {
     }
 
     /// The timeline that was reserved for the present leadership: the newest of an epoch not above it.
-    fn reserved_timeline(&self, record: &SyncRecord) -> Option<Timeline> {
+    pub(crate) fn reserved_timeline(&self, record: &SyncRecord) -> Option<Timeline> {
         let view = self.store.view.as_ref()?;
         view.history
             .iter()
@@ -217,6 +217,7 @@ impl Decider {
     }
 
     pub(crate) fn promoted(&mut self, epoch: Epoch) {
+        self.note_promoted(epoch);
         let life = self.instance().map(|i| i.life);
         let established = self.sync().is_some_and(|s| s.record.is_established());
         if let Some(leadership) = self.leadership.as_mut().filter(|l| l.epoch == epoch)
@@ -339,6 +340,7 @@ impl Decider {
             revision: self.sync_revision(),
             candidate: switchover.and_then(|s| s.to.clone()),
             final_lsn: switchover.and_then(|s| s.final_lsn),
+            steps: switchover.map(|s| s.steps(self.now)).unwrap_or_default(),
         }
     }
 }

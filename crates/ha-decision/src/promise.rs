@@ -130,6 +130,7 @@ impl Decider {
             self.node.promise.clone().filter(|p| p.epoch == promise.epoch && p.revision == promise.revision);
         let promise = standing.unwrap_or(promise);
         if self.node.promise.as_ref() != Some(&promise) {
+            self.notes.counts.promises += 1;
             self.note(Reason::PromiseGiven { candidate: promise.candidate.clone(), epoch: promise.epoch });
             let mut node = self.node.clone();
             node.promise = Some(promise.clone());
@@ -213,6 +214,7 @@ impl Decider {
             return;
         }
         self.because(Reason::AbortingPromise);
+        self.notes.counts.aborts += 1;
         let txn = self.replace_sync("abort a promise that led to nothing", &record.bumped());
         self.submit(TxnFor::Bump, txn);
     }

@@ -1,6 +1,7 @@
 //! Why something was decided or cannot be. The log, `hactl`, the status page and metrics print the same words.
 
 use ha_core::peer_message::Trigger;
+use ha_core::phases::{Phases, trigger_in_short};
 use ha_core::{Epoch, Lsn, MemberName, SystemId, Timeline};
 
 /// A decision's reason.
@@ -82,6 +83,19 @@ pub enum Reason {
         epoch: Epoch,
         /// How it came to it.
         how: &'static str,
+    },
+    /// How this member came to lead, when that is over.
+    #[error(
+        "leads epoch {epoch} on timeline {timeline} ({}): {phases}",
+        trigger_in_short(&phases.trigger)
+    )]
+    LeadershipTold {
+        /// Epoch.
+        epoch: Epoch,
+        /// Timeline.
+        timeline: Timeline,
+        /// What began it, and how long each phase took.
+        phases: Box<Phases>,
     },
     /// Taking the leadership up again.
     #[error(

@@ -6,6 +6,8 @@ use ha_core::peer_message::PeerState;
 use ha_core::record::Policy;
 use ha_core::{Epoch, Generation, MemberId, MemberName, MonoTime, Revision};
 
+use crate::counts::Counts;
+
 /// A picture of one decider.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Status {
@@ -52,6 +54,8 @@ pub struct Status {
     pub holding: bool,
     /// Planned change of leader: who is to lead next.
     pub successor: Option<MemberName>,
+    /// What was counted since the agent started.
+    pub counts: Counts,
     /// PostgreSQL runs as a primary since before this agent started, and whether that is right is not known yet. It is
     /// too early to tell clients that it is not: they would be cut off for nothing.
     pub undecided: bool,

@@ -14,6 +14,7 @@ use ha_core::{MonoTime, Revision};
 use crate::action::{Action, LeaseChoice, OpId, RequestId, Txn};
 use crate::decider::Decider;
 use crate::event::TxnOutcome;
+use crate::phases::Won;
 use crate::reason::Reason;
 use crate::timers::Timer;
 
@@ -222,9 +223,13 @@ impl Decider {
         match kind {
             TxnFor::Initialize => self.initialize_won(),
             TxnFor::FoundCluster => self.cluster_founded(),
-            TxnFor::Reacquire => self.leadership_won("its agent took it up again"),
+            TxnFor::Reacquire => {
+                self.leadership_won("its agent took it up again");
+                self.note_won(Won::Again);
+            }
             TxnFor::RenewEpoch => {
                 self.leadership_won("with a new epoch and timeline");
+                self.note_won(Won::NewTimeline);
             }
             TxnFor::TakeOver => self.took_over(),
             TxnFor::ChangePolicy => self.policy_changed(),

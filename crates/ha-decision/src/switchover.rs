@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use ha_core::cluster_view::{StoreKey, to_json};
-use ha_core::peer_message::PeerMessage;
+use ha_core::peer_message::{HandOverSteps, PeerMessage};
 use ha_core::record::{PolicyKind, SwitchoverRecord, SyncRecord};
 use ha_core::{Lsn, MemberId, MemberName, MonoTime};
 
@@ -25,6 +25,10 @@ const RESIGNATION_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long the candidate may take to give a sign of life: five rounds of gossip, and the checkpoint came before.
 const SIGN_OF_LIFE: Duration = Duration::from_millis(2500);
+
+/// After every proxy holds new sessions: sessions that were let through just before are still logging in, and a stop
+/// would refuse them. Costs nobody anything, because sessions go on meanwhile.
+const LAST_LOGINS: Duration = Duration::from_millis(150);
 
 /// How long the stop waits for proxies to confirm that they hold new sessions. A confirmation takes one round trip and
 /// costs nothing, because sessions go on meanwhile; a proxy that hangs or has just lost power must not delay the
@@ -50,8 +54,8 @@ enum Stage {
 struct Hold {
     id: OpId,
     since: MonoTime,
-    /// All of them do.
-    confirmed: bool,
+    /// When it is over, once all of them do.
+    confirmed: Option<MonoTime>,
 }
 
 /// A leader that gives up.
@@ -62,6 +66,8 @@ pub(crate) struct Switchover {
     pub(crate) final_lsn: Option<Lsn>,
     stage: Stage,
     began: MonoTime,
+    checkpointed: Option<MonoTime>,
+    stops_since: Option<MonoTime>,
     asked: Option<MonoTime>,
     hold: Option<Hold>,
     why: String,
@@ -73,6 +79,18 @@ impl Switchover {
         self.hold.is_some()
     }
 
+    /// How long the steps up to now took, for the successor's history.
+    pub(crate) fn steps(&self, now: MonoTime) -> HandOverSteps {
+        let ms = |later: Option<MonoTime>, earlier: Option<MonoTime>| {
+            Some(u64::try_from(later?.since(earlier?).as_millis()).unwrap_or(u64::MAX))
+        };
+        HandOverSteps {
+            checkpoint_ms: ms(self.checkpointed, Some(self.began)),
+            hold_ms: ms(self.stops_since, self.checkpointed),
+            stop_ms: ms(Some(now), self.stops_since),
+        }
+    }
+
     pub(crate) fn resignation(now: MonoTime, _record: &SyncRecord, why: &str) -> Self {
         Self {
             request: None,
@@ -80,6 +98,8 @@ impl Switchover {
             final_lsn: None,
             stage: Stage::Ask,
             began: now,
+            checkpointed: None,
+            stops_since: None,
             asked: None,
             hold: None,
             why: why.to_owned(),
@@ -99,6 +119,8 @@ impl Decider {
                     final_lsn: None,
                     stage: Stage::Checkpoint,
                     began: self.now,
+                    checkpointed: None,
+                    stops_since: None,
                     asked: None,
                     hold: None,
                     why: "an operator asked for it".to_owned(),
@@ -205,8 +227,10 @@ impl Decider {
     }
 
     pub(crate) fn switchover_checkpointed(&mut self) {
+        let now = self.now;
         if let Some(switchover) = self.switchover.as_mut().filter(|s| s.stage == Stage::Checkpoint) {
             switchover.stage = Stage::Announce;
+            switchover.checkpointed = Some(now);
         }
     }
 
@@ -268,7 +292,7 @@ impl Decider {
         let id = self.next_op();
         let Some(switchover) = &mut self.switchover else { return };
         switchover.stage = Stage::Hold;
-        switchover.hold = Some(Hold { id, since: self.now, confirmed: false });
+        switchover.hold = Some(Hold { id, since: self.now, confirmed: None });
         if let Some(to) = switchover.to.clone() {
             self.because(Reason::SwitchingOver { to, stage: "proxies hold new sessions" });
         }
@@ -279,8 +303,8 @@ impl Decider {
     fn hold_sessions(&mut self) {
         let Some(switchover) = &self.switchover else { return };
         let (Some(hold), Some(to)) = (&switchover.hold, switchover.to.clone()) else { return };
-        let due = hold.since + HOLD_LIMIT;
-        if !hold.confirmed && self.now < due {
+        let due = hold.confirmed.unwrap_or(hold.since + HOLD_LIMIT);
+        if self.now < due {
             self.timers.set(Timer::Switchover, due);
             return;
         }
@@ -295,10 +319,11 @@ impl Decider {
     }
 
     /// Every connected proxy has put the hold in force.
-    pub(crate) fn sessions_held(&mut self, id: OpId) {
+    pub(crate) fn sessions_held(&mut self, id: OpId, proxies: u32) {
+        let over = if proxies > 0 { self.now + LAST_LOGINS } else { self.now };
         let hold = self.switchover.as_mut().and_then(|s| s.hold.as_mut());
         if let Some(hold) = hold.filter(|hold| hold.id == id) {
-            hold.confirmed = true;
+            hold.confirmed.get_or_insert(over);
         }
     }
 
@@ -310,6 +335,10 @@ impl Decider {
             self.because(Reason::SwitchingOver { to, stage: "clean stop" });
         }
         self.list_change = None;
+        let now = self.now;
+        if let Some(switchover) = &mut self.switchover {
+            switchover.stops_since.get_or_insert(now);
+        }
         // From here on this member must win a compare-and-swap before it may run as the primary again.
         self.leadership = None;
         self.stop_now(StopMode::Fast);

@@ -31,6 +31,8 @@ pub(crate) enum Timer {
     Switchover,
     /// The guard has not answered.
     Guard,
+    /// The story of a change of leader is told, or written again.
+    Story,
 }
 
 /// The timers that are set.

@@ -5,6 +5,7 @@ mod member;
 
 use ha_core::Lsn;
 use ha_core::cluster_view::StoreKey;
+use ha_core::peer_message::PeerMessage;
 use ha_core::record::Versioned;
 use ha_decision::{Action, Event, Job, JobOutput, OpId, Refusal, Request, RequestId, StopMode, TxnOutcome};
 use member::{Member, id, name};
@@ -57,15 +58,48 @@ fn nothing_is_stopped_while_the_proxies_are_waited_for() {
 }
 
 #[test]
-fn the_stop_follows_at_once_when_every_proxy_holds() {
+fn the_stop_follows_when_every_proxy_holds_and_the_last_logins_are_over() {
     let mut pg1 = announced();
     let id = hold(&pg1);
-    pg1.event(Event::SessionsHeld { id: OpId(id.0 + 1) });
-    assert!(!stops(&pg1), "that was another hold");
-    pg1.event(Event::SessionsHeld { id });
+    pg1.event(Event::SessionsHeld { id: OpId(id.0 + 1), proxies: 2 });
+    pg1.wait(100);
+    pg1.event(Event::SessionsHeld { id, proxies: 2 });
+    pg1.wait(149);
+    assert!(!stops(&pg1), "sessions that were let through just before still log in");
+    assert!(pg1.decider.poll_timeout().is_some_and(|at| at.since(pg1.now).as_millis() <= 1));
+    pg1.wait(1);
     assert!(stops(&pg1));
     let status = pg1.decider.status();
     assert!(status.holding && !status.serves_writes, "{status:?}");
+}
+
+#[test]
+fn nobody_logs_in_through_proxies_that_are_not_there() {
+    let mut pg1 = announced();
+    let id = hold(&pg1);
+    pg1.event(Event::SessionsHeld { id: OpId(id.0 + 1), proxies: 0 });
+    assert!(!stops(&pg1), "that was another hold");
+    pg1.event(Event::SessionsHeld { id, proxies: 0 });
+    assert!(stops(&pg1));
+}
+
+#[test]
+fn the_successor_is_told_how_long_each_step_took() {
+    let mut pg1 = announced();
+    let asked = pg1.now;
+    pg1.wait(250);
+    pg1.wait(30);
+    pg1.end_job(JobOutput::Stopped { final_lsn: Some(Lsn(100)) });
+    pg1.see_stopped_primary();
+    let steps = pg1.actions.iter().find_map(|action| match action {
+        Action::Send { message: PeerMessage::HandOver(handover), .. } => Some(handover.steps),
+        _ => None,
+    });
+    let steps = steps.expect("it asks to be replaced");
+    let stop = u64::try_from((pg1.now - asked).as_millis()).unwrap() - 250;
+    // The checkpoint took a millisecond, and another one passed before the candidate gave a sign of life.
+    assert_eq!((steps.checkpoint_ms, steps.hold_ms), (Some(1), Some(251)));
+    assert!(steps.stop_ms.is_some_and(|ms| (30..=stop).contains(&ms)), "{steps:?}");
 }
 
 #[test]
@@ -75,7 +109,7 @@ fn a_proxy_that_does_not_answer_delays_the_stop_by_a_quarter_of_a_second() {
     pg1.wait(250);
     assert!(stops(&pg1));
     let jobs = pg1.jobs().len();
-    pg1.event(Event::SessionsHeld { id });
+    pg1.event(Event::SessionsHeld { id, proxies: 1 });
     assert_eq!(pg1.jobs().len(), jobs, "too late to matter");
 }
 
@@ -127,7 +161,7 @@ fn a_candidate_that_dies_during_the_hold_costs_no_stop() {
     let mut pg1 = announced();
     let id = hold(&pg1);
     pg1.event(Event::PeerLost { from: name("pg2") });
-    pg1.event(Event::SessionsHeld { id });
+    pg1.event(Event::SessionsHeld { id, proxies: 0 });
     assert!(!stops(&pg1));
     let refused = pg1
         .actions
@@ -142,7 +176,7 @@ fn what_an_earlier_attempt_announced_does_not_replace_an_announcement() {
     let mut pg1 = announced();
     let id = hold(&pg1);
     pg1.event(Event::PeerLost { from: name("pg2") });
-    pg1.event(Event::SessionsHeld { id });
+    pg1.event(Event::SessionsHeld { id, proxies: 0 });
     pg1.actions.clear();
     pg1.event(Event::Request { id: ASKED, request: Request::Switchover { candidate: Some(name("pg3")) } });
     pg1.end_job(JobOutput::Done);

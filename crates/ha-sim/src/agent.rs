@@ -10,6 +10,7 @@ use crate::clock::{MS, SECOND};
 use crate::host::{Agent, StoreFace};
 use crate::mutant::Mutant;
 use crate::postgres_model::server::lists;
+use crate::store_link::StoreCall;
 use crate::world::{Ev, World};
 
 /// How often an agent looks at its PostgreSQL.
@@ -254,15 +255,32 @@ impl World {
                 // Proxies answer within a round trip, or one of them does not and the decider goes on without.
                 if self.rng.chance(500) {
                     let delay = self.rng.between(0, 5 * MS);
-                    self.news(host, delay, Event::SessionsHeld { id });
+                    let proxies = self.connected_proxies();
+                    self.news(host, delay, Event::SessionsHeld { id, proxies });
                 }
             }
             Action::Observe => {
                 let delay = self.rng.between(MS, 5 * MS);
                 self.queue.after(delay, Ev::Observe { host, agent, again: false });
             }
+            Action::AwaitRouting { id } => {
+                // A proxy that is away for long is never heard of.
+                if self.rng.chance(800) {
+                    let delay = self.rng.between(0, 50 * MS);
+                    let proxies = self.connected_proxies();
+                    self.news(host, delay, Event::Rerouted { id, proxies });
+                }
+            }
+            Action::CompleteHistory(completion) => {
+                self.tally.transactions += 1;
+                self.call(host, agent, StoreCall::CompleteHistory(completion));
+            }
             Action::KeepSlots { .. } | Action::Note(_) => {}
         }
+    }
+
+    fn connected_proxies(&mut self) -> u32 {
+        u32::try_from(self.rng.between(0, 2)).unwrap_or(0)
     }
 
     fn trace_action(&mut self, host: usize, action: &Action) {

@@ -16,6 +16,7 @@ pub mod clock;
 pub mod fault;
 mod guard;
 mod heartbeat;
+mod history;
 mod host;
 mod job;
 mod job_copy;

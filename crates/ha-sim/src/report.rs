@@ -55,6 +55,8 @@ tally! {
     agent_starts,
     /// Agents that died between two actions.
     deaths_between_actions,
+    /// Records of the history that were completed.
+    histories_completed,
     /// Jobs begun.
     jobs,
     /// Jobs that failed because the plan wanted it.

@@ -8,15 +8,16 @@ use ha_core::cluster_view::{StoreKey, StoreView, to_json};
 use ha_core::record::{LeaderRecord, MemberRecord, SyncRecord, Versioned};
 use ha_core::{Epoch, MonoTime, Revision};
 use ha_decision::action::Txn;
-use ha_decision::{Event, LeaseChoice, LeaseNews, OpId, TxnOutcome};
+use ha_decision::{Event, HistoryCompletion, LeaseChoice, LeaseNews, OpId, TxnOutcome};
 use ha_store::model::Model;
 use ha_store::{KeepAlive, LeaseId, Snapshot, TxnOutcome as StoreOutcome};
 
 use crate::clock::{MS, SECOND};
+use crate::history;
 use crate::mutant::Mutant;
 use crate::world::{Ev, World, member_name};
 
-const PREFIX: &str = "/matriarch/sim/";
+pub(crate) const PREFIX: &str = "/matriarch/sim/";
 const ELECTION_TIMEOUT: Duration = Duration::from_secs(1);
 const KEEP_MEMBER_EVERY: u64 = 8 * SECOND;
 const MEMBER_TTL: Duration = Duration::from_secs(30);
@@ -77,6 +78,7 @@ pub(crate) enum StoreCall {
         record: MemberRecord,
         lease: LeaseId,
     },
+    CompleteHistory(Box<HistoryCompletion>),
     Resync,
 }
 
@@ -267,6 +269,11 @@ impl World {
                 let txn = ha_store::Txn::new().put_leased(key, to_json(record), *lease);
                 Answer::Put(model.txn(now, &txn).is_won())
             }
+            StoreCall::CompleteHistory(completion) => {
+                let won = history::complete(model, now, completion);
+                self.tally.histories_completed += u64::from(won);
+                Answer::Put(won)
+            }
         }
     }
 
@@ -299,7 +306,7 @@ impl World {
                 a.store.member_busy = false;
                 a.store.member_due = now + 500 * MS;
             }
-            StoreCall::Resync => {}
+            StoreCall::Resync | StoreCall::CompleteHistory(_) => {}
         }
     }
 

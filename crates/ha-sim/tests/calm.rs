@@ -14,6 +14,10 @@ fn a_quiet_minute_has_no_takeover_and_no_write_to_the_store() {
                 0,
                 "seed {seed} with {size} members suspects somebody"
             );
+            assert_eq!(
+                until_whole.histories_completed, 1,
+                "seed {seed} with {size} members does not tell how it was founded"
+            );
             assert_eq!(quiet.transactions, 0, "seed {seed} with {size} members writes to the store");
             assert_eq!(quiet.jobs, 0, "seed {seed} with {size} members is not done with its PostgreSQL");
             assert!(quiet.confirmed_to_clients > 60, "seed {seed} with {size} members hardly takes commits");

@@ -56,6 +56,8 @@ pub(crate) struct Member {
     heartbeats: Heartbeats,
     /// What PostgreSQL showed last: whether it is in recovery, and its position.
     seen: Option<(bool, u64)>,
+    /// Timeline that a running PostgreSQL shows.
+    pub(crate) timeline: Timeline,
     ended: Option<OpId>,
 }
 
@@ -179,6 +181,7 @@ impl Member {
             announced_detection_ms: 1000,
             heartbeats: Heartbeats::default(),
             seen: None,
+            timeline: Timeline(1),
             ended: None,
         };
         let policy = Policy::quorum(Epoch(1), listed.iter().map(|m| id(m)).collect(), 1);
@@ -391,7 +394,7 @@ impl Member {
         let mut instance = Instance {
             life: 1,
             in_recovery,
-            timeline: Timeline(1),
+            timeline: self.timeline,
             flush: Lsn(flush),
             replay: Lsn(flush),
             receiver: self.receiver.clone(),
@@ -399,7 +402,7 @@ impl Member {
             standby_names: String::new(),
             drifted: Vec::new(),
             pending_restart: Vec::new(),
-            checkpoint_timeline: Timeline(1),
+            checkpoint_timeline: self.timeline,
             history: Vec::new(),
             version: 150_000,
         };
@@ -407,7 +410,7 @@ impl Member {
             system_id: SYSTEM,
             incarnation: Some(incarnation),
             state: if in_recovery { ControlState::InArchiveRecovery } else { ControlState::InProduction },
-            timeline: Timeline(1),
+            timeline: self.timeline,
             checkpoint: Lsn(1),
             minimum_recovery: Lsn(1),
             standby_signal: in_recovery,
