@@ -7,14 +7,14 @@
 //!  peers ─────── messages ───────────────┤                 ├─► peers             messages
 //!  heartbeats ── who is heard ───────────┤                 ├─► heartbeats        what they say
 //!  guard ─────── armed, fenced ──────────┤                 ├─► guard             deadlines
-//!  followers ─── proxies hold sessions ──┤                 │
+//!  followers ─── proxies hold or lead ───┤                 │
 //!  rpc_service ─ operators ──────────────┤                 ├─► operators         replies
 //!  signals, the decider's own timeout ───┘                 └─► log, REST, metrics, role claims (a snapshot)
 //! ```
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ha_core::postgres_view::PostgresView;
 use ha_daemon::{Asked, Signals, boottime};
@@ -31,6 +31,7 @@ use crate::role_followers::RoleFollowers;
 use crate::rpc_service::OperatorRequest;
 use crate::snapshot::SnapshotSource;
 use crate::store_link::StoreLink;
+use crate::wall_clock::time_of_day;
 
 /// Events that may wait for the decider. It needs microseconds for each; a full queue makes the sources wait, which is
 /// what should happen when the machine is that overloaded.
@@ -41,9 +42,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// Proxies are not waited for longer than this: the decider has long gone on.
 const HOLD_WAITED_FOR: Duration = Duration::from_secs(1);
-/// After every proxy holds new sessions: sessions that were let through just before are still logging in, and a stop would
-/// refuse them. Costs nobody anything, because sessions go on meanwhile.
-const LAST_LOGINS: Duration = Duration::from_millis(150);
+/// The same when they are to lead here.
+const ROUTING_WAITED_FOR: Duration = Duration::from_secs(10);
 
 /// Everything that the driver drives.
 #[derive(Debug)]
@@ -209,6 +209,11 @@ impl Driver {
                     }
                 }
                 Action::HoldSessions { id } => self.await_hold(id),
+                Action::AwaitRouting { id } => self.await_routing(id),
+                Action::CompleteHistory(completion) => {
+                    let at = time_of_day(SystemTime::now(), boottime().since(completion.decided));
+                    self.parts.store.complete_history(*completion, at);
+                }
                 Action::KeepSlots { members } => {
                     let executor = Arc::clone(&self.parts.executor);
                     tokio::spawn(async move { executor.keep_slots(members).await });
@@ -247,12 +252,19 @@ impl Driver {
     fn await_hold(&self, id: OpId) {
         let (followers, events) = (self.parts.followers.clone(), self.events.clone());
         tokio::spawn(async move {
-            if tokio::time::timeout(HOLD_WAITED_FOR, followers.all_hold()).await.is_ok() {
-                if !followers.names().is_empty() {
-                    tokio::time::sleep(LAST_LOGINS).await;
-                }
+            if let Ok(proxies) = tokio::time::timeout(HOLD_WAITED_FOR, followers.all_hold()).await {
                 // A closed channel means that the driver has ended.
-                drop(events.send(Event::SessionsHeld { id }).await);
+                drop(events.send(Event::SessionsHeld { id, proxies }).await);
+            }
+        });
+    }
+
+    fn await_routing(&self, id: OpId) {
+        let (followers, events) = (self.parts.followers.clone(), self.events.clone());
+        tokio::spawn(async move {
+            if let Ok(proxies) = tokio::time::timeout(ROUTING_WAITED_FOR, followers.all_lead_here()).await {
+                // A closed channel means that the driver has ended.
+                drop(events.send(Event::Rerouted { id, proxies }).await);
             }
         });
     }

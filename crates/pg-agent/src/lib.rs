@@ -27,5 +27,6 @@ mod run;
 pub mod snapshot;
 pub mod startup;
 pub mod store_link;
+pub mod wall_clock;
 
 pub use run::run;

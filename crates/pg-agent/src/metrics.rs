@@ -1,5 +1,7 @@
 //! Metrics for Prometheus: our own (`matriarch_*`), and Patroni's names so that existing dashboards and alerts keep
-//! working. Made from the picture at each scrape; nothing is counted anywhere.
+//! working. Made from the picture at each scrape; what is counted is counted by the decider.
+
+mod failover;
 
 use std::fmt::Write as _;
 
@@ -62,6 +64,7 @@ pub(crate) fn text(facts: &Facts<'_>) -> String {
     let mut page = Page { text: String::new(), labels };
     own(&mut page, facts);
     heartbeats(&mut page, facts);
+    failover::failover(&mut page, &picture.status.counts);
     patroni(&mut page, facts);
     page.text
 }

@@ -1,4 +1,5 @@
-//! The proxies that follow this member's role, and which of them hold new sessions for a planned change of leader.
+//! The proxies that follow this member's role: which of them hold new sessions for a planned change of leader, and which
+//! lead new sessions here.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,12 +21,18 @@ struct Follower {
     stream: u64,
     /// First claim of those, up to now, that asked without interruption to hold new sessions.
     holding_from: Option<u64>,
+    /// The same for claims to take writes.
+    writes_from: Option<u64>,
     in_force: u64,
 }
 
 impl Follower {
     fn holds(&self) -> bool {
         self.holding_from.is_some_and(|from| self.in_force >= from)
+    }
+
+    fn leads_here(&self) -> bool {
+        self.writes_from.is_some_and(|from| self.in_force >= from)
     }
 }
 
@@ -39,16 +46,22 @@ impl RoleFollowers {
         Following { followers: self.clone(), proxy, stream }
     }
 
-    /// Names of the proxies that follow now.
-    pub fn names(&self) -> Vec<MemberName> {
-        self.proxies.borrow().keys().cloned().collect()
+    /// Waits until every proxy that follows has put a claim with `holding` in force, and says how many follow; at once
+    /// when none does.
+    pub async fn all_hold(&self) -> u32 {
+        self.all(Follower::holds).await
     }
 
-    /// Waits until every proxy that follows has put a claim with `holding` in force; at once when none follows.
-    pub async fn all_hold(&self) {
+    /// The same for a claim by which this member takes writes.
+    pub async fn all_lead_here(&self) -> u32 {
+        self.all(Follower::leads_here).await
+    }
+
+    async fn all(&self, wanted: impl Fn(&Follower) -> bool) -> u32 {
         let mut proxies = self.proxies.subscribe();
         // Fails only when the sender is gone, which `self` holds.
-        drop(proxies.wait_for(|all| all.values().all(Follower::holds)).await);
+        let followers = proxies.wait_for(|all| all.values().all(&wanted)).await.map_or(0, |all| all.len());
+        u32::try_from(followers).unwrap_or(u32::MAX)
     }
 }
 
@@ -62,9 +75,11 @@ pub struct Following {
 
 impl Following {
     /// A claim is being sent.
-    pub fn claimed(&self, sequence: u64, holding: bool) {
+    pub fn claimed(&self, sequence: u64, holding: bool, takes_writes: bool) {
+        let since = |known: Option<u64>, still: bool| if still { known.or(Some(sequence)) } else { None };
         self.update(|follower| {
-            follower.holding_from = if holding { follower.holding_from.or(Some(sequence)) } else { None };
+            follower.holding_from = since(follower.holding_from, holding);
+            follower.writes_from = since(follower.writes_from, takes_writes);
         });
     }
 
@@ -104,6 +119,10 @@ mod tests {
         text.parse().unwrap()
     }
 
+    fn names(followers: &RoleFollowers) -> Vec<MemberName> {
+        followers.proxies.borrow().keys().cloned().collect()
+    }
+
     fn held(followers: &RoleFollowers) -> bool {
         followers.all_hold().now_or_never().is_some()
     }
@@ -115,35 +134,55 @@ mod tests {
         let (ha1, ha2) = (followers.join(name("ha1")), followers.join(name("ha2")));
         assert!(!held(&followers));
         for proxy in [&ha1, &ha2] {
-            proxy.claimed(1, false);
+            proxy.claimed(1, false, true);
             proxy.confirmed(1);
-            proxy.claimed(2, true);
-            proxy.claimed(3, true);
+            proxy.claimed(2, true, true);
+            proxy.claimed(3, true, true);
         }
         assert!(!held(&followers), "what is in force is older than the hold");
         ha1.confirmed(2);
         assert!(!held(&followers));
         ha2.confirmed(3);
         assert!(held(&followers));
-        ha2.claimed(4, false);
+        ha2.claimed(4, false, true);
         assert!(!held(&followers), "released");
         drop(ha2);
         assert!(held(&followers), "a proxy that left is not waited for");
-        assert_eq!(followers.names(), [name("ha1")]);
+        assert_eq!(names(&followers), [name("ha1")]);
+    }
+
+    #[test]
+    fn proxies_lead_here_once_a_claim_to_take_writes_is_in_force() {
+        let followers = RoleFollowers::default();
+        let leads_here = || followers.all_lead_here().now_or_never();
+        assert_eq!(leads_here(), Some(0));
+        let (ha1, ha2) = (followers.join(name("ha1")), followers.join(name("ha2")));
+        for proxy in [&ha1, &ha2] {
+            proxy.claimed(1, false, false);
+            proxy.confirmed(1);
+        }
+        ha1.claimed(2, false, true);
+        ha1.confirmed(2);
+        ha2.claimed(2, false, true);
+        assert_eq!(leads_here(), None, "what is in force in ha2 is older than the writes");
+        ha2.confirmed(2);
+        assert_eq!(leads_here(), Some(2));
+        ha1.claimed(3, false, false);
+        assert_eq!(leads_here(), None, "no writes any more");
     }
 
     #[test]
     fn the_newest_stream_of_a_proxy_counts() {
         let followers = RoleFollowers::default();
         let old = followers.join(name("ha1"));
-        old.claimed(1, true);
+        old.claimed(1, true, true);
         old.confirmed(1);
         let new = followers.join(name("ha1"));
         assert!(!held(&followers), "the new stream has said nothing yet");
         old.confirmed(2);
         drop(old);
-        assert_eq!(followers.names(), [name("ha1")]);
-        new.claimed(1, true);
+        assert_eq!(names(&followers), [name("ha1")]);
+        new.claimed(1, true, true);
         new.confirmed(1);
         assert!(held(&followers));
     }

@@ -6,6 +6,7 @@
 //!   leadership lease ► renewals ─────┼──► events ──► driver
 //!   transactions ────► outcomes ─────┘
 //!   member lease + record ► kept in the store
+//!   history ─────────► completed in the store
 //! ```
 //!
 //! It retries only what is idempotent (the member's own record, leases). What a transaction's unknown outcome means is
@@ -357,6 +358,8 @@ impl Shared {
         self.store.snapshot().await.map_or(true, |s| s.get(&key).is_some())
     }
 }
+
+mod history;
 
 #[cfg(test)]
 mod tests;

@@ -114,6 +114,7 @@ fn status(me: &str, role: MemberRole, other: &str, serves_writes: bool) -> Statu
         holding: false,
         successor: None,
         undecided: false,
+        counts: ha_decision::Counts::default(),
     }
 }
 

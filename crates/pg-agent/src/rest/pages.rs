@@ -248,15 +248,15 @@ fn api_url(address: &str) -> String {
     format!("http://{host}:{}/patroni", ha_config::REST_PORT)
 }
 
-/// `GET /history`: `[timeline that ended, position, reason, time, new leader]`, oldest first. The time is empty: no
-/// record holds a wall clock.
+/// `GET /history`: `[timeline that ended, position, reason, time, new leader]`, oldest first. The time is empty until the
+/// change of leader is told.
 pub(super) fn history(facts: &Facts<'_>) -> Value {
     let Some(view) = &facts.picture.view else { return json!([]) };
     view.history
         .values()
         .filter(|record| record.parent != Timeline(0))
         .map(|record| {
-            let time = record.extra.get("at").cloned().unwrap_or_else(|| json!(""));
+            let time = record.at().unwrap_or_default();
             json!([record.parent.0, record.switch_lsn.0, record.reason, time, record.member.as_str()])
         })
         .collect()

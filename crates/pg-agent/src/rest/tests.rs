@@ -182,6 +182,25 @@ fn the_cluster_page_shows_who_is_alive_and_needs_no_store() {
 }
 
 #[test]
+fn the_history_page_has_the_time_once_the_change_of_leader_is_told() {
+    let mut record = ha_core::record::HistoryRecord {
+        epoch: ha_core::Epoch(2),
+        parent: ha_core::Timeline(1),
+        switch_lsn: ha_core::Lsn(0x5000),
+        member: "pg2".parse().unwrap(),
+        reason: "the leader asked for it".to_owned(),
+        extra: Default::default(),
+    };
+    let mut view = ha_core::cluster_view::StoreView::default();
+    view.history.insert(ha_core::Timeline(2), record.clone());
+    record.complete("2026-11-29T00:26:53.042Z", &ha_core::phases::Phases::default());
+    view.history.insert(ha_core::Timeline(3), record);
+    let picture = AgentSnapshot { view: Some(view), ..leader() };
+    let line = |time: &str| json!([1, 0x5000, "the leader asked for it", time, "pg2"]);
+    assert_eq!(page("/history", &picture), json!([line(""), line("2026-11-29T00:26:53.042Z")]));
+}
+
+#[test]
 fn metrics_carry_both_families_of_names() {
     let text = ask("GET", "/metrics", &leader()).body.unwrap();
     for line in [

@@ -146,7 +146,7 @@ impl Follower {
         claim.sequence = sequence;
         let holds_until = role_claim::holds_until(&picture, &claim);
         // Before it is sent: the proxy's answer may be faster than what comes after the sending.
-        self.following.claimed(sequence, claim.holding);
+        self.following.claimed(sequence, claim.holding, claim.takes_writes);
         match timeout(TAKES_NOTHING, self.claims.send(Ok(claim.clone()))).await {
             Ok(Ok(())) => {}
             // The proxy is gone, which the other direction says as well.

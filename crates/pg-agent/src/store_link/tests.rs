@@ -165,3 +165,27 @@ async fn what_was_won_and_is_not_shown_is_unknown_after_a_while_and_seen_later()
     .await;
     assert_eq!(epoch, Epoch(1));
 }
+
+#[tokio::test]
+async fn a_history_record_is_completed_in_the_store() {
+    let store = store();
+    let key = "/matriarch/demo/history/00000002";
+    let record = br#"{"epoch":2,"parent":1,"switch_lsn":"0/1","member":"pg1","reason":"why","newer":1}"#;
+    assert!(store.txn(ha_store::Txn::new().put(key, record.to_vec())).await.is_won());
+    let (link, mut events) = start(Arc::new(store.clone()), Duration::from_secs(2));
+    let completion = ha_decision::HistoryCompletion {
+        timeline: ha_core::Timeline(2),
+        decided: MonoTime(1),
+        phases: ha_core::phases::Phases { decide_ms: Some(7), ..Default::default() },
+        forget: Vec::new(),
+    };
+    link.complete_history(completion, "2026-11-29T00:26:53.042Z".to_owned());
+    let completed = until(&mut events, |event| match event {
+        Event::Store(view) => view.history.values().find(|record| record.has_phases()).cloned(),
+        _ => None,
+    })
+    .await;
+    assert_eq!(completed.at(), Some("2026-11-29T00:26:53.042Z"));
+    assert_eq!(completed.phases().and_then(|phases| phases.decide_ms), Some(7));
+    assert_eq!(completed.extra["newer"], 1);
+}
