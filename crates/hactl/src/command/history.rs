@@ -22,11 +22,14 @@ pub(crate) fn history(args: &Args, show: &ShowArgs) -> anyhow::Result<Code> {
 }
 
 /// Every leadership once, the oldest first. An agent that does not see the store knows what it read last, so one may
-/// know less than another.
+/// know less than another; how a change of leader went is added to its record a moment later.
 fn merge(asked: &[Asked<HistoryReply>]) -> Vec<HistoryEntry> {
     let mut entries = BTreeMap::new();
     for entry in asked.iter().filter_map(Asked::reply).flat_map(|reply| &reply.entries) {
-        entries.entry((entry.epoch, entry.timeline)).or_insert_with(|| entry.clone());
+        let known = entries.entry((entry.epoch, entry.timeline)).or_insert_with(|| entry.clone());
+        if known.phases.is_none() {
+            known.clone_from(entry);
+        }
     }
     entries.into_values().collect()
 }
@@ -60,6 +63,16 @@ mod tests {
         let answer = answer.map(|entries| HistoryReply { entries: entries.iter().map(entry).collect() });
         let address = std::net::Ipv4Addr::LOCALHOST.into();
         Asked { name: name.parse().unwrap(), address, answer: answer.map_err(str::to_owned) }
+    }
+
+    #[test]
+    fn a_record_that_is_told_is_worth_more_than_one_that_is_not() {
+        let mut told = asked("pg2", Ok(&[(1, 1, "pg1")]));
+        if let Ok(reply) = &mut told.answer {
+            reply.entries[0].phases = Some(ha_rpc::proto::LeadershipPhases::default());
+        }
+        let answers = [asked("pg1", Ok(&[(1, 1, "pg1")])), told, asked("pg3", Ok(&[(1, 1, "pg1")]))];
+        assert!(merge(&answers)[0].phases.is_some());
     }
 
     #[test]

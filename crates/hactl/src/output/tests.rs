@@ -1,4 +1,5 @@
 mod front;
+mod leaderships;
 
 use ha_rpc::proto::{GuardState, PolicyKind, ServerState};
 

@@ -107,7 +107,7 @@ fn history_is_what_any_agent_knows() {
         rows.as_array().unwrap().iter().map(|row| row["epoch"].as_u64().unwrap()).collect();
     assert_eq!((epochs, &rows[1]["leader"]), (vec![1, 2, 3], &"pg2".into()));
     let (out, _) = world.expect(&["history", "--format", "tsv"], 0);
-    assert!(out.contains("\n2\t2\t0/2000000\tpg2\t2026-01-02T03:04:05Z\tswitchover\n"), "{out}");
+    assert!(out.contains("\n2\t2\t0/2000000\tpg2\t2026-01-02T03:04:05Z\tswitchover\t"), "{out}");
     let (_, err) = World::new(24).expect(&["history"], 5);
     assert!(err.contains("pg2: connect to pg2"), "{err}");
 }

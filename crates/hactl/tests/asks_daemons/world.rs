@@ -61,6 +61,7 @@ impl Agent for FakeAgent {
             from_lsn: (epoch > 1).then_some(epoch << 24),
             reason: "switchover".to_owned(),
             at: "2026-01-02T03:04:05Z".to_owned(),
+            phases: None,
         };
         // pg2 has been cut off from the store for a while.
         let last = if self.name == "pg2" { epoch - 1 } else { epoch };

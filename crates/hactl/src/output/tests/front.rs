@@ -1,12 +1,10 @@
 //! What stands in front of the database hosts, as it is shown.
 
-use ha_rpc::proto::{
-    EvidenceSource, HistoryEntry, ProxyStatusReply, Route, RouteState, Upstream, VirtualRouterState,
-};
+use ha_rpc::proto::{EvidenceSource, ProxyStatusReply, Route, RouteState, Upstream, VirtualRouterState};
 
 use crate::args::Format;
 use crate::ask::Asked;
-use crate::output::{history, proxy, routes, span, topology, vip};
+use crate::output::{proxy, routes, span, topology, vip};
 use crate::overview::Overview;
 use crate::overview::tests::{MIB, answers, cluster, healthy};
 use crate::vips::Floating;
@@ -208,50 +206,6 @@ Cluster: pg-cluster (7512345678901234567)  epoch 4  synchronous: quorum 1 of pg2
     let text = chain.render(Format::Table, false).unwrap();
     assert!(text.contains("\n+- pg1  10.0.1.11  Replica, unreachable\n|     ? no answer\n+- pg2"), "{text}");
     assert!(text.contains("no agent says whether it can be reached"), "{text}");
-}
-
-#[test]
-fn history_is_a_row_for_each_leadership() {
-    let entries = [
-        HistoryEntry {
-            timeline: 1,
-            epoch: 1,
-            leader: "pg1".to_owned(),
-            reason: "founded".to_owned(),
-            ..HistoryEntry::default()
-        },
-        HistoryEntry {
-            timeline: 2,
-            epoch: 2,
-            leader: "pg2".to_owned(),
-            from_lsn: Some(10 * MIB),
-            reason: "switchover".to_owned(),
-            at: "2026-01-02T03:04:05Z".to_owned(),
-        },
-    ];
-    let text = history::render(&entries, Format::Table).unwrap();
-    let expected = "\
-+-------+----+----------+--------+----------------------+------------+
-| Epoch | TL | From LSN | Leader | When                 | Reason     |
-+====================================================================+
-|     1 |  1 |          | pg1    |                      | founded    |
-|     2 |  2 | 0/A00000 | pg2    | 2026-01-02T03:04:05Z | switchover |
-+-------+----+----------+--------+----------------------+------------+
-";
-    assert_eq!(text, expected);
-    let value: serde_json::Value =
-        serde_json::from_str(&history::render(&entries, Format::Json).unwrap()).unwrap();
-    assert_eq!(
-        (&value[0]["from_lsn"], &value[1]["from_lsn"]),
-        (&serde_json::Value::Null, &"0/A00000".into())
-    );
-    assert_eq!(history::render(&[], Format::Json).unwrap(), "[]\n");
-    assert!(history::render(&entries, Format::Yaml).unwrap().contains("leader: pg2"));
-    assert!(
-        history::render(&entries, Format::Tsv)
-            .unwrap()
-            .ends_with("2\t2\t0/A00000\tpg2\t2026-01-02T03:04:05Z\tswitchover\n")
-    );
 }
 
 #[test]
