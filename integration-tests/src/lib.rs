@@ -3,6 +3,7 @@
 //! Begin reading at [`scenario`] (databases) or [`front::front_scenario`] (the whole cluster), then at any file in `tests`.
 
 pub mod front;
+pub mod history;
 pub mod proof;
 
 use std::path::PathBuf;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use ha_lab::{Lab, clock};
+use integration_tests::history::told;
 use integration_tests::proof::{SOME_ROWS, outage_below, prove, writing};
 use integration_tests::{NO_OUTAGE, SETTLE, TAKEOVER, reference, scenario};
 
@@ -23,6 +24,9 @@ fn switchover_named_candidate() {
             load.wait_for_acks(SOME_ROWS, TAKEOVER)?;
             let now = lab.wait_healthy(SETTLE)?;
             ensure!(now == candidate, "{now} leads after a switchover to {candidate}");
+            let phases = told(lab, candidate, &["leader_asked"])?;
+            let steps = ["checkpoint_ms", "hold_ms", "stop_ms"];
+            ensure!(steps.iter().all(|step| phases[step].is_u64()), "the old leader tells nothing: {phases}");
             moves.push((format!("switchover {leads} to {candidate}"), at));
             candidate.clone_into(&mut leads);
         }
