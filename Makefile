@@ -34,7 +34,7 @@ SEED ?=
 
 SIM_TESTS = $(patsubst crates/ha-sim/tests/%.rs,--test %,$(wildcard crates/ha-sim/tests/*.rs))
 
-.PHONY: help setup build build-tests fmt lint deny unit sim integration check test demo lab down pictures bench \
+.PHONY: help setup build build-tests fmt lint deny unit sim mutants integration check test demo lab down pictures bench \
 	bench-failover bench-lab fault-run calm-run clean
 
 help: ## List these targets
@@ -64,6 +64,9 @@ unit: ## Unit, scenario and contract tests, and the simulation
 
 sim: ## Simulated clusters alone (SEEDS=10000 for more)
 	cargo test --locked --workspace $(SIM_TESTS)
+
+mutants: ## Broken rules: which seed of the simulation notices each, and as what
+	cargo test --locked --workspace --test mutants -- --nocapture
 
 # What `cargo test` has built is used: for the programs alone cargo would build their dependencies again, with other features.
 build-tests:

@@ -305,6 +305,10 @@ impl Decider {
             return;
         }
         if self.store.rolled_back {
+            // A primary that rests on its lease alone is ended as it is when the store is away.
+            if self.postgres.is_some() {
+                self.demote_before_deadline();
+            }
             self.blocked_by(Reason::StoreRolledBack);
             return;
         }

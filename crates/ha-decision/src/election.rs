@@ -61,7 +61,9 @@ impl Decider {
             self.handover = None;
         }
         let Some(election) = &self.election else { return };
-        let moved = election.epoch != record.epoch || election.revision != self.sync_revision();
+        let other_revision =
+            election.revision != self.sync_revision() && !broken!(self, PromiseOfAnyRevision);
+        let moved = election.epoch != record.epoch || other_revision;
         let automatic = matches!(election.trigger, Trigger::LeaseExpired | Trigger::LeaderSilent);
         let leader_is_back = automatic && !self.leader_looks_gone(record);
         if (moved || leader_is_back) && self.store.pending.is_none() {

@@ -80,6 +80,10 @@ impl Decider {
     pub(crate) fn may_promise(&self, request: &PromiseRequest) -> Result<(), PromiseRefusal> {
         let Some(sync) = self.sync() else { return Err(PromiseRefusal::OlderRecord) };
         rules::promise_scope(sync, request.epoch, request.revision)?;
+        if self.store.rolled_back {
+            // Others may not have seen that there was a newer record. Their list need not be the one that commits rest on.
+            return Err(PromiseRefusal::NewerRecord);
+        }
         let Some(me) = self.me_id() else { return Err(PromiseRefusal::DataNotReady) };
         if self.facts().is_none() || self.node.job.is_some() {
             return Err(PromiseRefusal::DataNotReady);

@@ -9,9 +9,10 @@ use ha_decision::{
 use crate::clock::{MS, SECOND};
 use crate::host::{Agent, StoreFace};
 use crate::mutant::Mutant;
+use crate::plan::Tag;
 use crate::postgres_model::server::lists;
 use crate::store_link::StoreCall;
-use crate::world::{Ev, World};
+use crate::world::{Ev, Forced, World};
 
 /// How often an agent looks at its PostgreSQL.
 const OBSERVE_EVERY: u64 = 500 * MS;
@@ -68,8 +69,8 @@ impl World {
                 name: h.name.clone(),
                 address: h.name.to_string(),
                 port: 5432,
-                nofailover: false,
-                nosync: false,
+                nofailover: self.plan.tagged == Some((h.name.clone(), Tag::NoFailover)),
+                nosync: self.plan.tagged == Some((h.name.clone(), Tag::NoSync)),
                 priority: 1,
             })
             .collect();
@@ -132,13 +133,16 @@ impl World {
         let Some(a) = h.agent.as_mut() else { return };
         match &*news {
             Event::Store(view) => {
-                if view.revision < a.store.delivered {
+                if view.cluster_id == a.store.cluster_id && view.revision < a.store.delivered {
                     return;
                 }
-                a.store.delivered = view.revision;
+                (a.store.cluster_id, a.store.delivered) = (view.cluster_id, view.revision);
             }
             Event::Peer { .. } | Event::Postgres(_) => {}
             other => {
+                if matches!(other, Event::StoreRolledBack) {
+                    a.store.delivered = ha_core::Revision(0);
+                }
                 let words = format!("{}: <- {other:?}", h.name);
                 self.trace.say(now, || words);
             }
@@ -223,7 +227,18 @@ impl World {
         self.trace_action(host, &action);
         match action {
             Action::Persist(state) => {
-                self.checker.persisted(host, &self.hosts[host].disk.node_state, &state, &self.store.sync);
+                if self.hosts[host].state_broken_until > self.now() {
+                    // What must not be forgotten cannot be written: the agent ends before it says or does any more.
+                    let pause = self.rng.between(500 * MS, 2 * SECOND);
+                    self.agent_dies(host, Some(pause), true);
+                    return;
+                }
+                self.checker.persisted(
+                    host,
+                    &self.hosts[host].disk.node_state,
+                    &state,
+                    &self.store.authority,
+                );
                 let disk = &mut self.hosts[host].disk;
                 let promises = state.promise.is_some() && state.promise != disk.node_state.promise;
                 disk.before_promise =
@@ -244,7 +259,8 @@ impl World {
                     self.publish(host);
                 }
             }
-            Action::Reply { answer, .. } => {
+            Action::Reply { id, answer } => {
+                self.forced.retain(|forced| forced.request != id);
                 if answer.is_ok() {
                     self.tally.requests_done += 1;
                 } else {
@@ -275,7 +291,10 @@ impl World {
                 self.tally.transactions += 1;
                 self.call(host, agent, StoreCall::CompleteHistory(completion));
             }
-            Action::KeepSlots { .. } | Action::Note(_) => {}
+            Action::Note(reason) => {
+                self.tally.blocked_states += u64::from(reason.to_string().starts_with("BLOCKED"));
+            }
+            Action::KeepSlots { .. } => {}
         }
     }
 
@@ -371,6 +390,11 @@ impl World {
     /// An operator's request to the agent of a host.
     pub(crate) fn request(&mut self, host: usize, request: Request) {
         let id = RequestId(self.number());
+        if let (Request::Failover { accept_data_loss: true }, Some(agent)) =
+            (&request, &self.hosts[host].agent)
+        {
+            self.forced.push(Forced { request: id, host, agent: agent.number });
+        }
         self.news(host, MS, Event::Request { id, request });
     }
 

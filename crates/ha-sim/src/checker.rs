@@ -61,6 +61,9 @@ pub(crate) struct Checker {
     pub(crate) late_but_safe: u64,
     pub(crate) listed_replaced: u64,
     pub(crate) lost_asynchronously: u64,
+    /// Epoch of the latest takeover for which an operator accepted loss.
+    forced_at: Option<Epoch>,
+    pub(crate) given_up_by_operators: u64,
     leases: openness::LeaseTimes,
 }
 
@@ -115,6 +118,12 @@ impl Checker {
             self.unguarded.insert(lsn, id);
             return;
         }
+        let leader = sync.record.leader.id();
+        let by = hosts[host].id();
+        if by.as_ref() != Some(&leader) && self.is_given_up(&hosts[host]) && !held(hosts, &leader, lsn, id) {
+            self.given_up_by_operators += 1;
+            return;
+        }
         if let Some(other) = self.acked.insert(lsn, id)
             && other != id
         {
@@ -123,8 +132,6 @@ impl Checker {
                 format!("records {other} and {id} were both acknowledged at {lsn}"),
             );
         }
-        let by = hosts[host].id();
-        let leader = sync.record.leader.id();
         if by.as_ref() == Some(&leader) {
             if !sync.record.is_established() {
                 self.broken(
@@ -161,7 +168,8 @@ impl Checker {
 
     /// A revocation was carried out. It counts if the promise for it is durable by then.
     pub(crate) fn revoked(&mut self, host: usize, epoch: Epoch, at: &Host) {
-        if let Some(promise) = at.disk.node_state.promise.as_ref().filter(|p| p.epoch == epoch) {
+        let durable = at.disk.before_promise.is_none();
+        if let Some(promise) = at.disk.node_state.promise.as_ref().filter(|p| durable && p.epoch == epoch) {
             self.promises += 1;
             let revocation = Revocation { epoch, revision: promise.revision, id: at.id() };
             self.revocations.insert(host, revocation);
@@ -206,6 +214,14 @@ impl Checker {
     /// A directory was replaced by another.
     pub(crate) fn data_replaced(&mut self, host: usize, sync: &Sync, old: &Host, new: &Data) {
         self.dirty = true;
+        if let Some(incarnation) = new.present().and_then(|d| d.incarnation)
+            && (self.burned.contains(&(host, incarnation))
+                || old.id().is_some_and(|id| id.incarnation == incarnation))
+        {
+            let story =
+                format!("pg{} gives incarnation {incarnation} to a directory that lost WAL", host + 1);
+            self.broken("I6 lost WAL means a new incarnation", story);
+        }
         let Some(id) = old.id() else { return };
         if let Some(sync) = sync
             && sync.record.leader.id() == id
@@ -222,13 +238,6 @@ impl Checker {
             self.listed_replaced += 1;
         }
         self.burned.insert((host, id.incarnation));
-        if let Some(incarnation) = new.present().and_then(|d| d.incarnation)
-            && self.burned.contains(&(host, incarnation))
-        {
-            let story =
-                format!("pg{} gives incarnation {incarnation} to a directory that lost WAL", host + 1);
-            self.broken("I6 lost WAL means a new incarnation", story);
-        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use ha_decision::Request;
 
 use crate::clock::{HostClock, MS, SECOND};
+use crate::host::Host;
 use crate::world::{Ev, World};
 
 /// Kinds of faults.
@@ -58,11 +59,35 @@ pub enum FaultKind {
     Reinitialize,
     /// An operator switches maintenance mode on and off.
     Maintenance,
+    /// A host stands still as a whole and goes on later; its clock has jumped then.
+    HostPause,
+    /// The leader's host stands still as a whole.
+    LeaderHostPause,
+    /// The processes of a PostgreSQL are stopped: it is there and says nothing.
+    PostgresFreeze,
+    /// The same with the leader's.
+    LeaderPostgresFreeze,
+    /// A host's storage takes no writes; sometimes the agent's own state cannot be written either.
+    StorageFull,
+    /// A write of WAL fails once: PANIC.
+    StorageError,
+    /// An old backup of the store is put back while the cluster runs.
+    StoreRestored,
+    /// All data of the store are gone.
+    StoreEmptied,
+    /// etcd ends the leader's lease though it lives.
+    LeaseRevoked,
+    /// etcd has no space: reads and renewals work, nothing is written.
+    StoreNoSpace,
+    /// An operator changes mode, k, strict_k or the time until a leader pins itself.
+    SettingsChanged,
+    /// An operator asks for a failover and accepts loss.
+    ForcedFailover,
 }
 
 impl FaultKind {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 36] = [
         Self::AgentCrash,
         Self::AgentFreeze,
         Self::LeaderStranded,
@@ -87,6 +112,18 @@ impl FaultKind {
         Self::Restart,
         Self::Reinitialize,
         Self::Maintenance,
+        Self::HostPause,
+        Self::LeaderHostPause,
+        Self::PostgresFreeze,
+        Self::LeaderPostgresFreeze,
+        Self::StorageFull,
+        Self::StorageError,
+        Self::StoreRestored,
+        Self::StoreEmptied,
+        Self::LeaseRevoked,
+        Self::StoreNoSpace,
+        Self::SettingsChanged,
+        Self::ForcedFailover,
     ];
 }
 
@@ -99,6 +136,7 @@ pub(crate) enum Healing {
     Network,
     Power(usize),
     Resume(usize),
+    Space,
 }
 
 impl World {
@@ -179,6 +217,27 @@ impl World {
             FaultKind::Failover => self.request(host, Request::Failover { accept_data_loss: false }),
             FaultKind::Restart => self.request(host, Request::Restart),
             FaultKind::Reinitialize => self.request(host, Request::Reinitialize),
+            FaultKind::HostPause => self.pause_host(host, duration),
+            FaultKind::LeaderHostPause => self.pause_host(leader, duration),
+            FaultKind::PostgresFreeze => self.freeze_server(host, duration),
+            FaultKind::LeaderPostgresFreeze => self.freeze_server(leader, duration),
+            FaultKind::StorageFull => {
+                let until = self.now() + duration;
+                self.hosts[host].storage_broken_until = until;
+                if self.rng.chance(300) {
+                    self.hosts[host].state_broken_until = until;
+                }
+            }
+            FaultKind::StorageError => self.hosts[host].storage_broken_until = self.now() + SECOND,
+            FaultKind::StoreRestored => self.restore_store(false),
+            FaultKind::StoreEmptied => self.restore_store(true),
+            FaultKind::LeaseRevoked => self.revoke_lease(),
+            FaultKind::StoreNoSpace => {
+                self.store.model.set_no_space(true);
+                self.queue.after(duration, Ev::Heals(Healing::Space));
+            }
+            FaultKind::SettingsChanged => self.change_settings(),
+            FaultKind::ForcedFailover => self.request(host, Request::Failover { accept_data_loss: true }),
             FaultKind::Maintenance => {
                 let request = Request::Pause {
                     duration: Duration::from_secs(self.rng.between(2, 12)),
@@ -264,6 +323,8 @@ impl World {
             return;
         }
         self.hosts[host].powered = false;
+        self.hosts[host].paused_until = 0;
+        self.net.unsilence(host);
         self.agent_dies(host, None, false);
         self.server_dies(host);
         let h = &mut self.hosts[host];
@@ -307,13 +368,16 @@ impl World {
             Healing::StoreUp => self.topology_changed(),
             Healing::Network => self.net.extra_delay = 0,
             Healing::Power(host) => self.power_on(*host),
+            Healing::Space => self.store.model.set_no_space(false),
             Healing::Resume(host) => self.request(*host, Request::Resume),
         }
     }
 
     /// The last fault is over and everything works from now on.
     pub(crate) fn heal_all(&mut self) {
-        let thawed = self.hosts.iter().map(|h| h.frozen_until).max().unwrap_or(0);
+        let server_thaws = |h: &Host| h.server.as_ref().map_or(0, |s| s.frozen_until);
+        let thaws = |h: &Host| h.frozen_until.max(h.paused_until).max(server_thaws(h));
+        let thawed = self.hosts.iter().map(thaws).max().unwrap_or(0);
         if thawed > self.now() {
             self.queue.at(thawed, Ev::HealAll);
             return;
@@ -322,10 +386,13 @@ impl World {
         self.healed_at = Some(self.now());
         self.net.heal();
         self.store.down_until = 0;
+        self.store.model.set_no_space(false);
+        self.mend_store();
         for host in 0..self.hosts.len() {
             self.power_on(host);
             let h = &mut self.hosts[host];
             h.slow_until = 0;
+            (h.storage_broken_until, h.state_broken_until) = (0, 0);
             h.guard.down_until = 0;
             self.guard_begins(host);
         }

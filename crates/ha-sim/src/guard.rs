@@ -275,7 +275,7 @@ impl World {
             self.guard_begins(host);
             return;
         }
-        if h.guard.due != Some(now) {
+        if h.guard.due.is_none_or(|due| due > now) {
             return;
         }
         h.guard.due = None;

@@ -28,6 +28,12 @@ pub(crate) struct Host {
     pub(crate) agents: u64,
     /// The agent does nothing before this global time.
     pub(crate) frozen_until: u64,
+    /// Nothing on the host does anything before this global time; its clock goes on.
+    pub(crate) paused_until: u64,
+    /// Storage refuses writes of WAL before this global time.
+    pub(crate) storage_broken_until: u64,
+    /// The agent cannot write what it must not forget before this global time.
+    pub(crate) state_broken_until: u64,
     /// Flushes and jobs are slow before this global time.
     pub(crate) slow_until: u64,
 }
@@ -75,7 +81,9 @@ pub(crate) struct Running {
 #[derive(Debug, Default)]
 pub(crate) struct StoreFace {
     pub(crate) connected: bool,
-    /// Newest revision that the decider was told.
+    /// Which etcd cluster the decider was told of last.
+    pub(crate) cluster_id: u64,
+    /// Newest revision of it that the decider was told.
     pub(crate) delivered: Revision,
     /// Watch events come in order.
     pub(crate) next_delivery: u64,

@@ -8,6 +8,7 @@ use crate::host::Running;
 use crate::mutant::Mutant;
 use crate::postgres_model::wal::lsn;
 use crate::postgres_model::{Phase, RecordKind, Server};
+use crate::standstill::storage_failed;
 use crate::world::{Ev, World};
 
 /// How a step ends.
@@ -31,7 +32,7 @@ impl World {
     pub(crate) fn job_begins(&mut self, host: usize, agent: u64, op: OpId, job: Job) {
         let begun = self.now();
         self.tally.jobs += 1;
-        self.checker.job_begins(host, &job, &self.store.sync, &self.hosts);
+        self.checker.job_begins(host, &job, &self.store.authority, &self.hosts);
         if let Some(a) = self.hosts[host].agent(agent) {
             a.jobs.insert(op, Running { job, step: 0, begun, kept: 0, result: None });
             let pause = self.rng.between(MS, 4 * MS);
@@ -54,7 +55,10 @@ impl World {
             self.tally.jobs_failed += 1;
             failed("it failed, as things do")
         } else {
-            self.job_part(host, &mut running)
+            match self.job_on_frozen_server(host, &running) {
+                Some(next) => next,
+                None => self.job_part(host, &mut running),
+            }
         };
         let (pause, result) = match next {
             Next::After(pause) => {
@@ -304,6 +308,9 @@ impl World {
             return Next::After(self.rng.between(40 * MS, 400 * MS));
         }
         let id = self.number();
+        if self.panics(host) {
+            return storage_failed();
+        }
         let Some((server, directory)) = self.hosts[host].running() else {
             return failed("the server is gone");
         };
@@ -330,7 +337,8 @@ impl World {
         }
         let other = self.hosts.iter().enumerate().find(|(i, h)| {
             let watched = h.guard.watches(h.time(now));
-            *i != host && h.server.as_ref().is_some_and(Server::takes_commits) && watched
+            let takes = h.server.as_ref().is_some_and(Server::takes_commits) && self.server_runs(*i);
+            *i != host && takes && watched
         });
         if let Some(other) = other.map(|(_, h)| h.name.clone()) {
             let story = format!("pg{} was promoted while {other} takes commits", host + 1);

@@ -9,6 +9,7 @@ use crate::host::Running;
 use crate::job::{Next, failed};
 use crate::mutant::Mutant;
 use crate::postgres_model::{Data, Directory, Phase, RecordKind, Server};
+use crate::standstill::storage_failed;
 use crate::world::{Ev, World};
 
 /// What is copied from whom.
@@ -65,12 +66,19 @@ impl World {
         let from = self.index_of(&source.member)?;
         let server = self.hosts[from].server.as_ref().filter(|s| s.phase == Phase::Up)?;
         let directory = self.hosts[from].disk.data.present()?;
-        (from != host && self.net.both(host, from)).then_some((from, server.life, directory))
+        (from != host && self.net.both(host, from) && self.server_runs(from)).then_some((
+            from,
+            server.life,
+            directory,
+        ))
     }
 
     pub(crate) fn job_clone(&mut self, host: usize, running: &mut Running, copy: &Copy) -> Next {
         if self.hosts[host].server.is_some() {
             return failed("the server is running");
+        }
+        if self.storage_refuses(host) {
+            return storage_failed();
         }
         let Some((_, life, directory)) = self.copy_source(host, &copy.source) else {
             return failed("the source cannot be reached");
@@ -99,6 +107,9 @@ impl World {
                 return needs_clone("WAL before the fork point is gone");
             }
             return Next::After(self.rng.between(150 * MS, 2000 * MS));
+        }
+        if self.storage_refuses(host) {
+            return storage_failed();
         }
         if let Some(result) = running.result.take() {
             self.lose_data(host, Data::Present(result));
@@ -136,7 +147,7 @@ impl World {
 
     /// A directory is replaced: whatever only it held is gone.
     fn lose_data(&mut self, host: usize, new: Data) {
-        self.checker.data_replaced(host, &self.store.sync, &self.hosts[host], &new);
+        self.checker.data_replaced(host, &self.store.authority, &self.hosts[host], &new);
         self.hosts[host].disk.data = new;
     }
 
@@ -159,6 +170,9 @@ impl World {
                 }
                 if self.hosts[host].disk.data.present().is_none() {
                     return failed("no usable data directory");
+                }
+                if self.storage_refuses(host) && self.rng.chance(800) {
+                    return storage_failed();
                 }
                 self.write_settings(host, settings);
                 if let Some(directory) = self.hosts[host].disk.data.present_mut() {
@@ -209,11 +223,13 @@ impl World {
             self.queue.after(took, Ev::Replay { host, life, to: end });
         } else {
             directory.state = ControlState::InProduction;
-            self.write(host, RecordKind::Checkpoint);
+            if self.write(host, RecordKind::Checkpoint).is_none() {
+                return;
+            }
             if let Some(directory) = self.hosts[host].disk.data.present_mut() {
                 directory.note_checkpoint();
             }
-            self.checker.opened(host, &self.store.sync, &self.hosts);
+            self.checker.opened(host, &self.store.authority, &self.hosts);
         }
         self.checker.look_again();
     }

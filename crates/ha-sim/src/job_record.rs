@@ -91,10 +91,11 @@ impl World {
     pub(crate) fn commit(&mut self, host: usize, client: Option<usize>) -> Option<usize> {
         let record = self.number();
         let waiter = Waiter { record, client };
-        let (server, directory) = self.hosts[host].running()?;
-        if server.in_recovery || server.phase != Phase::Up {
+        let (server, _) = self.hosts[host].running()?;
+        if server.in_recovery || server.phase != Phase::Up || !self.server_runs(host) || self.panics(host) {
             return None;
         }
+        let (server, directory) = self.hosts[host].running()?;
         let (end, answered) = server.commit(directory, waiter);
         let (system, timeline) = (directory.system_id, directory.wal.timeline());
         self.checker.written(host, system, end, record, timeline);
@@ -108,10 +109,11 @@ impl World {
     /// Writes and flushes a record that nobody waits for; returns its LSN.
     pub(crate) fn write(&mut self, host: usize, kind: RecordKind) -> Option<usize> {
         let id = self.number();
-        let (server, directory) = self.hosts[host].running()?;
-        if server.in_recovery {
+        let (server, _) = self.hosts[host].running()?;
+        if server.in_recovery || self.panics(host) {
             return None;
         }
+        let (server, directory) = self.hosts[host].running()?;
         let end = server.write(directory, id, kind);
         let (system, timeline) = (directory.system_id, directory.wal.timeline());
         self.checker.written(host, system, end, id, timeline);

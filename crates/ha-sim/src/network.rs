@@ -9,6 +9,8 @@ use crate::rng::Rng;
 pub struct Network {
     blocked: BTreeSet<(usize, usize)>,
     store_blocked: BTreeSet<usize>,
+    /// Hosts that stand still.
+    silent: BTreeSet<usize>,
     /// Extra delay of everything, nanoseconds at most.
     pub extra_delay: u64,
 }
@@ -16,7 +18,8 @@ pub struct Network {
 impl Network {
     /// Whether packets get from one host to another.
     pub fn open(&self, from: usize, to: usize) -> bool {
-        from == to || !self.blocked.contains(&(from, to))
+        let awake = !self.silent.contains(&from) && !self.silent.contains(&to);
+        awake && (from == to || !self.blocked.contains(&(from, to)))
     }
 
     /// Whether packets get both ways.
@@ -51,9 +54,19 @@ impl Network {
         self.store_blocked.remove(&host);
     }
 
+    /// A host neither sends nor receives.
+    pub fn silence(&mut self, host: usize) {
+        self.silent.insert(host);
+    }
+
+    /// Ends [`Self::silence`].
+    pub fn unsilence(&mut self, host: usize) {
+        self.silent.remove(&host);
+    }
+
     /// All links work again.
     pub fn heal(&mut self) {
-        *self = Self::default();
+        *self = Self { silent: std::mem::take(&mut self.silent), ..Self::default() };
     }
 
     /// How long a message takes: mostly well below a millisecond, sometimes a retransmission.
@@ -76,6 +89,10 @@ mod tests {
         net.block(2, 2);
         assert!(!net.open(0, 1) && net.open(1, 0) && !net.both(0, 1) && net.open(2, 2));
         net.unblock(0, 1);
+        assert!(net.both(0, 1));
+        net.silence(0);
+        assert!(!net.open(0, 1) && !net.open(1, 0) && net.open(1, 2));
+        net.unsilence(0);
         assert!(net.both(0, 1));
         net.block_store(1);
         assert!(net.store_blocked(1) && !net.store_blocked(0));

@@ -3,13 +3,23 @@
 
 use std::time::Duration;
 
-use ha_core::ReplicationMode;
 use ha_core::record::ClusterSettings;
+use ha_core::{MemberName, ReplicationMode};
 use ha_decision::{GuardNeed, Timings};
 
 use crate::clock::{MS, SECOND};
 use crate::fault::FaultKind;
 use crate::rng::Rng;
+use crate::world::member_name;
+
+/// A tag of a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tag {
+    /// Never promoted.
+    NoFailover,
+    /// Never listed.
+    NoSync,
+}
 
 /// What was drawn for a run.
 #[derive(Debug, Clone)]
@@ -54,6 +64,10 @@ pub struct Plan {
     pub late_decisions: u64,
     /// An agent whose transaction is under way for long dies meanwhile, per mille.
     pub dying_senders: u64,
+    /// Commits whose client cancels the wait, per mille.
+    pub cancels: u64,
+    /// A member with a tag.
+    pub tagged: Option<(MemberName, Tag)>,
     /// An agent dies soon after it has carried out a promise, per mille.
     pub dying_promisers: u64,
     /// A firewall lets no heartbeat through.
@@ -98,7 +112,10 @@ impl Plan {
             dying_senders: rng.pick(&[0, 700]),
             dying_promisers: rng.pick(&[0, 0, 500]),
             heartbeats_blocked: rng.chance(100),
+            cancels: rng.pick(&[0, 0, 50, 300]),
+            tagged: None,
         };
+        let plan = plan.tag(rng);
         if rng.chance(300) { plan.siege(rng) } else { plan }
     }
 
@@ -112,6 +129,21 @@ impl Plan {
         self.late_reloads = 0;
         self.lagging = None;
         self.heartbeats_blocked = false;
+        (self.cancels, self.tagged) = (0, None);
+    }
+
+    /// Now and then a member must not be promoted, or not be listed.
+    fn tag(self, rng: &mut Rng) -> Self {
+        if self.size < 3 || !rng.chance(100) {
+            return self;
+        }
+        let tag = rng.pick(&[Tag::NoFailover, Tag::NoSync]);
+        Self { tagged: Some((member_name(rng.index(self.size)), tag)), ..self }
+    }
+
+    /// Whether anybody may need a backup of the store.
+    pub(crate) fn backs_up(&self) -> bool {
+        self.faults.contains(&FaultKind::StoreRestored)
     }
 
     /// Nothing but what brings promises into danger: nobody ends an old leader, it stays reachable now and then, and

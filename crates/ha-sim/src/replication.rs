@@ -5,7 +5,7 @@ use ha_core::MonoTime;
 use crate::clock::{MS, SECOND, US};
 use crate::mutant::Mutant;
 use crate::postgres_model::server::new_sender;
-use crate::postgres_model::{Data, Phase, Receiver, ReceiverPhase, Record, Waiter};
+use crate::postgres_model::{Data, Phase, Receiver, ReceiverPhase, Record, Server, Waiter};
 use crate::world::{Ev, World};
 
 /// `wal_retrieve_retry_interval` as the agent sets it.
@@ -58,7 +58,7 @@ impl World {
         let reachable = source != host && self.net.both(host, source) && self.hosts[source].powered;
         let sender = self.pid();
         let any_slot = self.mutant == Mutant::SecondSenderCounts;
-        let admitted = may_log_in && reachable;
+        let admitted = may_log_in && reachable && self.server_runs(source);
         let admitted = admitted
             && self.hosts[source].running().is_some_and(|(server, directory)| {
                 // What the walsender knows: its timeline history and its flushed position. It does not compare contents.
@@ -200,6 +200,10 @@ impl World {
     }
 
     pub(crate) fn flush(&mut self, host: usize, life: u64, pid: u32) {
+        let flushes = |s: &Server| s.life == life && s.receiver.as_ref().is_some_and(|r| r.pid == pid);
+        if self.hosts[host].server.as_ref().is_some_and(flushes) && self.panics(host) {
+            return;
+        }
         let Some((server, directory)) = self.hosts[host].life(life) else { return };
         let Some(receiver) = server.receiver.as_mut().filter(|r| r.pid == pid) else { return };
         receiver.flushing = false;
@@ -225,7 +229,7 @@ impl World {
         receiver.confirmed = Some(flush);
         receiver.wire = (now + delay).max(receiver.wire);
         let (at, source, epoch) = (receiver.wire, receiver.source, receiver.upstream.announced.epoch);
-        self.checker.confirming(host, epoch, &self.store.sync);
+        self.checker.confirming(host, epoch, &self.store.authority);
         self.queue.at(at, Ev::Confirm { host: source, life: source_life, sender, standby: host, flush });
     }
 
@@ -255,7 +259,7 @@ impl World {
     pub(crate) fn answered(&mut self, host: usize, answered: Vec<(usize, Waiter)>) {
         for (lsn, waiter) in answered {
             self.tally.acknowledged += 1;
-            self.checker.acknowledged(host, lsn, waiter.record, &self.store.sync, &self.hosts);
+            self.checker.acknowledged(host, lsn, waiter.record, &self.store.authority, &self.hosts);
             if let Some(client) = waiter.client {
                 self.client_answered(client, host, waiter.record);
             }
@@ -272,6 +276,9 @@ impl World {
 
     fn receiver_tick(&mut self, host: usize) {
         let now = self.now();
+        if !self.server_runs(host) {
+            return;
+        }
         let Some(server) = &self.hosts[host].server else { return };
         let Some(receiver) = &server.receiver else { return };
         let ReceiverPhase::Streaming { sender, life: source_life } = receiver.phase else { return };
@@ -280,7 +287,7 @@ impl World {
             .server
             .as_ref()
             .is_some_and(|s| s.life == source_life && s.senders.contains_key(&sender));
-        if there && self.net.open(source, host) {
+        if there && self.net.open(source, host) && self.server_runs(source) {
             // Keepalives come when nothing else does.
             if let Some(r) = self.hosts[host].server.as_mut().and_then(|s| s.receiver.as_mut()) {
                 r.heard = now;
@@ -294,6 +301,9 @@ impl World {
 
     fn sender_tick(&mut self, host: usize) {
         let now = self.now();
+        if !self.server_runs(host) {
+            return;
+        }
         let Some(server) = &self.hosts[host].server else { return };
         let life = server.life;
         let mut gone = Vec::new();
@@ -302,7 +312,7 @@ impl World {
             let there = self.hosts[s.standby].server.as_ref().is_some_and(|x| {
                 x.life == s.standby_life && x.receiver.as_ref().is_some_and(|r| r.pid == s.receiver)
             });
-            if there && self.net.open(s.standby, host) {
+            if there && self.net.open(s.standby, host) && self.server_runs(s.standby) {
                 heard.push(*pid);
             } else if !there && self.hosts[s.standby].powered && self.net.both(host, s.standby)
                 || now - s.heard > SENDER_TIMEOUT

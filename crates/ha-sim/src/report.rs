@@ -61,6 +61,20 @@ tally! {
     jobs,
     /// Jobs that failed because the plan wanted it.
     jobs_failed,
+    /// Servers that could not write their WAL.
+    panics,
+    /// Stores that an operator brought back to the newest state.
+    stores_mended,
+    /// Commits whose client cancelled the wait: PostgreSQL answers with a warning, which is no acknowledgement.
+    cancelled,
+    /// Of these, in the leader's log at the end.
+    cancelled_and_kept,
+    /// Of these, gone at the end.
+    cancelled_and_lost,
+    /// Takeovers for which an operator accepted loss.
+    forced_takeovers,
+    /// Acknowledged commits that operators gave up.
+    given_up_by_operators,
     /// Servers promoted.
     promotions,
     /// Directories cloned.
@@ -85,6 +99,10 @@ tally! {
     store_elections,
     /// Promises made.
     promises,
+    /// Attempts to abort a promise that led to nothing.
+    aborts,
+    /// Times a member said that it is blocked.
+    blocked_states,
     /// Epochs begun by a takeover.
     takeovers,
     /// Takeovers that began unestablished.

@@ -5,6 +5,7 @@ use crate::clock::SECOND;
 use crate::fault::FaultKind;
 use crate::host::Host;
 use crate::mutant::Mutant;
+use crate::plan::Tag;
 use crate::report::Tally;
 use crate::world::World;
 
@@ -100,6 +101,8 @@ fn play(seed: u64, size: usize, mutant: Mutant, tracing: bool) -> Outcome {
     }
     world.tally.virtual_ms = world.now() / 1_000_000;
     world.tally.runs = 1;
+    world.count_cancelled();
+    world.tally.given_up_by_operators = world.checker.given_up_by_operators;
     world.tally.promises = world.checker.promises;
     world.tally.lost_asynchronously = world.checker.lost_asynchronously;
     world.tally.listed_replaced = world.checker.listed_replaced;
@@ -112,12 +115,22 @@ impl World {
     fn is_whole(&self) -> bool {
         let Some(sync) = &self.store.sync else { return false };
         let Some(leader) = self.index_of(&sync.record.leader.member) else { return false };
-        let listed =
-            !self.plan.mode.waits_for_standbys() || sync.record.policy.members.len() + 1 == self.hosts.len();
+        let listed = !self.wanted.mode.waits_for_standbys()
+            || sync.record.policy.members.len() == self.may_be_listed(leader);
         let streaming = self.hosts[leader].server.as_ref().is_some_and(|s| {
             !s.in_recovery && s.senders.values().filter(|x| x.streaming).count() + 1 == self.hosts.len()
         });
         listed && streaming && sync.record.is_established()
+    }
+
+    /// How many members a leader may list.
+    fn may_be_listed(&self, leader: usize) -> usize {
+        let tagged = self
+            .plan
+            .tagged
+            .as_ref()
+            .filter(|(name, tag)| *tag == Tag::NoSync && *name != self.hosts[leader].name);
+        self.hosts.len() - 1 - usize::from(tagged.is_some())
     }
 
     /// Nothing is broken any more and still it does not work: a member must at least say why.
@@ -131,7 +144,8 @@ impl World {
             blocked.extend(status.blocked);
         }
         let writes = self.tally.confirmed_after_healing >= COMMITS_WANTED;
-        if !blocked.is_empty() && !writes {
+        // Without an operator nothing is decided any more on a store that went back; writes may go on by the old list.
+        if !blocked.is_empty() && (!writes || self.store.never_mended) {
             for why in blocked {
                 *self.tally.blocked.entry(why).or_insert(0) += 1;
             }

@@ -79,7 +79,11 @@ impl World {
         let now = self.store_time();
         self.store.model.advance(now);
         self.store_changed();
+        self.back_up_store();
         for host in 0..self.hosts.len() {
+            if self.hosts[host].paused_until > self.now() {
+                continue;
+            }
             self.watch_tick(host);
             self.lease_rounds(host);
         }

@@ -35,6 +35,15 @@ pub(crate) struct StoreSide {
     pub(crate) known: Revision,
     /// The sync record as it is, whatever anybody believes.
     pub(crate) sync: Option<Versioned<SyncRecord>>,
+    /// The newest sync record that ever was: another one only while the store shows an older state.
+    pub(crate) authority: Option<Versioned<SyncRecord>>,
+    pub(crate) backup: Option<Model>,
+    /// What the store held before an older state was put back, until an operator has mended that.
+    pub(crate) restored: Option<Snapshot>,
+    /// The sync record is an older one than the authority.
+    pub(crate) went_back: bool,
+    /// No operator comes.
+    pub(crate) never_mended: bool,
 }
 
 #[derive(Debug)]
@@ -44,6 +53,10 @@ struct Call {
     what: StoreCall,
     /// Somebody still waits for the answer.
     awaited: bool,
+    /// The servers that had it are gone.
+    lost: bool,
+    /// Newest revision that its agent knew when it was sent.
+    floor: Revision,
     tries: u32,
 }
 
@@ -95,17 +108,37 @@ pub(crate) enum Answer {
 }
 
 impl StoreSide {
+    /// Who waits for the answer to a call.
+    pub(crate) fn caller(&self, call: u64) -> Option<usize> {
+        self.calls.get(&call).map(|c| c.host)
+    }
+
+    /// Requests under way are lost with the servers that had them.
+    pub(crate) fn forget_calls(&mut self) {
+        self.calls.values_mut().for_each(|call| call.lost = true);
+    }
+
     pub(crate) fn new() -> Self {
         Self {
-            model: Model::new(PREFIX, 0xE7CD, ELECTION_TIMEOUT),
+            model: new_model(),
             leader: Some(0),
             electing: false,
             down_until: 0,
             calls: BTreeMap::new(),
             known: Revision(1),
             sync: None,
+            authority: None,
+            backup: None,
+            restored: None,
+            went_back: false,
+            never_mended: false,
         }
     }
+}
+
+/// An empty store.
+pub(crate) fn new_model() -> Model {
+    Model::new(PREFIX, 0xE7CD, ELECTION_TIMEOUT)
 }
 
 /// The epoch that the leader record gives a host, when it hangs on this lease.
@@ -135,6 +168,7 @@ impl World {
             old.for_each(|(_, revision)| *revision = present);
         }
         self.tally.transactions += 1;
+        self.tally.aborts += u64::from(txn.purpose.starts_with("abort"));
         let needs = |choice| txn.puts.iter().any(|(_, _, c)| *c == choice);
         if needs(LeaseChoice::Leadership) && lease.is_none() || needs(LeaseChoice::Member) && member.is_none()
         {
@@ -151,7 +185,8 @@ impl World {
         let is_txn = matches!(what, StoreCall::Txn { .. });
         let decides =
             matches!(&what, StoreCall::Txn { txn, .. } if txn.puts.iter().any(|p| p.0 == StoreKey::Sync));
-        self.store.calls.insert(id, Call { host, agent, what, awaited: true, tries: 0 });
+        let floor = self.hosts[host].agent.as_ref().map_or(Revision(0), |a| a.store.delivered);
+        self.store.calls.insert(id, Call { host, agent, what, awaited: true, lost: false, floor, tries: 0 });
         let deadline = self.plan.call_deadline;
         self.queue.after(deadline, Ev::StoreTimeout { call: id });
         if reachable {
@@ -182,7 +217,7 @@ impl World {
             }
             return;
         }
-        let Some(call) = self.store.calls.get(&id) else { return };
+        let Some(call) = self.store.calls.get(&id).filter(|c| !c.lost) else { return };
         let (host, awaited, what) = (call.host, call.awaited, call.what.clone());
         if !awaited && matches!(what, StoreCall::Txn { .. }) {
             let words = || format!("a late request of pg{} arrives: {what:?}", host + 1);
@@ -278,6 +313,16 @@ impl World {
     }
 
     pub(crate) fn store_timeout(&mut self, id: u64) {
+        let now = self.now();
+        if let Some(call) = self.store.calls.get(&id)
+            && self.hosts[call.host].frozen_until > now
+            && self.hosts[call.host].agent.as_ref().is_some_and(|a| a.number == call.agent)
+        {
+            // Who stands still notices neither; afterwards an answer that is there counts, however old it is.
+            let until = self.hosts[call.host].frozen_until;
+            self.queue.at(until + MS, Ev::StoreTimeout { call: id });
+            return;
+        }
         if let Some(call) = self.store.calls.get_mut(&id).filter(|c| c.awaited) {
             call.awaited = false;
             let (host, agent, what) = (call.host, call.agent, call.what.clone());
@@ -313,7 +358,7 @@ impl World {
     pub(crate) fn store_answers(&mut self, id: u64, answer: Answer) {
         let now = self.now();
         let Some(call) = self.store.calls.get(&id).filter(|c| c.awaited) else { return };
-        let (host, agent, what) = (call.host, call.agent, call.what.clone());
+        let (host, agent, what, floor) = (call.host, call.agent, call.what.clone(), call.floor);
         if self.hosts[host].frozen_until > now && self.hosts[host].agent(agent).is_some() {
             let until = self.hosts[host].frozen_until;
             self.queue.at(until, Ev::StoreAnswers { call: id, answer });
@@ -395,6 +440,10 @@ impl World {
                 a.store.connected = true;
                 // What changed since that was read comes with the next round.
                 a.store.stale = view.revision < known;
+                let another = a.store.cluster_id != view.cluster_id || view.revision < floor;
+                if floor.0 > 0 && another {
+                    self.news(host, 0, Event::StoreRolledBack);
+                }
                 self.news(host, 0, Event::Store(view));
             }
             (what, _) => self.call_failed(host, agent, what),

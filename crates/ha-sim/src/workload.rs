@@ -39,6 +39,7 @@ impl World {
                 .server
                 .as_ref()
                 .is_some_and(|s| s.life == *life && s.phase == Phase::Up && !s.in_recovery)
+                && self.server_runs(*host)
         });
         let Some((host, life)) = session.or_else(|| self.connect()) else {
             let pause = self.rng.between(100 * MS, 500 * MS);
@@ -57,7 +58,39 @@ impl World {
             self.clients[client].waiting = None;
             self.clients[client].session = None;
             self.client_rests(client, 200 * MS);
+        } else if self.rng.chance(self.plan.cancels) {
+            let pause = self.rng.between(MS, 3 * SECOND);
+            self.queue.after(pause, Ev::Cancels { client, host, record });
         }
+    }
+
+    /// A client cancels while its commit waits. PostgreSQL warns and answers as if it were done; the row is visible. That
+    /// is no acknowledgement: such a row may be lost, and the client was warned.
+    pub(crate) fn client_cancels(&mut self, client: usize, host: usize, record: u64) {
+        if self.clients[client].waiting.is_none_or(|(at, of, _)| at != host || of != record)
+            || !self.server_runs(host)
+        {
+            return;
+        }
+        let Some(server) = &mut self.hosts[host].server else { return };
+        let Some(lsn) = server.waiters.iter().find(|(_, w)| w.record == record).map(|(lsn, _)| *lsn) else {
+            return;
+        };
+        server.waiters.remove(&lsn);
+        self.clients[client].waiting = None;
+        self.tally.cancelled += 1;
+        self.cancelled.push((lsn, record));
+        let pause = self.rng.between(30 * MS, 300 * MS);
+        self.client_rests(client, pause);
+    }
+
+    /// How many of the cancelled commits the leader's log holds, and how many are gone.
+    pub(crate) fn count_cancelled(&mut self) {
+        let Some(leader) = (0..self.hosts.len()).find(|&h| self.leads(h)) else { return };
+        let Some(directory) = self.hosts[leader].disk.data.present() else { return };
+        let kept = self.cancelled.iter().filter(|(lsn, record)| directory.wal.holds(*lsn, *record)).count();
+        self.tally.cancelled_and_kept = kept as u64;
+        self.tally.cancelled_and_lost = (self.cancelled.len() - kept) as u64;
     }
 
     /// Any server that takes commits; two may for a moment.
@@ -66,6 +99,7 @@ impl World {
             .hosts
             .iter()
             .enumerate()
+            .filter(|(i, _)| self.server_runs(*i))
             .filter_map(|(i, h)| h.server.as_ref().filter(|s| s.takes_commits()).map(|s| (i, s.life)))
             .collect();
         if open.is_empty() { None } else { Some(self.rng.pick(&open)) }

@@ -5,8 +5,9 @@
 
 use std::collections::BTreeMap;
 
+use ha_core::record::ClusterSettings;
 use ha_core::{MemberName, SystemId};
-use ha_decision::{Event, OpId};
+use ha_decision::{Event, OpId, RequestId};
 
 use crate::checker::{Checker, Violation};
 use crate::clock::{HostClock, MS, Queue, SECOND};
@@ -60,9 +61,20 @@ pub(crate) enum Ev {
     FenceNoted { host: usize, agent: u64, epoch: ha_core::Epoch },
     Client { client: usize, token: u64 },
     Cut { a: usize, b: usize, duration: u64 },
+    HostResumes { host: usize },
+    StoreMended,
+    Cancels { client: usize, host: usize, record: u64 },
     Fault,
     Heals(Healing),
     HealAll,
+}
+
+/// An operator accepts loss.
+#[derive(Debug)]
+pub(crate) struct Forced {
+    pub(crate) request: RequestId,
+    pub(crate) host: usize,
+    pub(crate) agent: u64,
 }
 
 /// A process that reads the settings file at its own time.
@@ -99,6 +111,12 @@ pub(crate) struct World {
     pub(crate) healed_at: Option<u64>,
     /// Changes of leader since then.
     pub(crate) changes_after_healing: u32,
+    /// What the operators want of the cluster now.
+    pub(crate) wanted: ClusterSettings,
+    /// Commits whose clients cancelled the wait: LSN and record.
+    pub(crate) cancelled: Vec<(usize, u64)>,
+    /// Failovers for which an operator accepts loss, and that are under way.
+    pub(crate) forced: Vec<Forced>,
     numbers: u64,
     pub(crate) system_ids: u64,
 }
@@ -126,6 +144,9 @@ impl World {
                 agent: None,
                 agents: 0,
                 frozen_until: 0,
+                paused_until: 0,
+                storage_broken_until: 0,
+                state_broken_until: 0,
                 slow_until: 0,
             })
             .collect();
@@ -150,6 +171,9 @@ impl World {
             longest_pause: 0,
             healed_at: None,
             changes_after_healing: 0,
+            wanted: plan.settings(),
+            forced: Vec::new(),
+            cancelled: Vec::new(),
             numbers: 0,
             system_ids: 0,
             mutant,
@@ -215,6 +239,10 @@ impl World {
     pub(crate) fn step(&mut self) -> bool {
         let Some(event) = self.queue.take() else { return false };
         self.tally.events += 1;
+        if let Some(until) = self.sleeps_until(&event) {
+            self.queue.at(until, event);
+            return true;
+        }
         match event {
             Ev::Tick => {
                 self.tick();
@@ -252,6 +280,9 @@ impl World {
             Ev::FenceNoted { host, agent, epoch } => self.fence_noted(host, agent, epoch),
             Ev::Client { client, token } => self.client(client, token),
             Ev::Cut { a, b, duration } => self.cut(a, b, duration),
+            Ev::HostResumes { host } => self.host_resumes(host),
+            Ev::StoreMended => self.mend_store(),
+            Ev::Cancels { client, host, record } => self.client_cancels(client, host, record),
             Ev::Fault => self.next_fault(),
             Ev::Heals(healing) => self.heals(&healing),
             Ev::HealAll => self.heal_all(),

@@ -11,7 +11,7 @@ use crate::world::World;
 impl World {
     /// Looks after each event.
     pub(crate) fn check(&mut self) {
-        self.checker.look(&self.store.sync, &self.hosts);
+        self.checker.look(&self.store.authority, &self.hosts);
         self.check_openness();
         if let Some(violation) = self.checker.take_violation() {
             self.fail(violation.rule, violation.story);
@@ -46,7 +46,7 @@ impl Checker {
         let allowed = record.is_some_and(|r| {
             r.policy.kind == PolicyKind::Asynchronous
                 || r.policy.kind == PolicyKind::Pinned && r.leader.member == host.name
-        });
+        }) || self.is_given_up(host);
         if empty && !allowed {
             self.broken(
                 "I7 the list is never empty",

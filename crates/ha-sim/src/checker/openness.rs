@@ -30,12 +30,13 @@ impl World {
     /// A server that takes commits for the first time since its crash recovery, or since its start.
     pub(crate) fn check_openness(&mut self) {
         for host in 0..self.hosts.len() {
+            let runs = self.server_runs(host);
             let Some(server) = &mut self.hosts[host].server else { continue };
-            if !server.takes_commits() {
+            if !server.takes_commits() || !runs {
                 continue;
             }
             if let Some(recovered) = server.recovered.take() {
-                self.checker.lets_clients_in(host, recovered, &self.store.sync, &self.hosts);
+                self.checker.lets_clients_in(host, recovered, &self.store.authority, &self.hosts);
             }
         }
     }
@@ -59,7 +60,7 @@ impl World {
     /// The sync record is another one.
     pub(crate) fn note_what_leaders_rest_on(&mut self) {
         let now = self.now();
-        let by_lease = self.store.sync.as_ref().is_some_and(|s| rests_on_lease(&s.record));
+        let by_lease = self.store.authority.as_ref().is_some_and(|s| rests_on_lease(&s.record));
         let since = &mut self.checker.leases.by_lease_since;
         *since = by_lease.then(|| since.unwrap_or(now));
     }

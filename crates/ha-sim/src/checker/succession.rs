@@ -38,6 +38,23 @@ impl World {
             self.fail("I0", "the sync record was deleted".to_owned());
             return;
         };
+        if self.store.went_back {
+            let known = self.store.authority.as_ref().map_or(Epoch(0), |s| s.record.epoch);
+            if before.as_ref().is_some_and(|s| s.record.epoch == new.record.epoch) {
+                // Who has not seen more may go on by what it sees, as long as it decides no leadership.
+                return;
+            }
+            if new.record.epoch <= known {
+                let story = format!(
+                    "epoch {} is decided on a store that went back; {known} was there",
+                    new.record.epoch
+                );
+                self.fail("B13 no leadership is decided on a store that went back", story);
+                return;
+            }
+        }
+        self.store.authority = after.clone();
+        self.store.went_back = false;
         let epoch = new.record.epoch;
         match &before {
             Some(old) if old.record.epoch != new.record.epoch => {
@@ -51,10 +68,22 @@ impl World {
             Some(_) => self.tally.bumps += 1,
             None => {}
         }
-        self.checker.succeeds(before.as_ref(), new, &self.hosts);
+        let forced = self.is_forced(before.as_ref(), new);
+        self.checker.succeeds(before.as_ref(), new, &self.hosts, forced);
         self.note_what_leaders_rest_on();
         self.leadership_settles(before.as_ref().map(|s| s.record.epoch), epoch);
         self.checker.look_again();
+    }
+
+    /// Whether a takeover is one for which an operator accepted loss. Any other change voids what such requests were about.
+    fn is_forced(&mut self, before: Option<&Versioned<SyncRecord>>, new: &Versioned<SyncRecord>) -> bool {
+        let changes_epoch = before.is_some_and(|s| s.record.epoch != new.record.epoch);
+        let leader = self.index_of(&new.record.leader.member);
+        let forced = changes_epoch && self.forced.iter().any(|f| Some(f.host) == leader);
+        self.tally.forced_takeovers += u64::from(forced);
+        let hosts = &self.hosts;
+        self.forced.retain(|f| hosts[f.host].agent.as_ref().is_some_and(|a| a.number == f.agent));
+        forced
     }
 
     /// L2: whatever made leaders change is over, so leadership settles.
@@ -76,6 +105,7 @@ impl Checker {
         before: Option<&Versioned<SyncRecord>>,
         new: &Versioned<SyncRecord>,
         hosts: &[Host],
+        forced: bool,
     ) {
         let (record, leader) = (&new.record, new.record.leader.id());
         let known = self.leaders.entry(record.epoch).or_insert_with(|| leader.clone()).clone();
@@ -104,7 +134,27 @@ impl Checker {
                 format!("epoch {} follows {}", record.epoch, old.record.epoch),
             );
         }
-        self.takes_over(old, new, hosts);
+        if forced {
+            self.loss_is_accepted(new, hosts);
+        } else {
+            self.takes_over(old, new, hosts);
+        }
+    }
+
+    /// A human gave up what the new leader does not hold, and whatever older leaders may still acknowledge.
+    fn loss_is_accepted(&mut self, new: &Versioned<SyncRecord>, hosts: &[Host]) {
+        let leader = new.record.leader.id();
+        let before = self.acked.len();
+        self.acked.retain(|lsn, id| held(hosts, &leader, *lsn, *id));
+        self.given_up_by_operators += (before - self.acked.len()) as u64;
+        self.unguarded.retain(|lsn, id| held(hosts, &leader, *lsn, *id));
+        self.forced_at = Some(new.record.epoch);
+    }
+
+    /// Whether a human has given up what this host acknowledges: it led last before a takeover with accepted loss.
+    pub(super) fn is_given_up(&self, host: &Host) -> bool {
+        let led = self.leaders.iter().rev().find(|(_, leader)| host.id().as_ref() == Some(*leader));
+        self.forced_at.is_some_and(|forced| led.is_some_and(|(epoch, _)| *epoch < forced))
     }
 
     fn leader_is_established(&mut self, new: &Versioned<SyncRecord>, hosts: &[Host]) {
@@ -123,6 +173,10 @@ impl Checker {
                 let before = self.unguarded.len();
                 self.unguarded.retain(|lsn, id| held(hosts, &leader, *lsn, *id));
                 self.lost_asynchronously += (before - self.unguarded.len()) as u64;
+                // Whoever chose asynchronous mode chose it for what was acknowledged before, too.
+                let before = self.acked.len();
+                self.acked.retain(|lsn, id| held(hosts, &leader, *lsn, *id));
+                self.lost_asynchronously += (before - self.acked.len()) as u64;
                 return;
             }
             PolicyKind::Pinned if !policys_leader && !handed_over(&old.record, &leader, hosts) => {

@@ -28,6 +28,8 @@ pub struct Server {
     pub life: u64,
     /// How far it is.
     pub phase: Phase,
+    /// Its processes are stopped before this global time.
+    pub frozen_until: u64,
     /// Standby.
     pub in_recovery: bool,
     /// The postmaster's copy of the settings: what new connections and new walsenders get.
@@ -139,6 +141,7 @@ impl Server {
         Self {
             life,
             phase: Phase::Starting,
+            frozen_until: 0,
             in_recovery,
             session_names: settings.standby_names.clone(),
             commits_wait: !settings.standby_names.is_unguarded(),
@@ -241,6 +244,9 @@ impl Server {
 
     /// As the agent sees it. `now` is the host's clock, `global` the world's.
     pub fn view(&self, directory: &Directory, global: u64) -> PostgresProcess {
+        if self.frozen_until > global {
+            return PostgresProcess::Silent;
+        }
         if self.phase != Phase::Up {
             return PostgresProcess::Starting;
         }
