@@ -335,6 +335,13 @@ impl Decider {
             self.report_missing(record, &election, needed, have);
             return;
         };
+        // It says that there was a newer record than the one that this takeover would replace. Either the transaction is
+        // lost, or the store shows an older state and this member has not noticed.
+        let outdated = election.refusals.values().any(|refusal| *refusal == PromiseRefusal::NewerRecord);
+        if outdated && !election.accept_loss {
+            self.report_missing(record, &election, needed, have);
+            return;
+        }
         if have < needed {
             let patience_over = self.now >= election.began + PATIENCE;
             if !(election.accept_loss && patience_over) {

@@ -103,7 +103,9 @@ impl Decider {
             next.policy.members.extend(self.eligible(record));
         }
         if broken!(self, LowerAcksServerFirst) {
-            next.policy.k = next.policy.k.min(self.settings().acks);
+            let healthy = self.confirmed(record, record.policy.members.iter(), Lsn(0)).max(1);
+            let healthy = u32::try_from(healthy).unwrap_or(1);
+            next.policy.k = next.policy.k.min(self.settings().acks).min(healthy);
         }
         StandbyNames::of_record(&next)
     }

@@ -3,10 +3,13 @@
 mod member;
 
 use ha_core::node_state::{NodeState, Seen};
-use ha_core::peer_message::{PeerMessage, PeerPhase, PromiseRefusal, PromiseRequest, Trigger};
+use ha_core::peer_message::{
+    PeerMessage, PeerPhase, PromiseRefusal, PromiseRefused, PromiseRequest, Trigger,
+};
+use ha_core::record::Policy;
 use ha_core::{Epoch, Generation, Revision};
 use ha_decision::{Action, Event};
-use member::{Member, id};
+use member::{Member, id, name};
 
 /// pg2, which is listed with pg3, and has seen this of an etcd cluster with another id than the present one.
 fn member_that_saw(generation: u64) -> Member {
@@ -62,4 +65,37 @@ fn who_knows_that_the_store_went_back_promises_nothing_by_it() {
     pg2.actions.clear();
     pg2.hear("pg3", PeerMessage::PromiseRequest(request));
     assert_eq!(refusals(&pg2), [PromiseRefusal::NewerRecord]);
+}
+
+#[test]
+fn a_candidate_that_hears_of_a_newer_record_decides_nothing() {
+    // k = 2 of 2: its own promise would be enough.
+    let mut pg2 = Member::of_leaderless_cluster("pg2", &["pg2", "pg3"]);
+    let mut record = pg2.sync();
+    record.policy = Policy { k: 2, ..record.policy };
+    pg2.set_sync(record);
+    pg2.revoke_own(100);
+    let refused = PromiseRefused {
+        epoch: Epoch(1),
+        revision: pg2.view.sync_revision(),
+        member: name("pg3"),
+        refusal: PromiseRefusal::NewerRecord,
+    };
+    pg2.hear("pg3", PeerMessage::PromiseRefused(refused));
+    pg2.wait(1000);
+    pg2.wait(4000);
+    assert!(pg2.txns().is_empty(), "it decided by a record that is not the newest: {:?}", pg2.txns());
+    let blocked = pg2.decider.status().blocked.expect("it says why it is blocked");
+    assert!(blocked.contains("pg3"), "{blocked}");
+}
+
+#[test]
+fn without_such_news_its_own_promise_is_enough() {
+    let mut pg2 = Member::of_leaderless_cluster("pg2", &["pg2", "pg3"]);
+    let mut record = pg2.sync();
+    record.policy = Policy { k: 2, ..record.policy };
+    pg2.set_sync(record);
+    pg2.revoke_own(100);
+    pg2.wait(1000);
+    assert_eq!(pg2.wanted_sync().map(|r| r.leader.id()), Some(id("pg2")));
 }

@@ -236,8 +236,14 @@ impl World {
                 self.store.model.set_no_space(true);
                 self.queue.after(duration, Ev::Heals(Healing::Space));
             }
-            FaultKind::SettingsChanged => self.change_settings(),
-            FaultKind::ForcedFailover => self.request(host, Request::Failover { accept_data_loss: true }),
+            FaultKind::SettingsChanged => {
+                // One change alone seldom meets the state in which it matters.
+                for _ in 0..3 {
+                    let pause = self.rng.between(MS, 9 * SECOND);
+                    self.queue.after(pause, Ev::SettingsChange);
+                }
+            }
+            FaultKind::ForcedFailover => self.despair(leader, other),
             FaultKind::Maintenance => {
                 let request = Request::Pause {
                     duration: Duration::from_secs(self.rng.between(2, 12)),
@@ -254,6 +260,29 @@ impl World {
             0..=2 => self.rng.between(100 * MS, 1500 * MS),
             3..=5 => self.rng.between(SECOND, 6 * SECOND),
             _ => self.rng.between(self.plan.ttl(), 2 * self.plan.ttl() + 5 * SECOND),
+        }
+    }
+
+    /// The leader is gone for long, and an operator does not wait for it: any other member is to lead with what it has.
+    fn despair(&mut self, leader: usize, other: usize) {
+        let ttl = self.plan.ttl();
+        let away = self.rng.between(2 * ttl, 3 * ttl + 10 * SECOND);
+        if self.rng.chance(500) {
+            self.power_off(leader, away);
+        } else {
+            self.cut_links(FaultKind::Isolation, leader, other, away);
+        }
+        for _ in 0..3 {
+            let host = self.rng.index(self.hosts.len());
+            let pause = self.rng.between(ttl, away);
+            self.queue.after(pause, Ev::LossAccepted { host });
+        }
+    }
+
+    /// The request, unless everything works again by now.
+    pub(crate) fn accept_loss(&mut self, host: usize) {
+        if self.healed_at.is_none() {
+            self.request(host, Request::Failover { accept_data_loss: true });
         }
     }
 

@@ -231,8 +231,13 @@ impl World {
         epoch: ha_core::Epoch,
         settings: ha_decision::ServerSettings,
     ) -> Next {
-        if self.hosts[host].server.as_ref().is_none_or(|s| s.phase != Phase::Up || !s.in_recovery) {
-            return failed("no standby is running");
+        match &self.hosts[host].server {
+            None if running.step < 2 => return self.start_revoked(host, running, epoch, settings),
+            Some(server) if server.in_recovery && server.phase == Phase::Starting => {
+                return Next::Again(20 * MS);
+            }
+            Some(server) if server.in_recovery && server.phase == Phase::Up => {}
+            _ => return failed("no standby is running"),
         }
         if self.mutant == Mutant::PromiseWithoutStop && running.step == 0 {
             running.step = 3;
@@ -288,6 +293,24 @@ impl World {
                 Next::Done(output)
             }
         }
+    }
+
+    /// A stopped standby is started without upstream, because only a running one knows what it holds.
+    fn start_revoked(
+        &mut self,
+        host: usize,
+        running: &mut Running,
+        epoch: ha_core::Epoch,
+        settings: ha_decision::ServerSettings,
+    ) -> Next {
+        if self.hosts[host].disk.data.present().is_none_or(|d| d.facts().is_primary_shaped()) {
+            return failed("the directory's last life was a primary's");
+        }
+        self.hosts[host].disk.passfiles.retain(|e| *e > epoch);
+        self.write_settings(host, settings);
+        self.guard_starts_server(host);
+        running.step = 2;
+        Next::Again(20 * MS)
     }
 
     fn job_promote(

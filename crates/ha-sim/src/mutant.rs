@@ -86,14 +86,14 @@ mutants! {
     (LowerAcksServerFirst, 400, Fate::Killed, "the server asks for fewer confirmations before that is recorded"),
     (ListEmptiedOnDemotion, 400, Fate::Killed, "a leader that steps down empties its list"),
     (ResumeWithOldFile, 400, Fate::Killed, "a leader starts with the list that its file still holds"),
-    (SecondSenderCounts, 400, Fate::Killed, "a second walsender of one member counts as another confirmation"),
+    (SecondSenderCounts, 1500, Fate::Killed, "a second walsender of one member counts as another confirmation"),
     (ConfirmedBeforeFlush, 400, Fate::Killed, "a standby confirms what it has not flushed"),
     (OpenBeforeBarrier, 400, Fate::Killed, "clients are let in before standbys hold what recovery made visible"),
     // Whose data it is.
     (OldIncarnationAfterRewind, 400, Fate::Killed, "a rewound directory keeps its incarnation"),
     (OldIncarnationAfterClone, 400, Fate::Killed, "a cloned directory keeps its incarnation"),
-    (StopWhileListed, 400, Fate::Killed, "a member is stopped or cloned anew while it is listed"),
-    (RewindBeforeCheckpoint, 150, Fate::Redundant("a walsender refuses a standby that goes past the switch point"), "a rewind does not wait for the first checkpoint of its source"),
+    (StopWhileListed, 1500, Fate::Killed, "a member is stopped or cloned anew while it is listed"),
+    (RewindBeforeCheckpoint, 400, Fate::Killed, "a rewind does not wait for the first checkpoint of its source"),
     (DivergenceIgnored, 150, Fate::Redundant("a walsender refuses a standby that goes past the switch point"), "a directory that diverged is started as a standby"),
     // Deadlines.
     (KeepaliveAlone, 150, Fate::Redundant("a leader key goes with its lease, or with the sync record, and both are seen"), "a renewed lease proves leadership, whatever the leader key says"),

@@ -115,7 +115,7 @@ impl Plan {
             cancels: rng.pick(&[0, 0, 50, 300]),
             tagged: None,
         };
-        let plan = plan.tag(rng);
+        let plan = plan.tag(rng).with_possible_acks();
         if rng.chance(300) { plan.siege(rng) } else { plan }
     }
 
@@ -139,6 +139,18 @@ impl Plan {
         }
         let tag = rng.pick(&[Tag::NoFailover, Tag::NoSync]);
         Self { tagged: Some((member_name(rng.index(self.size)), tag)), ..self }
+    }
+
+    /// With `strict_k` nothing works while more confirmations are wanted than there are standbys.
+    fn with_possible_acks(self) -> Self {
+        let most = u32::try_from(self.most_acks()).unwrap_or(1);
+        Self { acks: self.acks.min(most), ..self }
+    }
+
+    /// How many standbys can confirm.
+    pub(crate) fn most_acks(&self) -> u64 {
+        let nosync = self.tagged.as_ref().is_some_and(|(_, tag)| *tag == Tag::NoSync);
+        self.size as u64 - 1 - u64::from(nosync)
     }
 
     /// Whether anybody may need a backup of the store.

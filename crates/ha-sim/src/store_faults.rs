@@ -22,14 +22,21 @@ fn age(record: &SyncRecord) -> (Epoch, Generation) {
 impl World {
     /// Somebody takes a backup now and then.
     pub(crate) fn back_up_store(&mut self) {
-        if self.plan.backs_up() && self.store.restored.is_none() && self.rng.chance(40) {
+        if self.plan.backs_up()
+            && self.store.restored.is_none()
+            && self.store.sync.is_some()
+            && self.rng.chance(40)
+        {
             self.store.backup = Some(self.store.model.clone());
         }
     }
 
     /// The store shows an old state, or nothing at all.
     pub(crate) fn restore_store(&mut self, empty: bool) {
-        if self.store.restored.is_some() || self.store.sync.is_none() {
+        // Before everybody with data has acted on a record nothing tells that there was one.
+        let all_know =
+            self.hosts.iter().all(|h| h.disk.data.present().is_none() || h.disk.node_state.seen.epoch.0 > 0);
+        if self.store.restored.is_some() || self.store.sync.is_none() || !all_know {
             return;
         }
         let backup: Model = match self.store.backup.take() {
@@ -159,7 +166,9 @@ impl World {
 
     /// An operator rewrites the policy of the running cluster.
     pub(crate) fn change_settings(&mut self) {
-        if !self.store.model.has_leader() || self.store.sync.is_none() || self.store.restored.is_some() {
+        let possible =
+            self.store.model.has_leader() && self.store.sync.is_some() && self.store.restored.is_none();
+        if !possible || self.healed_at.is_some() {
             return;
         }
         let mut next = self.wanted.clone();
@@ -169,7 +178,7 @@ impl World {
                     [ReplicationMode::Strict, ReplicationMode::Synchronous, ReplicationMode::Asynchronous];
                 next.mode = self.rng.pick(&modes);
             }
-            2 | 3 => next.acks = u32::try_from(self.rng.between(1, self.hosts.len() as u64 - 1)).unwrap_or(1),
+            2 | 3 => next.acks = u32::try_from(self.rng.between(1, self.plan.most_acks())).unwrap_or(1),
             4 => next.strict_k = !next.strict_k,
             _ => next.degrade_after_ms = self.rng.between(500, 9000),
         }

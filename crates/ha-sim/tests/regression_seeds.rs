@@ -25,6 +25,18 @@ const SEEDS: &[(u64, usize, &str)] = &[
         "a walsender kept the list of an attempt that was given up, and confirmed for a member not listed",
     ),
     (1370, 3, "two walsenders of one member counted as two confirmations"),
+    (
+        86,
+        3,
+        "a restored store with another cluster id was compared by epoch alone, and an older list was acted on",
+    ),
+    (142, 3, "the same, and a member took over without an acknowledged commit"),
+    (
+        1232,
+        3,
+        "a member that had not seen the newest epoch took over on a store that went back, though another knew better",
+    ),
+    (185, 2, "a promise of a member whose PostgreSQL was down could not be carried out"),
 ];
 
 #[test]
