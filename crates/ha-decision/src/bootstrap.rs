@@ -13,6 +13,7 @@ use crate::decider::Decider;
 use crate::job::{Access, Job, ServerSettings};
 use crate::phases::Won;
 use crate::reason::Reason;
+use crate::status::PeerStatus;
 use crate::store::TxnFor;
 use crate::timers::Timer;
 
@@ -55,10 +56,9 @@ impl Decider {
     }
 
     fn ask_to_initialize(&mut self) {
-        let with_data = self.peers.iter().find(|(_, p)| p.state.phase != PeerPhase::Empty);
-        if let Some((member, peer)) = with_data
-            && peer.state.system_id.is_some()
-        {
+        let has_data = |p: &PeerStatus| p.state.phase != PeerPhase::Empty && p.state.system_id.is_some();
+        let with_data = self.peers.iter().find(|(_, p)| has_data(p));
+        if let Some((member, _)) = with_data {
             let member = member.clone();
             self.blocked_by(Reason::OtherHasData { member });
             return;
@@ -69,7 +69,8 @@ impl Decider {
             .filter(|m| !self.peers.contains_key(m))
             .map(|m| m.to_string())
             .collect();
-        let grace_ends = self.started.unwrap_or(self.now) + self.setup.timings.bootstrap_grace;
+        // While this agent stood still the others could not tell it that they have data.
+        let grace_ends = self.awake_since() + self.setup.timings.bootstrap_grace;
         if !missing.is_empty() && self.now < grace_ends {
             self.timers.set(Timer::BootstrapGrace, grace_ends);
             self.because(Reason::WaitingForReports { missing: missing.join(", ") });

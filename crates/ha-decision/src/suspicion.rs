@@ -51,6 +51,12 @@ impl Decider {
         self.suspicion.awaited = self.timers.next().map(|at| at.max(self.now));
     }
 
+    /// Since when this decider has not stood still: what it did not hear before proves nothing.
+    pub(crate) fn awake_since(&self) -> MonoTime {
+        let stalled = self.suspicion.stalled_at.max(self.suspicion.heartbeats.stalled_at);
+        stalled.max(self.started).unwrap_or(self.now)
+    }
+
     pub(crate) fn heartbeats_heard(&mut self, heartbeats: Heartbeats) {
         self.suspicion.heartbeats = heartbeats;
     }
@@ -147,8 +153,7 @@ impl Decider {
         let leader = &record.leader.member;
         let silence =
             if self.heartbeat_of(leader).is_some() { self.detection_towards(leader) } else { self.silence() };
-        let stalled = self.suspicion.stalled_at.max(self.suspicion.heartbeats.stalled_at);
-        let awake = stalled.max(self.started).map_or(self.now, |at| at + silence);
+        let awake = self.awake_since() + silence;
         [self.agent_lives_until(leader), self.stream_lives_until(record)]
             .into_iter()
             .flatten()

@@ -63,8 +63,16 @@ impl World {
         self.store.known = self.store.model.revision();
         let restored = view(&self.store.model.peek());
         self.store.sync = restored.sync.clone();
-        let newest = self.store.authority.as_ref().map(|s| age(&s.record));
-        self.store.went_back = restored.sync.as_ref().map(|s| age(&s.record)) < newest;
+        // A record that nobody has seen is one that never was.
+        let seen = self
+            .hosts
+            .iter()
+            .map(|h| (h.disk.node_state.seen.epoch, h.disk.node_state.seen.generation))
+            .max();
+        self.store.went_back = restored.sync.as_ref().map(|s| age(&s.record)) < seen;
+        if !self.store.went_back {
+            self.store.authority = restored.sync.clone();
+        }
         if let Some(config) = &restored.config {
             self.wanted = config.record.clone();
         }

@@ -36,6 +36,9 @@ impl World {
                 continue;
             }
             if let Some(recovered) = server.recovered.take() {
+                if self.store.went_back {
+                    continue;
+                }
                 self.checker.lets_clients_in(host, recovered, &self.store.authority, &self.hosts);
             }
         }
@@ -73,7 +76,7 @@ impl World {
         // A deadline that echoes have moved stays for a while when the record changes.
         let by_lease = times.by_lease_since.is_some_and(|since| now > since + ttl);
         let stands = times.leads_until.get(&host).copied().unwrap_or(0);
-        if by_lease && ends > stands {
+        if by_lease && ends > stands && !self.store.went_back {
             let story = format!(
                 "pg{} may lead until {} ms, but its leader key is only sure to stand until {} ms",
                 host + 1,
