@@ -14,7 +14,7 @@ use crate::postgres_model::server::lists;
 use crate::store_link::StoreCall;
 use crate::world::{Ev, Forced, World};
 
-/// How often an agent looks at its PostgreSQL.
+/// How often an agent looks at its PostgreSQL at most at rest.
 const OBSERVE_EVERY: u64 = 500 * MS;
 /// A decider that wants to be woken in the past is woken this much later.
 const SPIN_PAUSE: u64 = MS;
@@ -382,7 +382,9 @@ impl World {
             Event::Postgres(PostgresView { at, data, process, full: false, storage_failed: false }),
         );
         if again {
-            let pause = self.rng.between(OBSERVE_EVERY / 2, OBSERVE_EVERY);
+            let wanted = self.hosts[host].agent(agent).map(|a| a.decider.observe_every().as_nanos());
+            let every = wanted.and_then(|w| u64::try_from(w).ok()).unwrap_or(OBSERVE_EVERY);
+            let pause = self.rng.between(every / 2, every);
             self.queue.after(pause, Ev::Observe { host, agent, again });
         }
     }

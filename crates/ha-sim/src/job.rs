@@ -269,7 +269,7 @@ impl World {
                 Next::After(10 * MS)
             }
             _ => {
-                let (mutant, less) = (self.mutant, self.rng.index(6));
+                let (mutant, less) = (self.mutant, self.rng.index(60));
                 let Some((server, directory)) = self.hosts[host].running() else {
                     return failed("the server is gone");
                 };

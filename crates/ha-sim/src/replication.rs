@@ -259,7 +259,11 @@ impl World {
     pub(crate) fn answered(&mut self, host: usize, answered: Vec<(usize, Waiter)>) {
         for (lsn, waiter) in answered {
             self.tally.acknowledged += 1;
-            self.checker.acknowledged(host, lsn, waiter.record, &self.store.authority, &self.hosts);
+            // Who has not noticed that the store went back may have been established since.
+            let established = self.store.authority.as_ref().is_some_and(|s| s.record.is_established());
+            let sync =
+                if self.store.went_back && !established { &self.store.sync } else { &self.store.authority };
+            self.checker.acknowledged(host, lsn, waiter.record, sync, &self.hosts);
             if let Some(client) = waiter.client {
                 self.client_answered(client, host, waiter.record);
             }

@@ -61,7 +61,7 @@ mod tests {
     fn results_come_in_order_whoever_is_ready_first() {
         let mut seen = Vec::new();
         let slow_first = |n: u64| {
-            let rounds = if n % 7 == 0 { 200_000 } else { 10 };
+            let rounds = if n.is_multiple_of(7) { 200_000 } else { 10 };
             (0..rounds).fold(n, |a, b| std::hint::black_box(a ^ b));
             n * n
         };

@@ -79,7 +79,9 @@ impl World {
     fn is_forced(&mut self, before: Option<&Versioned<SyncRecord>>, new: &Versioned<SyncRecord>) -> bool {
         let changes_epoch = before.is_some_and(|s| s.record.epoch != new.record.epoch);
         let leader = self.index_of(&new.record.leader.member);
-        let forced = changes_epoch && self.forced.iter().any(|f| Some(f.host) == leader);
+        // Who was asked may hand its promises to a better candidate; a pinned leader needs no more than one.
+        let pinned = before.is_some_and(|s| s.record.policy.kind == PolicyKind::Pinned);
+        let forced = changes_epoch && self.forced.iter().any(|f| pinned || Some(f.host) == leader);
         self.tally.forced_takeovers += u64::from(forced);
         let hosts = &self.hosts;
         self.forced.retain(|f| hosts[f.host].agent.as_ref().is_some_and(|a| a.number == f.agent));
