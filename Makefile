@@ -34,7 +34,7 @@ SEED ?=
 
 SIM_TESTS = $(patsubst crates/ha-sim/tests/%.rs,--test %,$(wildcard crates/ha-sim/tests/*.rs))
 
-.PHONY: help setup build build-tests fmt lint deny unit sim mutants integration check test demo lab down pictures bench \
+.PHONY: help setup build build-tests fmt lint deny unit sim mutants model integration check test demo lab down pictures bench \
 	bench-failover bench-lab fault-run calm-run clean
 
 help: ## List these targets
@@ -67,6 +67,10 @@ sim: ## Simulated clusters alone (SEEDS=10000 for more)
 
 mutants: ## Broken rules: which seed of the simulation notices each, and as what
 	cargo test --locked --workspace --test mutants -- --nocapture
+
+# Within bounds everything is tried, so the bounds decide how long it takes: MODEL_SECONDS for each of eight scopes.
+model: ## Check the failover protocol exhaustively in larger scopes (MODEL_SECONDS=600 for each)
+	cargo run --locked -p ha-model --example explore -- $(or $(MODEL_SECONDS),300)
 
 # What `cargo test` has built is used: for the programs alone cargo would build their dependencies again, with other features.
 build-tests:

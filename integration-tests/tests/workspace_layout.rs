@@ -23,6 +23,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("vrrpd", &["ha-config", "ha-core", "ha-daemon", "ha-rpc", "vrrp"]),
     ("hactl", &["ha-config", "ha-core", "ha-rpc"]),
     ("ha-sim", &["ha-core", "ha-decision", "ha-fencing", "ha-routing", "ha-store", "vrrp"]),
+    ("ha-model", &["ha-core", "ha-decision"]),
     ("ha-lab", &["ha-config", "ha-core", "ha-rpc"]),
     ("integration-tests", &["ha-lab"]),
 ];

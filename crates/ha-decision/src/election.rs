@@ -360,13 +360,11 @@ impl Decider {
             self.timers.set(Timer::Election, due);
             return;
         }
-        let final_lsn = self.handover.as_ref().and_then(|(_, h)| h.final_lsn);
-        if election.trigger == Trigger::LeaderAsked {
-            // Without a list only the last byte of a clean stop proves that nothing is missing here.
-            let proof_needed = record.policy.kind != PolicyKind::Quorum;
-            if final_lsn.map_or(proof_needed, |lsn| mine.flush < lsn) {
-                return;
-            }
+        let end = self.handover.as_ref().and_then(|(_, h)| h.final_lsn);
+        if election.trigger == Trigger::LeaderAsked
+            && !rules::reaches_the_end(record.policy.kind, end, mine.flush)
+        {
+            return;
         }
         self.defer_or_decide(record, &mine, &given);
     }

@@ -7,7 +7,7 @@ use ha_core::node_state::Promise;
 use ha_core::peer_message::PromiseRefusal;
 use ha_core::record::{Policy, PolicyKind, SyncRecord, Versioned};
 use ha_core::standby_names::StandbyName;
-use ha_core::{Epoch, MemberId, Position, ReplicationMode, Revision};
+use ha_core::{Epoch, Lsn, MemberId, Position, ReplicationMode, Revision};
 
 /// The present leader is unestablished, so nothing was acknowledged in its epoch; and the life of the data that led
 /// `led` led the epoch of the policy, so it holds everything that was acknowledged before. It needs nobody's promise.
@@ -51,6 +51,12 @@ pub fn promise_counts(record: &SyncRecord, member: &MemberId, covers: bool) -> b
 /// A promise is void once the record names a higher epoch, or has moved past the promise's revision.
 pub fn promise_is_void(promise: &Promise, sync: &Versioned<SyncRecord>) -> bool {
     sync.record.epoch > promise.epoch || sync.revision > promise.revision
+}
+
+/// Whether a member that stands at `mine` misses nothing of a leader that hands over. Without a list only the end of a
+/// clean stop proves that.
+pub fn reaches_the_end(kind: PolicyKind, end: Option<Lsn>, mine: Lsn) -> bool {
+    end.map_or(kind == PolicyKind::Quorum, |end| mine >= end)
 }
 
 /// How much one member holds, as it promised.
