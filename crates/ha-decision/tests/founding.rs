@@ -18,6 +18,8 @@ fn newcomer() -> Member {
         at: pg2.now,
         data: DataDirectory::Empty,
         process: PostgresProcess::Stopped,
+        full: false,
+        storage_failed: false,
     }));
     pg2
 }
