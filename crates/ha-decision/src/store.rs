@@ -190,6 +190,14 @@ impl Decider {
     pub(crate) fn txn_done(&mut self, id: OpId, outcome: TxnOutcome) {
         let Some(pending) = self.store.pending.take_if(|p| p.id == id) else { return };
         let purpose = pending.purpose;
+        let outcome = match outcome {
+            // The view that comes with a success shows the record that was written. One that does not is of a store that
+            // has gone back since, or was read before: nothing may be done by it.
+            TxnOutcome::Won { revision } if pending.replaces_sync && self.sync_revision() < revision => {
+                TxnOutcome::Unknown
+            }
+            known => known,
+        };
         match &outcome {
             TxnOutcome::Won { .. } => {
                 if pending.replaces_sync {

@@ -123,7 +123,7 @@ fn who_asked_in_vain_starts_again_here() {
     pg1.actions.retain(|action| !matches!(action, Action::Send { .. }));
     pg1.set_sync(taken_up);
     pg1.see_store();
-    pg1.end_txn(ha_decision::TxnOutcome::Won { revision: pg1.view.revision });
+    pg1.end_txn(ha_decision::TxnOutcome::Won { revision: pg1.view.sync_revision() });
     pg1.see_stopped_primary();
     assert!(starts(&pg1), "{:?}", pg1.decider.status());
     assert!(asked_to_be_replaced(&pg1).is_none(), "who did not answer is not asked again at once");

@@ -8,7 +8,7 @@ use ha_core::peer_message::{
 };
 use ha_core::record::Policy;
 use ha_core::{Epoch, Generation, Revision};
-use ha_decision::{Action, Event};
+use ha_decision::{Action, Event, Job, TxnOutcome};
 use member::{Member, id, name};
 
 /// pg2, which is listed with pg3, and has seen this of an etcd cluster with another id than the present one.
@@ -101,4 +101,19 @@ fn without_such_news_its_own_promise_is_enough() {
     pg2.revoke_own(100);
     pg2.wait(1000);
     assert_eq!(pg2.wanted_sync().map(|r| r.leader.id()), Some(id("pg2")));
+}
+
+#[test]
+fn a_success_without_a_view_that_shows_it_is_no_success() {
+    let mut pg2 = Member::of_leaderless_cluster("pg2", &["pg2", "pg3"]);
+    pg2.revoke_own(100);
+    let promised = pg2.promised_by("pg3", 100);
+    pg2.hear("pg3", promised);
+    assert!(pg2.wanted_sync().is_some(), "it takes over");
+    pg2.end_txn(TxnOutcome::Won { revision: Revision(99) });
+    pg2.see_standby(100);
+    pg2.wait(200);
+    assert!(!pg2.jobs().iter().any(|(_, job)| matches!(job, Job::Promote { .. })));
+    let (_, last) = pg2.txns().pop().expect("it finds out");
+    assert!(last.purpose.contains("move the sync record on"), "{}", last.purpose);
 }

@@ -51,7 +51,7 @@ mutants! {
     // What a promise is.
     (NoCoverageRule, 400, Fate::Killed, "one promise suffices, whatever the policy asks for"),
     (OwnPromiseTwice, 400, Fate::Killed, "a candidate counts its own promise twice"),
-    (PromiseOfAnyRevision, 1500, Fate::Killed, "a promise counts for any revision of the record"),
+    (PromiseOfAnyRevision, 300, Fate::Redundant("who knows the newer revision refuses, and such a refusal stops a takeover"), "a promise counts for any revision of the record"),
     (PromiseByName, 1500, Fate::Killed, "a promise counts by name, whichever incarnation gave it"),
     (PromiseEndsByTime, 400, Fate::Killed, "a promise ends by time, the record unmoved"),
     (PromiseForgottenOnRestart, 1500, Fate::Killed, "a restarted agent does not know what it promised"),

@@ -34,8 +34,9 @@ impl World {
     /// The store shows an old state, or nothing at all.
     pub(crate) fn restore_store(&mut self, empty: bool) {
         // Before everybody with data has acted on a record nothing tells that there was one.
-        let all_know =
-            self.hosts.iter().all(|h| h.disk.data.present().is_none() || h.disk.node_state.seen.epoch.0 > 0);
+        // And a member that missed a change of leader acts by what it sees, when the restored store is all that it sees.
+        let epoch = self.store.sync.as_ref().map(|s| s.record.epoch);
+        let all_know = self.hosts.iter().all(|h| Some(h.disk.node_state.seen.epoch) == epoch);
         if self.store.restored.is_some() || self.store.sync.is_none() || !all_know {
             return;
         }

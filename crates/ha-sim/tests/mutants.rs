@@ -30,7 +30,7 @@ fn every_broken_rule_is_noticed() {
             let name = format!("{mutant:?}");
             match (&killed, fate) {
                 (Some((seed, violation)), _) => {
-                    eprintln!("{seed:>6}  {name:<26} {:<58} {seeds}", violation.rule)
+                    eprintln!("{seed:>6}  {name:<26} {:<58} {seeds}", violation.rule);
                 }
                 (None, Fate::Redundant(why)) => eprintln!("{:>6}  {name:<26} survives: {why} ({seeds})", "-"),
                 (None, Fate::Killed) => eprintln!("{:>6}  {name:<26} SURVIVES {seeds} seeds", "-"),
@@ -43,7 +43,7 @@ fn every_broken_rule_is_noticed() {
                     ));
                 }
                 (None, Fate::Killed) => {
-                    wrong.push(format!("{name} ({}) survived {seeds} seeds", mutant.words()))
+                    wrong.push(format!("{name} ({}) survived {seeds} seeds", mutant.words()));
                 }
                 _ => {}
             }

@@ -143,7 +143,7 @@ impl Member {
         self.set_sync(taken_up);
         self.put_leader("pg1", 1);
         self.see_store();
-        self.end_txn(TxnOutcome::Won { revision: self.view.revision });
+        self.end_txn(TxnOutcome::Won { revision: self.view.sync_revision() });
         self.come_to_serve(100);
     }
 
