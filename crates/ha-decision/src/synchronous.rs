@@ -89,9 +89,8 @@ impl Decider {
     pub(crate) fn wanted_names(&self, record: &SyncRecord) -> StandbyNames {
         match &self.list_change {
             Some(change) if change.applies_to(record) => change.names(),
-            _ if broken!(self, WidenServerFirst) || broken!(self, LowerAcksServerFirst) => {
-                self.hasty_names(record)
-            }
+            _ if broken!(self, WidenServerFirst) => self.hasty_names(record),
+            _ if broken!(self, LowerAcksServerFirst) => self.hasty_names(record),
             _ => StandbyNames::of_record(record),
         }
     }
