@@ -61,7 +61,7 @@ pub(crate) struct Checker {
     pub(crate) late_but_safe: u64,
     pub(crate) listed_replaced: u64,
     pub(crate) lost_asynchronously: u64,
-    /// Epoch of the latest takeover for which an operator accepted loss.
+    /// Epoch of the latest takeover for which an operator accepted loss, or from an asynchronous leader.
     forced_at: Option<Epoch>,
     pub(crate) given_up_by_operators: u64,
     leases: openness::LeaseTimes,

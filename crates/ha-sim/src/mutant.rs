@@ -72,7 +72,7 @@ mutants! {
     (CompareReread, 400, Fate::Killed, "a transaction compares a revision that was read again just before"),
     (UnknownTreatedAsFailed, 1500, Fate::Killed, "no answer is taken for not done"),
     (ReacquireByRead, 4000, Fate::Killed, "a restarted leader resumes after a read, without compare-and-swap"),
-    (InitializeOnOldClaim, 2000, Fate::Killed, "initdb runs on the claim of an earlier life of the agent"),
+    (InitializeOnOldClaim, 600, Fate::Killed, "initdb runs on the claim of an earlier life of the agent"),
     // The list.
     (WidenServerFirst, 400, Fate::Killed, "a new member may confirm before the store lists it"),
     (RemoveStoreFirst, 400, Fate::Killed, "a member leaves the list in the store before it leaves the server's"),

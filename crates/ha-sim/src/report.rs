@@ -73,7 +73,7 @@ tally! {
     cancelled_and_lost,
     /// Takeovers for which an operator accepted loss.
     forced_takeovers,
-    /// Acknowledged commits that operators gave up.
+    /// Acknowledged commits that operators gave up, by accepting loss or by choosing asynchronous mode.
     given_up_by_operators,
     /// Servers promoted.
     promotions,

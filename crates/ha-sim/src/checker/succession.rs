@@ -153,7 +153,8 @@ impl Checker {
         self.forced_at = Some(new.record.epoch);
     }
 
-    /// Whether a human has given up what this host acknowledges: it led last before a takeover with accepted loss.
+    /// Whether a human has given up what this host acknowledges: it led last before a takeover with accepted loss, or from
+    /// an asynchronous leader.
     pub(super) fn is_given_up(&self, host: &Host) -> bool {
         let led = self.leaders.iter().rev().find(|(_, leader)| host.id().as_ref() == Some(*leader));
         self.forced_at.is_some_and(|forced| led.is_some_and(|(epoch, _)| *epoch < forced))
@@ -175,7 +176,9 @@ impl Checker {
                 let before = self.unguarded.len();
                 self.unguarded.retain(|lsn, id| held(hosts, &leader, *lsn, *id));
                 self.lost_asynchronously += (before - self.unguarded.len()) as u64;
-                // Whoever chose asynchronous mode chose it for what was acknowledged before, too.
+                // Whoever chose asynchronous mode chose it for what was acknowledged before, too, and for what the old
+                // leader goes on acknowledging where no guard ends it.
+                self.forced_at = Some(new.record.epoch);
                 let before = self.acked.len();
                 self.acked.retain(|lsn, id| held(hosts, &leader, *lsn, *id));
                 self.lost_asynchronously += (before - self.acked.len()) as u64;
