@@ -72,28 +72,26 @@ mutants! {
     (CompareReread, 400, Fate::Killed, "a transaction compares a revision that was read again just before"),
     (UnknownTreatedAsFailed, 1500, Fate::Killed, "no answer is taken for not done"),
     (ReacquireByRead, 4000, Fate::Killed, "a restarted leader resumes after a read, without compare-and-swap"),
-    (InitializeOnOldClaim, 600, Fate::Killed, "initdb runs on the claim of an earlier life of the agent"),
     // The list.
     (WidenServerFirst, 400, Fate::Killed, "a new member may confirm before the store lists it"),
     (RemoveStoreFirst, 400, Fate::Killed, "a member leaves the list in the store before it leaves the server's"),
     (ShrinkWithoutBarrier, 1500, Fate::Killed, "a member leaves before those that stay hold everything"),
     (InForceUnchecked, 1500, Fate::Killed, "a new list is taken for in force when the postmaster has it"),
     (EstablishServerFirst, 400, Fate::Killed, "an unestablished leader lets followers confirm before they are listed"),
-    (EstablishWithoutPosition, 1500, Fate::Killed, "first followers are listed before they hold everything"),
     (ReturnStoreFirst, 400, Fate::Killed, "a pinned leader lists standbys before its commits wait for them"),
     (PinServerFirst, 400, Fate::Killed, "commits wait for nobody before the record says pinned"),
     (RaiseAcksStoreFirst, 400, Fate::Killed, "more confirmations are recorded before the server asks for them"),
     (LowerAcksServerFirst, 400, Fate::Killed, "the server asks for fewer confirmations before that is recorded"),
     (ListEmptiedOnDemotion, 400, Fate::Killed, "a leader that steps down empties its list"),
-    (ResumeWithOldFile, 400, Fate::Killed, "a leader starts with the list that its file still holds"),
-    (SecondSenderCounts, 1500, Fate::Killed, "a second walsender of one member counts as another confirmation"),
+    (ResumeWithOldFile, 1000, Fate::Killed, "a leader starts with the list that its file still holds"),
+    (SecondSenderCounts, 2500, Fate::Killed, "a second walsender of one member counts as another confirmation"),
     (ConfirmedBeforeFlush, 400, Fate::Killed, "a standby confirms what it has not flushed"),
     (OpenBeforeBarrier, 400, Fate::Killed, "clients are let in before standbys hold what recovery made visible"),
     // Whose data it is.
     (OldIncarnationAfterRewind, 400, Fate::Killed, "a rewound directory keeps its incarnation"),
     (OldIncarnationAfterClone, 400, Fate::Killed, "a cloned directory keeps its incarnation"),
-    (StopWhileListed, 1500, Fate::Killed, "a member is stopped or cloned anew while it is listed"),
-    (RewindBeforeCheckpoint, 400, Fate::Killed, "a rewind does not wait for the first checkpoint of its source"),
+    (StopWhileListed, 2500, Fate::Killed, "a member is stopped or cloned anew while it is listed"),
+    (RewindBeforeCheckpoint, 150, Fate::Redundant("a walsender refuses a standby that goes past the switch point"), "a rewind does not wait for the first checkpoint of its source"),
     (DivergenceIgnored, 150, Fate::Redundant("a walsender refuses a standby that goes past the switch point"), "a directory that diverged is started as a standby"),
     // Deadlines.
     (KeepaliveAlone, 150, Fate::Redundant("a leader key goes with its lease, or with the sync record, and both are seen"), "a renewed lease proves leadership, whatever the leader key says"),
@@ -131,7 +129,6 @@ impl Mutant {
             WidenServerFirst,
             RemoveStoreFirst,
             EstablishServerFirst,
-            EstablishWithoutPosition,
             ReturnStoreFirst,
             PinServerFirst,
             RaiseAcksStoreFirst,
@@ -140,8 +137,7 @@ impl Mutant {
             OldIncarnationAfterClone,
             StopWhileListed,
             RewindBeforeCheckpoint,
-            DivergenceIgnored,
-            InitializeOnOldClaim
+            DivergenceIgnored
         )
     }
 }
