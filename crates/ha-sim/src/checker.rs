@@ -200,7 +200,8 @@ impl Checker {
         if let Some(promise) = &old.promise
             && new.promise.as_ref() != Some(promise)
             && let Some(sync) = sync
-            && sync.revision <= promise.revision
+            // A higher one was given to a store that an old backup was put into, which is not the authority.
+            && sync.revision == promise.revision
             && sync.record.epoch <= promise.epoch
             && new.promise.as_ref().is_none_or(|p| p.revision < promise.revision || p.epoch < promise.epoch)
         {
