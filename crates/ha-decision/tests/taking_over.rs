@@ -6,7 +6,7 @@ use ha_core::cluster_view::StoreKey;
 use ha_core::node_state::NodeState;
 use ha_core::peer_message::{PeerMessage, PeerPhase, PromiseRefusal, PromiseRequest, Trigger};
 use ha_core::{Epoch, Lsn, Revision, Timeline};
-use ha_decision::{Action, Job, JobOutput, StopMode, TxnOutcome};
+use ha_decision::{Action, Event, Job, JobOutput, LeaseNews, StopMode, TxnOutcome};
 use member::{Member, id};
 
 #[test]
@@ -111,6 +111,44 @@ fn an_unknown_outcome_is_followed_by_nothing_but_a_bump() {
     assert_eq!((wanted.epoch, wanted.leader.id()), (Epoch(1), id("pg1")), "not a second attempt");
     assert_eq!(wanted.generation, pg2.sync().generation.next());
     assert!(!pg2.jobs().iter().any(|(_, job)| matches!(job, Job::Promote { .. })));
+}
+
+/// Between the end of recovery and the first write a server is still in recovery and shows its new timeline.
+#[test]
+fn a_promotion_that_is_seen_half_way_needs_no_other_timeline() {
+    let mut pg2 = Member::of_leaderless_cluster("pg2", &["pg2", "pg3"]);
+    pg2.revoke_own(100);
+    let promised = pg2.promised_by("pg3", 100);
+    pg2.hear("pg3", promised);
+    let won = pg2.wanted_sync().expect("it takes over");
+    let mut history = pg2.view.history[&Timeline(1)].clone();
+    history.epoch = won.epoch;
+    history.parent = Timeline(1);
+    pg2.view.history.insert(Timeline(2), history);
+    pg2.set_sync(won);
+    pg2.put_leader("pg2", 2);
+    pg2.see_store();
+    pg2.end_txn(TxnOutcome::Won { revision: pg2.view.revision });
+    pg2.event(Event::Lease(LeaseNews::Renewed { sent_at: pg2.now, leads: Some(Epoch(2)) }));
+    let promotes = |pg2: &Member| matches!(pg2.jobs().last(), Some((_, Job::Promote { timeline, .. })) if *timeline == Timeline(2));
+    for _ in 0..5 {
+        pg2.see_standby(100);
+        if promotes(&pg2) {
+            break;
+        }
+        if let Some(output) = pg2.running_job() {
+            pg2.end_job(output);
+        }
+    }
+    assert!(promotes(&pg2), "{:?}\n{:?}", pg2.decider.status(), pg2.jobs());
+
+    let transactions = pg2.txns().len();
+    pg2.timeline = Timeline(2);
+    pg2.see_standby(100);
+    pg2.wait(100);
+    assert_eq!(pg2.txns().len(), transactions, "a second epoch while it is being promoted: {:?}", pg2.txns());
+    pg2.end_job(JobOutput::Done);
+    assert_eq!(pg2.txns().len(), transactions, "what was seen before the end of the promotion is old");
 }
 
 #[test]
