@@ -1,5 +1,6 @@
 //! Writes the agent-owned files and makes the server read them.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ha_decision::ServerSettings;
@@ -16,6 +17,33 @@ pub(crate) const FILES_LIMIT: Duration = Duration::from_secs(10);
 const READ_LIMIT: Duration = Duration::from_secs(5);
 /// How often it is asked.
 const POLL: Duration = Duration::from_millis(5);
+
+/// Counts writes of the agent-owned files: odd while one is under way. Files that are compared with what was written
+/// meanwhile differ from it although nobody else touched them.
+#[derive(Debug, Default)]
+pub(crate) struct Writes(AtomicU64);
+
+/// A write under way; ends when dropped, however the write ends.
+struct Writing<'a>(&'a AtomicU64);
+
+impl Writes {
+    fn begin(&self) -> Writing<'_> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Writing(&self.0)
+    }
+
+    /// The same number before and after a comparison: what it found is no write of the agent's own. Nothing while one is
+    /// under way.
+    pub(crate) fn settled(&self) -> Option<u64> {
+        Some(self.0.load(Ordering::SeqCst)).filter(|count| count % 2 == 0)
+    }
+}
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
 
 impl Postgres {
     /// Writes the files and reloads; ends when the server has read them. A server that does not accept connections
@@ -41,6 +69,7 @@ impl Postgres {
         let settings = settings.clone();
         self.blocking("writing the configuration", FILES_LIMIT, move |postgres| {
             let user = locked(&postgres.user).clone();
+            let _writing = postgres.writes.begin();
             write_all(&postgres.place, &user, &settings)?;
             *locked(&postgres.applied) = Some(Applied { settings });
             Ok(())
@@ -95,4 +124,20 @@ fn write_all(place: &Place, user: &UserSettings, settings: &ServerSettings) -> R
     durable_file::replace_if_changed(&place.data(INCLUDE_FILE), &text, 0o600)?;
     config_file::ensure_include(place)?;
     config_file::strip_auto_conf(place).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_comparison_around_a_write_does_not_count() {
+        let writes = Writes::default();
+        let before = writes.settled();
+        assert!(before.is_some());
+        let writing = writes.begin();
+        assert_eq!(writes.settled(), None);
+        drop(writing);
+        assert!(writes.settled().is_some_and(|after| Some(after) != before));
+    }
 }

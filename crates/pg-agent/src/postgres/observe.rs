@@ -37,6 +37,8 @@ pub(crate) struct Reserved {
 #[derive(Debug, Clone)]
 struct Compared {
     at: Instant,
+    /// Which write of the files it was compared with.
+    writes: Option<u64>,
     pending_restart: Vec<String>,
     drifted_files: Vec<String>,
 }
@@ -215,8 +217,10 @@ impl Postgres {
     async fn compare(&self) -> Compared {
         let mut guard = self.reserved.lock().await;
         let Some(reserved) = guard.as_mut() else { return Compared::nothing() };
+        let writes = self.writes.settled();
         if let Some(compared) = &reserved.compared
             && compared.at.elapsed() < COMPARE_EVERY
+            && compared.writes == writes
         {
             return compared.clone();
         }
@@ -224,8 +228,12 @@ impl Postgres {
         let pending_restart =
             asked.ok().flatten().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
         let drifted = self.blocking("comparing files", LIMIT, Self::drifted_files).await;
-        let drifted_files = drifted.unwrap_or_default();
-        let compared = Compared { at: Instant::now(), pending_restart, drifted_files };
+        let mut drifted_files = drifted.unwrap_or_default();
+        if writes.is_none() || self.writes.settled() != writes {
+            // The agent wrote meanwhile: half of what was compared is older than the other half.
+            drifted_files.clear();
+        }
+        let compared = Compared { at: Instant::now(), writes, pending_restart, drifted_files };
         reserved.compared = Some(compared.clone());
         compared
     }
@@ -278,7 +286,7 @@ fn view(at: ha_core::MonoTime, data: DataDirectory, process: PostgresProcess) ->
 
 impl Compared {
     fn nothing() -> Self {
-        Self { at: Instant::now(), pending_restart: Vec::new(), drifted_files: Vec::new() }
+        Self { at: Instant::now(), writes: None, pending_restart: Vec::new(), drifted_files: Vec::new() }
     }
 }
 
