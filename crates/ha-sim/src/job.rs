@@ -353,8 +353,10 @@ impl World {
     /// plan keeps guards from it or an operator holds them back.
     fn nobody_else_writes(&mut self, host: usize) {
         let now = self.now();
-        let asynchronous =
-            self.store.sync.as_ref().is_some_and(|s| s.record.policy.kind == PolicyKind::Asynchronous);
+        // A server whose commits wait harms nobody; one that was promoted long ago and wakes up from a standstill is such.
+        let waits = self.hosts[host].server.as_ref().is_some_and(|server| server.commits_wait);
+        let asynchronous = !waits
+            && self.store.sync.as_ref().is_some_and(|s| s.record.policy.kind == PolicyKind::Asynchronous);
         if !asynchronous || self.plan.guard != GuardNeed::Required {
             return;
         }
