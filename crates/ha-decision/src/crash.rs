@@ -66,7 +66,6 @@ impl Decider {
             }
             PostgresProcess::Silent if !view.full && self.crashes.alive_at.is_some() => {
                 self.crashes.silent_since.get_or_insert(view.at);
-                return;
             }
             PostgresProcess::Stopped => {
                 self.crashes.silent_since = None;

@@ -72,7 +72,7 @@ fn all_promise(pg2: &mut Member) {
     let (_, txn) = pg2.txns().pop().expect("it takes over");
     for (key, value, _) in &txn.puts {
         if let StoreKey::History(timeline) = key {
-            let record: HistoryRecord = serde_json::from_slice(value).unwrap();
+            let record: HistoryRecord = serde_json::from_slice(value).expect("a readable record");
             assert!(record.at().is_none() && record.phases().is_none(), "written when it is over");
             pg2.view.history.insert(*timeline, record);
         }
@@ -147,7 +147,7 @@ fn written(pg2: &mut Member) {
 }
 
 fn ms(duration: Duration) -> Option<u64> {
-    Some(u64::try_from(duration.as_millis()).unwrap())
+    Some(u64::try_from(duration.as_millis()).expect("a short time"))
 }
 
 #[test]

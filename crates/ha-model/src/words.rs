@@ -89,10 +89,13 @@ fn list(names: &StandbyNames) -> List {
     List { k: names.k() as u8, members, epoch }
 }
 
+/// Records as the decider reads them, by revision and content.
+type Records = BTreeMap<(u8, Record), Rc<Versioned<SyncRecord>>>;
+
 thread_local! {
     // There are few different records, and they are asked for in every state.
     static LISTS: RefCell<BTreeMap<Record, List>> = const { RefCell::new(BTreeMap::new()) };
-    static RECORDS: RefCell<BTreeMap<(u8, Record), Rc<Versioned<SyncRecord>>>> =
+    static RECORDS: RefCell<Records> =
         const { RefCell::new(BTreeMap::new()) };
 }
 

@@ -301,7 +301,7 @@ impl Member {
 
     /// PostgreSQL shows what it did before, only that nothing has come since.
     fn look_if_asked(&mut self) {
-        let asked = self.actions.iter().any(|action| *action == Action::Observe);
+        let asked = self.actions.contains(&Action::Observe);
         self.actions.retain(|action| *action != Action::Observe);
         let Some((in_recovery, flush)) = self.seen.filter(|_| asked) else { return };
         if let Some(receiver) = &mut self.receiver {
