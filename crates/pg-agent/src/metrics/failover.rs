@@ -13,25 +13,32 @@ fn seconds(ms: u64) -> f64 {
     std::time::Duration::from_millis(ms).as_secs_f64()
 }
 
+/// One counter with a label; what never happened has no line.
+fn counted<'a>(
+    page: &mut Page,
+    (name, help): (&str, &str),
+    of: &str,
+    values: impl Iterator<Item = (&'a str, u64)>,
+) {
+    let mut values = values.peekable();
+    if values.peek().is_some() {
+        page.head(name, "counter", help);
+    }
+    for (value, count) in values {
+        page.line(name, &label(of, value), count);
+    }
+}
+
 pub(super) fn failover(page: &mut Page, counts: &Counts) {
-    let counted =
-        |page: &mut Page, name: &str, help: &str, of: &str, values: &mut dyn Iterator<Item = (&str, u64)>| {
-            let mut values = values.peekable();
-            if values.peek().is_some() {
-                page.head(name, "counter", help);
-            }
-            for (value, count) in values {
-                page.line(name, &label(of, value), count);
-            }
-        };
-    let won = &mut counts.won.iter().map(|(word, count)| (word.as_str(), *count));
-    counted(page, "matriarch_failover_won_total", "Leaderships that this member won.", "trigger", won);
-    let elections = &mut counts.elections.iter().map(|(word, count)| (*word, *count));
-    let help = "Attempts of this member to take over.";
-    counted(page, "matriarch_failover_elections_total", help, "trigger", elections);
-    let blocked = &mut counts.blocked.iter().map(|(word, count)| (*word, *count));
-    let help = "How often this member could not go on without help.";
-    counted(page, "matriarch_failover_blocked_total", help, "reason", blocked);
+    let won = counts.won.iter().map(|(word, count)| (word.as_str(), *count));
+    let what = ("matriarch_failover_won_total", "Leaderships that this member won.");
+    counted(page, what, "trigger", won);
+    let elections = counts.elections.iter().map(|(word, count)| (*word, *count));
+    let what = ("matriarch_failover_elections_total", "Attempts of this member to take over.");
+    counted(page, what, "trigger", elections);
+    let blocked = counts.blocked.iter().map(|(word, count)| (*word, *count));
+    let what = ("matriarch_failover_blocked_total", "How often this member could not go on without help.");
+    counted(page, what, "reason", blocked);
     let help = "Promises of this member to confirm nothing more to a leader.";
     page.sample("matriarch_failover_promises_total", "counter", help, counts.promises);
     let help = "Attempts to abort a promise that led to nothing.";
