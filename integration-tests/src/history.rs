@@ -8,6 +8,7 @@ use ha_lab::wait::wait_for;
 use serde_json::Value;
 
 use crate::TAKEOVER;
+use crate::proof::note_text;
 
 /// The story is told five seconds after the promotion at the latest, and read after that.
 const TOLD: Duration = Duration::from_secs(20);
@@ -22,6 +23,7 @@ pub fn told(lab: &Lab, leader: &str, triggers: &[&str]) -> Result<Value> {
     ensure!(at.len() == 24 && at.ends_with('Z'), "when is {at:?} in {entry}");
     let phases = &entry["phases"];
     add_up(phases, triggers).with_context(|| format!("told: {entry}"))?;
+    note_text(&format!("how {leader} came to lead"), &phases.to_string())?;
     Ok(phases.clone())
 }
 
