@@ -333,10 +333,12 @@ impl Decider {
         if promoted.is_none() && on_it && !self.observation_is_old() {
             self.note_promoted(epoch);
         }
-        let attached = self.followers_confirm(record);
+        let Some(promoted) = self.notes.story.as_ref().and_then(|s| s.promoted) else { return };
+        // Standbys may have streamed from the server while it was one itself; the promotion ends those streams.
+        let seen_since = self.runs_as_primary() && self.postgres.as_ref().is_some_and(|p| p.at >= promoted);
+        let attached = seen_since && self.followers_confirm(record);
         let now = self.now;
         let Some(story) = self.notes.story.as_mut() else { return };
-        let Some(promoted) = story.promoted else { return };
         if attached {
             story.reattached.get_or_insert(now);
         }

@@ -107,6 +107,11 @@ fn promotes(pg2: &mut Member) -> (MonoTime, OpId) {
 }
 
 fn pg3_streams(pg2: &mut Member) {
+    pg3_is_attached(pg2);
+    pg2.see_primary(100);
+}
+
+fn pg3_is_attached(pg2: &mut Member) {
     let name = StandbyName { member: id("pg3"), epoch: Epoch(2) };
     pg2.senders = vec![WalSender {
         pid: 3,
@@ -116,7 +121,6 @@ fn pg3_streams(pg2: &mut Member) {
         sync_priority: 1,
         reply_mark: 0,
     }];
-    pg2.see_primary(100);
 }
 
 fn told(pg2: &Member) -> Vec<Phases> {
@@ -275,6 +279,27 @@ fn a_leader_that_hands_over_tells_what_it_did_and_its_stop_counts() {
     let parts = [phases.steps.stop_ms, phases.detect_ms, phases.decide_ms, phases.promote_ms, last];
     assert_eq!(phases.total_ms, parts.into_iter().sum(), "{phases:?}");
     assert_eq!(phases.total_ms, ms(pg2.now - asked).map(|seen| seen + 210));
+}
+
+#[test]
+fn a_standby_that_streamed_before_the_promotion_has_to_come_back_after_it() {
+    let mut pg2 = follower();
+    falls_silent(&mut pg2);
+    all_promise(&mut pg2);
+    pg2.end_txn(TxnOutcome::Won { revision: pg2.view.revision });
+    pg3_is_attached(&mut pg2);
+    let (promoted, routing) = promotes(&mut pg2);
+    pg2.event(Event::Rerouted { id: routing, proxies: 1 });
+    assert!(told(&pg2).is_empty(), "what was seen before the promotion says nothing");
+    pg2.senders.clear();
+    later(&mut pg2, 40);
+    pg2.see_primary(100);
+    assert!(told(&pg2).is_empty());
+    later(&mut pg2, 60);
+    pg3_streams(&mut pg2);
+    let [phases] = &told(&pg2)[..] else { panic!("told once: {:?}", told(&pg2)) };
+    assert_eq!(phases.reattach_ms, ms(pg2.now - promoted));
+    assert!(phases.reattach_ms >= Some(100), "{phases:?}");
 }
 
 #[test]

@@ -281,7 +281,7 @@ impl World {
         h.guard.due = None;
         // Reading a drifting clock rounds: a wake-up is never a nanosecond early.
         let time = MonoTime(h.time(now).0 + 1);
-        if let Some(watch) = h.guard.watch.as_mut().filter(|_| self.mutant != Mutant::GuardIgnoresDeadline) {
+        if let Some(watch) = &mut h.guard.watch {
             watch.handle_timeout(time);
         }
         self.guard_works(host);

@@ -97,12 +97,6 @@ mutants! {
     (KeepaliveAlone, 150, Fate::Redundant("a leader key goes with its lease, or with the sync record, and both are seen"), "a renewed lease proves leadership, whatever the leader key says"),
     (AnswerTime, 400, Fate::Killed, "deadlines count from the answer, not from the sending"),
     (FenceWithoutKill, 2000, Fate::Killed, "the guard says that it killed and kills nothing"),
-    (
-        GuardIgnoresDeadline,
-        150,
-        Fate::Redundant("the agent ends its primary before the deadline of the guard"),
-        "the guard lets its deadline pass"
-    ),
 }
 
 impl Mutant {
