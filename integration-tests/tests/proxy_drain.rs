@@ -67,9 +67,9 @@ fn proxy_drain() {
         );
         ensure!(took > Duration::from_secs(2), "the proxy did not wait for its session: {took:.2?}");
         let refused: Vec<_> = samples.iter().filter(|sample| sample.answer.is_err()).collect();
-        // A session may be under way on the address in the moment of its move.
+        // Sessions may be under way on the address in the moment of its move: a fifth of a second of them at most.
         ensure!(
-            refused.len() <= 2,
+            refused.len() <= 10,
             "{} of {} new sessions failed: {:?}",
             refused.len(),
             samples.len(),
