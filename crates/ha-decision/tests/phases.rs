@@ -174,7 +174,7 @@ fn a_takeover_by_silence_adds_up_from_the_last_sign_to_the_last_proxy() {
     );
     all_promise(&mut pg2);
     later(&mut pg2, 5);
-    pg2.end_txn(TxnOutcome::Won { revision: pg2.view.revision });
+    pg2.end_txn(TxnOutcome::Won { revision: pg2.view.sync_revision() });
     let decided = pg2.now;
     let (promoted, routing) = promotes(&mut pg2);
     later(&mut pg2, 25);
@@ -217,7 +217,7 @@ fn it_is_written_until_it_is_seen_and_then_never_again() {
     let mut pg2 = follower();
     falls_silent(&mut pg2);
     all_promise(&mut pg2);
-    pg2.end_txn(TxnOutcome::Won { revision: pg2.view.revision });
+    pg2.end_txn(TxnOutcome::Won { revision: pg2.view.sync_revision() });
     let (_, id) = promotes(&mut pg2);
     pg2.event(Event::Rerouted { id, proxies: 0 });
     pg3_streams(&mut pg2);
@@ -237,7 +237,7 @@ fn what_is_not_over_in_time_is_left_out_and_the_rest_is_told() {
     let mut pg2 = follower();
     falls_silent(&mut pg2);
     all_promise(&mut pg2);
-    pg2.end_txn(TxnOutcome::Won { revision: pg2.view.revision });
+    pg2.end_txn(TxnOutcome::Won { revision: pg2.view.sync_revision() });
     promotes(&mut pg2);
     pg2.see_primary(100);
     pg2.pass(4900);
@@ -267,7 +267,7 @@ fn a_leader_that_hands_over_tells_what_it_did_and_its_stop_counts() {
     let again = HandOverSteps { stop_ms: Some(460), ..steps };
     pg2.hear("pg1", handover(&pg2, again));
     all_promise(&mut pg2);
-    pg2.end_txn(TxnOutcome::Won { revision: pg2.view.revision });
+    pg2.end_txn(TxnOutcome::Won { revision: pg2.view.sync_revision() });
     let (_, routing) = promotes(&mut pg2);
     pg3_streams(&mut pg2);
     later(&mut pg2, 70);
@@ -286,7 +286,7 @@ fn a_standby_that_streamed_before_the_promotion_has_to_come_back_after_it() {
     let mut pg2 = follower();
     falls_silent(&mut pg2);
     all_promise(&mut pg2);
-    pg2.end_txn(TxnOutcome::Won { revision: pg2.view.revision });
+    pg2.end_txn(TxnOutcome::Won { revision: pg2.view.sync_revision() });
     pg3_is_attached(&mut pg2);
     let (promoted, routing) = promotes(&mut pg2);
     pg2.event(Event::Rerouted { id: routing, proxies: 1 });
@@ -314,7 +314,7 @@ fn an_outcome_that_was_not_known_at_first_is_told_all_the_same() {
     pg2.set_sync(bumped);
     pg2.put_leader("pg2", 2);
     pg2.see_store();
-    pg2.end_txn(TxnOutcome::Won { revision: pg2.view.revision });
+    pg2.end_txn(TxnOutcome::Won { revision: pg2.view.sync_revision() });
     let (_, routing) = promotes(&mut pg2);
     pg2.event(Event::Rerouted { id: routing, proxies: 1 });
     pg3_streams(&mut pg2);
@@ -332,7 +332,7 @@ fn an_agent_that_only_takes_its_leadership_up_again_has_no_story() {
     pg1.set_sync(taken_up);
     pg1.put_leader("pg1", 1);
     pg1.see_store();
-    pg1.end_txn(TxnOutcome::Won { revision: pg1.view.revision });
+    pg1.end_txn(TxnOutcome::Won { revision: pg1.view.sync_revision() });
     pg1.see_primary(100);
     pg1.pass(10_000);
     assert!(completions(&pg1).is_empty() && pg1.decider.status().counts.won.is_empty());

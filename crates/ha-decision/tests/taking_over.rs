@@ -128,7 +128,7 @@ fn a_promotion_that_is_seen_half_way_needs_no_other_timeline() {
     pg2.set_sync(won);
     pg2.put_leader("pg2", 2);
     pg2.see_store();
-    pg2.end_txn(TxnOutcome::Won { revision: pg2.view.revision });
+    pg2.end_txn(TxnOutcome::Won { revision: pg2.view.sync_revision() });
     pg2.event(Event::Lease(LeaseNews::Renewed { sent_at: pg2.now, leads: Some(Epoch(2)) }));
     let promotes = |pg2: &Member| matches!(pg2.jobs().last(), Some((_, Job::Promote { timeline, .. })) if *timeline == Timeline(2));
     for _ in 0..5 {
