@@ -36,6 +36,9 @@ use crate::watch::Watch;
 /// How long one endpoint may keep a read or renewal waiting before a second endpoint is asked as well.
 const HEDGE_AFTER: Duration = Duration::from_millis(100);
 
+/// How long ago an endpoint may have answered for a transaction to go there untried.
+const TRIED_WITHIN: Duration = Duration::from_millis(200);
+
 /// The files of TLS to etcd. They are read again at each connect, so replaced files count from then on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
@@ -127,10 +130,30 @@ impl Inner {
         etcd::Txn::new().when(compares).and_then(writes).or_else([everything])
     }
 
+    /// Finds an endpoint that answers before a transaction goes there: a transaction cannot be asked of a second one while
+    /// the first, which may have just lost power, is silent. A linearizable read can, and it also tells a member that has
+    /// lost its majority.
+    async fn try_endpoints(&self) -> Result<(), StoreError> {
+        if self.links.first_answered_within(TRIED_WITHIN) {
+            return Ok(());
+        }
+        let patience = self.call_deadline / 2;
+        self.links
+            .ask("read before a transaction", patience, Some(HEDGE_AFTER), None, |mut candidate| async move {
+                let options = etcd::GetOptions::new().with_prefix().with_limit(1).with_keys_only();
+                candidate.client.get(self.prefix.as_str(), Some(options)).await.map_err(Failure::of)
+            })
+            .await
+            .map(drop)
+    }
+
     /// Never hedged: applied through one endpoint, the other would answer "lost". The next endpoint is tried only
     /// when the request provably never left through the one before.
     async fn txn(&self, txn: &Txn) -> TxnOutcome {
         let request = self.request(txn);
+        if let Err(error) = self.try_endpoints().await {
+            return TxnOutcome::Refused { reason: unsent(error) };
+        }
         let deadline = Instant::now() + self.call_deadline;
         let mut unsent = "no endpoint is connected".to_owned();
         for mut candidate in self.links.candidates(deadline).await {
@@ -195,6 +218,16 @@ impl Inner {
         });
         let members: Vec<MemberStatus> = join_all(asked).await;
         StoreStatus { members }
+    }
+}
+
+/// Why a transaction was not even sent.
+fn unsent(error: StoreError) -> Refusal {
+    match error {
+        StoreError::Unauthenticated { reason, .. } => Refusal::Unauthenticated(reason),
+        StoreError::PermissionDenied { reason, .. } => Refusal::PermissionDenied(reason),
+        StoreError::Unavailable { reason, .. } => Refusal::NotSent(reason),
+        other => Refusal::NotSent(other.to_string()),
     }
 }
 

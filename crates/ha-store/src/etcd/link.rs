@@ -40,6 +40,8 @@ struct State {
     /// The client of the present connection, or why there is none.
     client: Result<Client, String>,
     shun_until: Option<Instant>,
+    /// When it last answered anything.
+    answered: Option<Instant>,
     doubt: Option<Doubt>,
 }
 
@@ -80,7 +82,12 @@ impl Link {
             (Some("http"), _) => None,
             _ => return Err(format!("{endpoint}: expected http://host:port or https://host:port")),
         };
-        let state = State { client: Err("not connected yet".to_owned()), shun_until: None, doubt: None };
+        let state = State {
+            client: Err("not connected yet".to_owned()),
+            shun_until: None,
+            answered: None,
+            doubt: None,
+        };
         let link = Arc::new(Self {
             endpoint: endpoint.to_owned(),
             state: Mutex::new(state),
@@ -102,7 +109,14 @@ impl Link {
     }
 
     pub(super) fn praise(&self) {
-        self.state().shun_until = None;
+        let mut state = self.state();
+        state.shun_until = None;
+        state.answered = Some(Instant::now());
+    }
+
+    /// Whether it answered something within this time.
+    pub(super) fn answered_within(&self, time: Duration) -> bool {
+        self.state().answered.is_some_and(|at| at.elapsed() < time)
     }
 
     pub(super) fn doubt(&self, doubt: Doubt) {

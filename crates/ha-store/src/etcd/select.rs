@@ -110,6 +110,12 @@ impl Links {
         connected.into_iter().map(|(_, candidate)| candidate).collect()
     }
 
+    /// Whether the endpoint that would be asked first answered something within this time.
+    pub(super) fn first_answered_within(&self, time: Duration) -> bool {
+        let first = self.connected().front().map(|candidate| candidate.index);
+        first.and_then(|index| self.links.get(index)).is_some_and(|link| link.answered_within(time))
+    }
+
     fn doubt_silent(&self, asked: &[usize]) {
         for index in asked {
             self.doubt(*index, Doubt::Slow);
