@@ -50,6 +50,12 @@ pub enum Action {
     },
     /// Tell the guard.
     Guard(GuardCommand),
+    /// Read the store now instead of waiting for its watch, because another member knows this revision of it; report
+    /// [`Event::Store`](crate::Event::Store). Given up after a moment: the watch goes on regardless.
+    ReadStore {
+        /// What the view is to show at least.
+        at_least: Revision,
+    },
     /// Keep this member's own record in the store like this, under its member lease; retried until done.
     Publish(MemberRecord),
     /// Answer an operator.

@@ -254,6 +254,7 @@ impl Decider {
         }
         match message {
             PeerMessage::State(state) => {
+                self.catch_up_with(&state);
                 self.peers.insert(from, PeerStatus { state, heard_at: self.now, connected: true });
             }
             PeerMessage::Beat(beat) => self.beat_heard(&from, &beat),

@@ -7,7 +7,7 @@ use ha_core::cluster_view::StoreView;
 use ha_core::peer_message::{Beat, Echo, PeerMessage, PeerPhase, PeerState};
 use ha_core::postgres_view::{DataDirectory, PostgresProcess};
 use ha_core::record::{MemberRecord, PROTOCOL, PolicyKind, SyncRecord};
-use ha_core::{Epoch, MemberId, MemberName, MonoTime};
+use ha_core::{Epoch, MemberId, MemberName, MonoTime, Revision};
 
 use crate::action::Action;
 use crate::decider::Decider;
@@ -25,6 +25,8 @@ pub(crate) struct Gossip {
     told: Option<(MonoTime, PeerState)>,
     published: Option<MemberRecord>,
     slots: Option<(MonoTime, Vec<MemberName>)>,
+    /// Newest revision of the sync record for which the store was read out of turn.
+    caught_up: Revision,
     /// Newest echoes of this leadership: send time of the beat that was answered.
     pub(crate) echoes: BTreeMap<MemberId, MonoTime>,
 }
@@ -51,6 +53,16 @@ impl Decider {
                 let message = PeerMessage::Beat(Beat { epoch, sent_at: self.now });
                 self.act(Action::Send { to, message });
             }
+        }
+    }
+
+    /// Another member saw a newer sync record. The watch tells it too, but one that hangs on an etcd member that has just
+    /// lost power falls silent for seconds, and a standby follows its new leader only when it knows of it.
+    pub(crate) fn catch_up_with(&mut self, state: &PeerState) {
+        let known = self.sync_revision().max(self.gossip.caught_up);
+        if self.store.view.is_some() && state.revision > known {
+            self.gossip.caught_up = state.revision;
+            self.act(Action::ReadStore { at_least: state.revision });
         }
     }
 

@@ -4,8 +4,8 @@ mod member;
 
 use ha_core::peer_message::{PeerMessage, PeerPhase, PeerState};
 use ha_core::postgres_view::{ControlState, DataDirectory, DataFacts, PostgresProcess, PostgresView};
-use ha_core::{Epoch, Lsn, Timeline};
-use ha_decision::{Event, Job};
+use ha_core::{Epoch, Lsn, Revision, Timeline};
+use ha_decision::{Action, Event, Job};
 use member::{Member, SYSTEM, id};
 
 /// pg2 leads epoch 2 on timeline 2, which begins at 100 of timeline 1, and has checkpointed.
@@ -79,4 +79,26 @@ fn a_second_history_under_the_leaders_timeline_is_cloned_and_never_followed() {
         let pg1 = returning(state, 2, 90);
         assert!(matches!(first_job(&pg1), Job::Clone { .. }), "{state:?}: {:?}", pg1.jobs());
     }
+}
+
+#[test]
+fn the_store_is_read_when_another_member_knows_a_newer_record() {
+    let reads = |member: &Member| {
+        let reads = member.actions.iter().filter_map(|action| match action {
+            Action::ReadStore { at_least } => Some(*at_least),
+            _ => None,
+        });
+        reads.collect::<Vec<_>>()
+    };
+    let mut pg3 = Member::of_leaderless_cluster("pg3", &["pg2", "pg3"]);
+    pg3.see_store();
+    let known = pg3.view.sync_revision();
+    pg3.hear_revision("pg2", PeerPhase::Primary, true, known);
+    assert_eq!(reads(&pg3), [], "it knows as much itself");
+    let newer = Revision(known.0 + 7);
+    pg3.hear_revision("pg2", PeerPhase::Primary, true, newer);
+    pg3.hear_revision("pg2", PeerPhase::Primary, true, newer);
+    assert_eq!(reads(&pg3), [newer], "once is enough: the driver repeats what fails");
+    pg3.hear_revision("pg1", PeerPhase::Stopped, false, known);
+    assert_eq!(reads(&pg3), [newer], "an older one is nothing to read");
 }

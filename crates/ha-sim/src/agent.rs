@@ -253,6 +253,7 @@ impl World {
                 }
             }
             Action::Guard(command) => self.guard_command(host, &command),
+            Action::ReadStore { .. } => self.call(host, agent, StoreCall::Resync),
             Action::Publish(record) => {
                 if let Some(a) = self.hosts[host].agent(agent) {
                     a.store.wanted = Some(record);

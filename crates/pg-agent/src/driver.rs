@@ -201,6 +201,7 @@ impl Driver {
                 Action::Job { id, job } => self.begin_job(id, job),
                 Action::Send { to, message } => self.parts.peers.send(&to, message),
                 Action::Guard(command) => self.parts.guard.command(command),
+                Action::ReadStore { at_least } => self.parts.store.read(at_least),
                 Action::Publish(record) => self.parts.store.publish(record),
                 Action::Reply { id, answer } => {
                     if let Some(reply) = self.replies.remove(&id) {

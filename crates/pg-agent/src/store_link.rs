@@ -101,6 +101,16 @@ impl StoreLink {
         tokio::spawn(async move { shared.run_txn(id, txn).await });
     }
 
+    /// Reads in the background until a view of this revision was delivered, for as long as such a view may take.
+    pub fn read(&self, at_least: Revision) {
+        let shared = Arc::clone(&self.shared);
+        tokio::spawn(async move {
+            if tokio::time::timeout(SHOWN_WITHIN, shared.deliver_at_least(at_least)).await.is_err() {
+                tracing::debug!(revision = at_least.0, "etcd does not show what another member knows");
+            }
+        });
+    }
+
     /// Keeps the member's own record like this.
     pub fn publish(&self, record: MemberRecord) {
         self.published.send_replace(Some(record));
@@ -219,14 +229,20 @@ impl Shared {
         Ok(translated)
     }
 
-    /// The decider must see what it won before it hears that it won.
+    /// The decider must see what it won before it hears that it won. Never ends where the store never shows it.
     async fn deliver_at_least(&self, revision: Revision) {
         loop {
             if lock(&self.newest).1 >= revision {
                 return;
             }
             match self.store.snapshot().await {
-                Ok(snapshot) => self.deliver(&snapshot, false).await,
+                Ok(snapshot) => {
+                    self.deliver(&snapshot, false).await;
+                    if snapshot.revision < revision {
+                        // Another etcd cluster than the one that was spoken of, such as a restored one.
+                        tokio::time::sleep(AGAIN).await;
+                    }
+                }
                 Err(error) => {
                     tracing::debug!(%error, "reading what was written");
                     tokio::time::sleep(AGAIN).await;

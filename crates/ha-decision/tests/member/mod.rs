@@ -440,12 +440,24 @@ impl Member {
 
     /// What a member says, and whether it hears the leader.
     pub(crate) fn hear_about_leader(&mut self, from: &str, phase: PeerPhase, hears_leader: bool) {
+        let revision = self.view.sync_revision();
+        self.hear_revision(from, phase, hears_leader, revision);
+    }
+
+    /// The same of a member that has seen this revision of the sync record.
+    pub(crate) fn hear_revision(
+        &mut self,
+        from: &str,
+        phase: PeerPhase,
+        hears_leader: bool,
+        revision: Revision,
+    ) {
         let state = PeerState {
             incarnation: Some(id(from).incarnation),
             system_id: Some(SYSTEM),
             phase,
             epoch: self.sync().epoch,
-            revision: self.view.sync_revision(),
+            revision,
             timeline: Timeline(1),
             flush: Lsn(100),
             replay: Lsn(100),

@@ -167,6 +167,29 @@ async fn what_was_won_and_is_not_shown_is_unknown_after_a_while_and_seen_later()
 }
 
 #[tokio::test]
+async fn what_another_member_knows_is_read_while_the_watch_hangs() {
+    let store = store();
+    let hanging = Arc::new(Blinded {
+        watched: store.another_client(),
+        store: store.another_client(),
+        blind: AtomicBool::new(false),
+    });
+    let (link, mut events) = start(Arc::clone(&hanging) as Arc<dyn Store>, Duration::from_secs(3600));
+    ready(&mut events).await;
+    hanging.watched.set_reach(Reach::Refused);
+    let elsewhere = ha_store::Txn::new().put("/matriarch/demo/leader", b"{}".to_vec());
+    let ha_store::TxnOutcome::Won { revision } = store.txn(elsewhere).await else {
+        panic!("nothing stands in its way")
+    };
+    link.read(revision);
+    let shown = until(&mut events, |event| match event {
+        Event::Store(view) => (view.revision >= revision).then_some(view.revision),
+        _ => None,
+    });
+    assert_eq!(shown.await, revision);
+}
+
+#[tokio::test]
 async fn a_history_record_is_completed_in_the_store() {
     let store = store();
     let key = "/matriarch/demo/history/00000002";
