@@ -24,6 +24,8 @@ use crate::timers::Timer;
 
 /// Candidates of one list begin this much after each other, so that usually only one asks.
 const RANK_DELAY: Duration = Duration::from_millis(150);
+/// A member that had not heard yet that the leader hands over is asked again after this.
+const ASK_AGAIN_SOON: Duration = Duration::from_millis(20);
 /// After this long without enough promises the state is called blocked, and an operator gets an answer.
 const PATIENCE: Duration = Duration::from_millis(2500);
 
@@ -34,7 +36,8 @@ pub(crate) struct Election {
     revision: Revision,
     trigger: Trigger,
     began: MonoTime,
-    asked: Option<MonoTime>,
+    /// When the members whose promise is missing are asked next.
+    ask_at: MonoTime,
     covered_since: Option<MonoTime>,
     deferred_until: Option<MonoTime>,
     promises: BTreeMap<MemberId, Promised>,
@@ -182,7 +185,7 @@ impl Decider {
             revision: self.sync_revision(),
             trigger,
             began: self.now,
-            asked: None,
+            ask_at: self.now,
             covered_since: None,
             deferred_until: None,
             promises: BTreeMap::new(),
@@ -246,12 +249,11 @@ impl Decider {
         let again = self.promise_timeout();
         let now = self.now;
         let Some(election) = &mut self.election else { return };
-        let due = election.asked.map_or(now, |at| at + again);
-        if now < due {
-            self.timers.set(Timer::Election, due);
+        if now < election.ask_at {
+            self.timers.set(Timer::Election, election.ask_at);
             return;
         }
-        election.asked = Some(now);
+        election.ask_at = now + again;
         let missing: Vec<_> = voters
             .into_iter()
             .filter(|m| m.name != request.candidate.name && !election.promises.contains_key(m))
@@ -281,6 +283,10 @@ impl Decider {
             self.election.as_mut().filter(|e| e.epoch == refused.epoch && e.revision == refused.revision)
         {
             election.refusals.insert(refused.member.clone(), refused.refusal);
+            if election.trigger == Trigger::LeaderAsked && refused.refusal == PromiseRefusal::HearsLeader {
+                // The leader has told everybody that it wants to be replaced; there it has only not arrived yet.
+                election.ask_at = election.ask_at.min(self.now + ASK_AGAIN_SOON);
+            }
             self.note_refusal(&refused);
         }
     }

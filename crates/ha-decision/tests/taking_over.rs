@@ -4,10 +4,12 @@ mod member;
 
 use ha_core::cluster_view::StoreKey;
 use ha_core::node_state::NodeState;
-use ha_core::peer_message::{PeerMessage, PeerPhase, PromiseRefusal, PromiseRequest, Trigger};
+use ha_core::peer_message::{
+    HandOver, HandOverSteps, PeerMessage, PeerPhase, PromiseRefusal, PromiseRefused, PromiseRequest, Trigger,
+};
 use ha_core::{Epoch, Lsn, Revision, Timeline};
 use ha_decision::{Action, Event, Job, JobOutput, LeaseNews, StopMode, TxnOutcome};
-use member::{Member, id};
+use member::{Member, id, name};
 
 #[test]
 fn one_promise_of_two_is_not_enough() {
@@ -58,6 +60,33 @@ fn who_holds_more_gets_the_promises() {
         matches!(a, Action::Send { to, message: PeerMessage::TakeOver(t) } if to.as_str() == "pg3" && t.promises.len() == 2)
     });
     assert!(handed, "pg3 does not learn that it should lead");
+}
+
+#[test]
+fn a_member_that_has_not_heard_of_the_hand_over_yet_is_asked_again_at_once() {
+    let asked = |member: &Member| {
+        let asked = |a: &&Action| matches!(a, Action::Send { message: PeerMessage::PromiseRequest(r), .. } if r.trigger == Trigger::LeaderAsked);
+        member.actions.iter().filter(asked).count()
+    };
+    let mut pg2 = Member::of_leaderless_cluster("pg2", &["pg2", "pg3"]);
+    pg2.put_leader("pg1", 1);
+    pg2.see_store();
+    pg2.see_streaming(100);
+    let (epoch, revision) = (Epoch(1), pg2.view.sync_revision());
+    let steps = HandOverSteps::default();
+    let handover =
+        HandOver { epoch, revision, candidate: Some(name("pg2")), final_lsn: Some(Lsn(100)), steps };
+    pg2.hear("pg1", PeerMessage::HandOver(handover));
+    assert_eq!(asked(&pg2), 1);
+    let refused = |refusal| PromiseRefused { epoch, revision, member: name("pg3"), refusal };
+    pg2.hear("pg3", PeerMessage::PromiseRefused(refused(PromiseRefusal::HearsLeader)));
+    pg2.wait(19);
+    assert_eq!(asked(&pg2), 1);
+    pg2.wait(1);
+    assert_eq!(asked(&pg2), 2);
+    pg2.hear("pg3", PeerMessage::PromiseRefused(refused(PromiseRefusal::Busy)));
+    pg2.wait(100);
+    assert_eq!(asked(&pg2), 2, "other refusals may last");
 }
 
 #[test]
