@@ -18,6 +18,8 @@ pub struct Counts {
     pub phases: BTreeMap<&'static str, PhaseTime>,
     /// Elections begun, by trigger.
     pub elections: BTreeMap<&'static str, u64>,
+    /// How often agent and WAL of a leader were both silent for the time that counts, whatever came of it.
+    pub suspicions: u64,
     /// Promises given, to others and to itself.
     pub promises: u64,
     /// Attempts to abort a promise that led to nothing.

@@ -127,6 +127,7 @@ impl Decider {
             self.timers.set(Timer::Suspicion, due);
         } else if self.wal_is_unseen_since(due) && self.suspicion.looked_for < Some(due) {
             self.suspicion.looked_for = Some(due);
+            self.notes.counts.suspicions += 1;
             self.act(Action::Observe);
         }
     }

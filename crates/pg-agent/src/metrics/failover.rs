@@ -39,6 +39,8 @@ pub(super) fn failover(page: &mut Page, counts: &Counts) {
     let blocked = counts.blocked.iter().map(|(word, count)| (*word, *count));
     let what = ("matriarch_failover_blocked_total", "How often this member could not go on without help.");
     counted(page, what, "reason", blocked);
+    let help = "How often agent and WAL of a leader were both silent for the detection time.";
+    page.sample("matriarch_leader_suspicions_total", "counter", help, counts.suspicions);
     let help = "Promises of this member to confirm nothing more to a leader.";
     page.sample("matriarch_failover_promises_total", "counter", help, counts.promises);
     let help = "Attempts to abort a promise that led to nothing.";
