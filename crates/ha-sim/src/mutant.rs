@@ -84,7 +84,7 @@ mutants! {
     (LowerAcksServerFirst, 400, Fate::Killed, "the server asks for fewer confirmations before that is recorded"),
     (ListEmptiedOnDemotion, 400, Fate::Killed, "a leader that steps down empties its list"),
     (ResumeWithOldFile, 1000, Fate::Killed, "a leader starts with the list that its file still holds"),
-    (SecondSenderCounts, 2500, Fate::Killed, "a second walsender of one member counts as another confirmation"),
+    (SecondSenderCounts, 4000, Fate::Killed, "a second walsender of one member counts as another confirmation"),
     (ConfirmedBeforeFlush, 400, Fate::Killed, "a standby confirms what it has not flushed"),
     (OpenBeforeBarrier, 400, Fate::Killed, "clients are let in before standbys hold what recovery made visible"),
     // Whose data it is.

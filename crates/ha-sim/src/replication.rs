@@ -15,6 +15,9 @@ const RECEIVER_TIMEOUT: u64 = 2 * SECOND;
 /// `wal_sender_timeout`.
 const SENDER_TIMEOUT: u64 = 5 * SECOND;
 
+/// Of 1000 ends of a stream, how many the primary notices late: the packet that tells it is lost.
+const LATE_ENDS: u64 = 60;
+
 impl World {
     /// The startup process asks for a walreceiver when it has none.
     pub(crate) fn receiver_try(&mut self, host: usize, life: u64) {
@@ -123,7 +126,10 @@ impl World {
         if let ReceiverPhase::Streaming { sender, life } = receiver.phase
             && self.net.both(host, receiver.source)
         {
-            let at = (self.now() + self.net.delay(&mut self.rng)).max(wire);
+            let mut at = (self.now() + self.net.delay(&mut self.rng)).max(wire);
+            if self.healed_at.is_none() && self.rng.chance(LATE_ENDS) {
+                at += self.rng.between(50 * MS, 3 * SECOND);
+            }
             self.queue.at(at, Ev::SenderEnds { host: receiver.source, life, sender });
         }
     }

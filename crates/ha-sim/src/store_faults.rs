@@ -11,6 +11,7 @@ use ha_decision::Event;
 use ha_store::model::Model;
 
 use crate::clock::{MS, SECOND};
+use crate::host::Host;
 use crate::store_link::{PREFIX, new_model, view};
 use crate::world::World;
 
@@ -37,7 +38,11 @@ impl World {
         // And a member that missed a change of leader acts by what it sees, when the restored store is all that it sees.
         let epoch = self.store.sync.as_ref().map(|s| s.record.epoch);
         let all_know = self.hosts.iter().all(|h| Some(h.disk.node_state.seen.epoch) == epoch);
-        if self.store.restored.is_some() || self.store.sync.is_none() || !all_know {
+        // A view of the newest record that is still on its way would arrive from a store that is no more.
+        let newest = self.store.sync.as_ref().map(|s| age(&s.record));
+        let seen = |h: &Host| (h.disk.node_state.seen.epoch, h.disk.node_state.seen.generation);
+        let arrived = self.hosts.iter().any(|h| Some(seen(h)) == newest);
+        if self.store.restored.is_some() || self.store.sync.is_none() || !all_know || !arrived {
             return;
         }
         let backup: Model = match self.store.backup.take() {
@@ -64,12 +69,7 @@ impl World {
         self.store.known = self.store.model.revision();
         let restored = view(&self.store.model.peek());
         self.store.sync = restored.sync.clone();
-        // A record that nobody has seen is one that never was.
-        let seen = self
-            .hosts
-            .iter()
-            .map(|h| (h.disk.node_state.seen.epoch, h.disk.node_state.seen.generation))
-            .max();
+        let seen = self.hosts.iter().map(seen).max();
         self.store.went_back = restored.sync.as_ref().map(|s| age(&s.record)) < seen;
         if !self.store.went_back {
             self.store.authority = restored.sync.clone();
