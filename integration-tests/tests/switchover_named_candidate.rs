@@ -14,12 +14,16 @@ fn switchover_named_candidate() {
         let leader = lab.wait_healthy(SETTLE)?;
         let load = writing(lab, &leader)?;
 
-        // Both standbys in turn, and back.
+        // Both standbys in turn, and back without a clean stop, which leaves the old primary something to rewind.
         let mut leads = leader.clone();
         let mut moves = Vec::new();
         for candidate in lab.databases_except(&[&leader]).into_iter().chain([leader.as_str()]) {
             let at = clock::now();
-            let output = lab.hactl(&["switchover", "--leader", &leads, "--candidate", candidate, "--yes"])?;
+            let mut argv = vec!["switchover", "--leader", &leads, "--candidate", candidate, "--yes"];
+            if candidate == leader {
+                argv.push("--without-stop");
+            }
+            let output = lab.hactl(&argv)?;
             ensure!(output.code == Some(0), "switchover to {candidate}: {}{}", output.stdout, output.stderr);
             load.wait_for_acks(SOME_ROWS, TAKEOVER)?;
             let now = lab.wait_healthy(SETTLE)?;

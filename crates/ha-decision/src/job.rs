@@ -82,6 +82,15 @@ pub enum Job {
     /// Write a small record, flush it, end with [`JobOutput::Flushed`]: the position that the history barrier waits
     /// for.
     MarkBarrier,
+    /// Shut clients out of a running primary: write the agent-owned files and reload, end every client's session (commits
+    /// that wait end without an answer), then write and flush a small record and wait until `successor` has it. Ends
+    /// with [`JobOutput::Flushed`].
+    ShutOut {
+        /// Closed settings.
+        settings: ServerSettings,
+        /// The standby that must have everything.
+        successor: StandbyName,
+    },
     /// Terminate these walsenders, so that none of them uses an older list; ends when they are gone.
     BounceSenders {
         /// Process ids.

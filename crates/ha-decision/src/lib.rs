@@ -65,6 +65,6 @@ pub use event::{Event, GuardNews, LeaseNews, TxnOutcome};
 pub use history::HistoryCompletion;
 pub use job::{Access, Job, JobFailure, JobOutput, ServerSettings, StopMode, Upstream};
 pub use reason::Reason;
-pub use request::{Refusal, Request, RequestDone};
+pub use request::{Refusal, Request, RequestDone, SwitchoverMethod};
 pub use setup::{GuardNeed, MemberSetup, Setup, Timings};
 pub use status::{MemberRole, PeerStatus, Status};

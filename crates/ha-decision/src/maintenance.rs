@@ -64,7 +64,9 @@ impl Maintenance {
 impl Decider {
     pub(crate) fn requested(&mut self, id: RequestId, request: Request) {
         match request {
-            Request::Switchover { candidate } => self.switchover_asked(id, candidate.as_ref()),
+            Request::Switchover { candidate, method } => {
+                self.switchover_asked(id, candidate.as_ref(), method);
+            }
             Request::Failover { accept_data_loss } => self.failover_asked(id, accept_data_loss),
             Request::Restart => self.begin_work(id, false),
             Request::Reinitialize => self.begin_work(id, true),

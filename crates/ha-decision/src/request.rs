@@ -5,6 +5,18 @@ use std::time::Duration;
 use ha_core::peer_message::PromiseRefusal;
 use ha_core::{Lsn, MemberName};
 
+/// How a leader that hands over makes sure that nothing it acknowledged is missing at its successor.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SwitchoverMethod {
+    /// It stops PostgreSQL cleanly: everything is sent, and it comes back as a standby without a rewind.
+    #[default]
+    CleanStop,
+    /// It shuts clients out and waits until the successor has the end of what they wrote, then is replaced while it
+    /// runs. Shorter where a stop takes long; what PostgreSQL writes by itself meanwhile makes a rewind probable. Only
+    /// with a quorum, whose promises end what it could still confirm.
+    ShutOut,
+}
+
 /// An operator's request to this agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
@@ -12,6 +24,8 @@ pub enum Request {
     Switchover {
         /// Who is to lead; the best standby if none.
         candidate: Option<MemberName>,
+        /// What becomes of the old leader's PostgreSQL before it.
+        method: SwitchoverMethod,
     },
     /// Manual failover; to the candidate's agent.
     Failover {
@@ -114,6 +128,11 @@ pub enum Refusal {
         /// All reasons.
         why: String,
     },
+    /// There is no quorum whose promises could replace the clean stop, or none without the old leader.
+    #[error(
+        "no quorum of standbys remains for the successor until the old leader is back, so only a clean stop will do; leave --without-stop out"
+    )]
+    NeedsCleanStop,
     /// The cluster has a leader that is alive.
     #[error("{leader} leads and is alive; use switchover")]
     LeaderAlive {

@@ -65,6 +65,7 @@ fn job_name(job: &Job) -> &'static str {
         Job::Promote { .. } => "the promotion",
         Job::ProveBlocked => "proving that commits wait",
         Job::MarkBarrier => "the barrier record",
+        Job::ShutOut { .. } => "shutting clients out",
         Job::BounceSenders { .. } => "restarting walsenders",
         Job::Checkpoint => "the checkpoint",
         Job::MarkEpoch { .. } => "marking the epoch",
@@ -154,6 +155,10 @@ impl Decider {
                 self.server.applied = None;
                 self.server_stopped(final_lsn);
             }
+            (Job::ShutOut { settings, .. }, JobOutput::Flushed { lsn }) => {
+                self.applied(settings);
+                self.clients_shut_out(lsn);
+            }
             (Job::Promote { epoch, .. }, _) => self.promoted(epoch),
             (Job::ProveBlocked | Job::MarkBarrier, JobOutput::Flushed { lsn }) => self.flushed(lsn),
             (Job::BounceSenders { .. }, _) => self.senders_bounced(),
@@ -170,14 +175,22 @@ impl Decider {
         if matches!(job, Job::Revoke { .. }) {
             self.revocation = None;
         }
-        if matches!(job, Job::Configure { .. } | Job::Revoke { .. } | Job::Start { .. } | Job::Promote { .. })
-        {
+        let writes_files = matches!(
+            job,
+            Job::Configure { .. }
+                | Job::Revoke { .. }
+                | Job::Start { .. }
+                | Job::Promote { .. }
+                | Job::ShutOut { .. }
+        );
+        if writes_files {
             // What the files and the server hold now is not known.
             self.server.applied = None;
         }
         match job {
             Job::Rewind { .. } => self.server.needs_clone |= failure.needs_clone,
             Job::Start { standby: false, .. } => self.server.failed_primary_starts += 1,
+            Job::ShutOut { .. } => self.stop_instead(),
             Job::ProveBlocked | Job::MarkBarrier | Job::BounceSenders { .. } => {
                 // A change whose transaction is on its way goes on holding the list.
                 self.list_change.take_if(|change| change.awaits_job());

@@ -1,18 +1,19 @@
-//! The leader gives up, planned or because it must: checkpoint, let the proxies hold new sessions, clean stop, ask the
-//! named standby to take over, follow it; or call it off and lead on.
+//! The leader gives up, planned or because it must: checkpoint, let the proxies hold new sessions, clean stop (or shut
+//! clients out of the running server), ask the named standby to take over, follow it; or call it off and lead on.
 
 use std::time::Duration;
 
 use ha_core::cluster_view::{StoreKey, to_json};
 use ha_core::peer_message::{HandOverSteps, PeerMessage};
 use ha_core::record::{PolicyKind, SwitchoverRecord, SyncRecord};
+use ha_core::standby_names::StandbyName;
 use ha_core::{Lsn, MemberId, MemberName, MonoTime};
 
 use crate::action::{Action, LeaseChoice, OpId, RequestId, Txn};
 use crate::decider::Decider;
-use crate::job::{Job, StopMode};
+use crate::job::{Access, Job, ServerSettings, StopMode};
 use crate::reason::Reason;
-use crate::request::{Refusal, RequestDone};
+use crate::request::{Refusal, RequestDone, SwitchoverMethod};
 use crate::store::TxnFor;
 use crate::timers::Timer;
 
@@ -43,9 +44,11 @@ enum Stage {
     Announce,
     /// The claims say that new sessions should wait; the proxies are waited for.
     Hold,
+    /// Clients are being shut out of the running server.
+    ShutOut,
     /// Clean stop.
     Stop,
-    /// PostgreSQL is down (or cannot be started); the others are asked.
+    /// PostgreSQL is down (or cannot be started), or nobody can write to it; the others are asked.
     Ask,
 }
 
@@ -63,6 +66,7 @@ struct Hold {
 pub(crate) struct Switchover {
     request: Option<RequestId>,
     pub(crate) to: Option<MemberName>,
+    method: SwitchoverMethod,
     pub(crate) final_lsn: Option<Lsn>,
     stage: Stage,
     began: MonoTime,
@@ -95,6 +99,7 @@ impl Switchover {
         Self {
             request: None,
             to: None,
+            method: SwitchoverMethod::CleanStop,
             final_lsn: None,
             stage: Stage::Ask,
             began: now,
@@ -108,14 +113,27 @@ impl Switchover {
 }
 
 impl Decider {
-    pub(crate) fn switchover_asked(&mut self, id: RequestId, candidate: Option<&MemberName>) {
-        match self.choose_candidate(candidate) {
+    pub(crate) fn switchover_asked(
+        &mut self,
+        id: RequestId,
+        candidate: Option<&MemberName>,
+        method: SwitchoverMethod,
+    ) {
+        let chosen = self.choose_candidate(candidate).and_then(|to| match method {
+            SwitchoverMethod::CleanStop => Ok(to),
+            SwitchoverMethod::ShutOut if self.sync().is_some_and(|s| stands_without_leader(&s.record)) => {
+                Ok(to)
+            }
+            SwitchoverMethod::ShutOut => Err(Refusal::NeedsCleanStop),
+        });
+        match chosen {
             Err(refusal) => self.reply(id, Err(refusal)),
             Ok(to) => {
                 self.because(Reason::SwitchingOver { to: to.clone(), stage: "checkpoint" });
                 self.switchover = Some(Switchover {
                     request: Some(id),
                     to: Some(to),
+                    method,
                     final_lsn: None,
                     stage: Stage::Checkpoint,
                     began: self.now,
@@ -212,9 +230,9 @@ impl Decider {
         }
         self.timers.set(Timer::Switchover, limit.max(self.now + ASK_AGAIN));
         match switchover.stage {
-            Stage::Checkpoint => {}
+            Stage::Checkpoint | Stage::ShutOut => {}
             Stage::Announce => self.announce(record, &switchover),
-            Stage::Hold => self.hold_sessions(),
+            Stage::Hold => self.hold_sessions(record),
             Stage::Stop => self.stop_for_switchover(),
             Stage::Ask => self.ask_to_take_over(record, &switchover),
         }
@@ -244,7 +262,7 @@ impl Decider {
         // What an attempt that was called off left there says nothing about this one.
         let announced = self.store.view.as_ref().and_then(|v| v.switchover.as_ref());
         if announced.is_some_and(|a| a.record == note) {
-            self.begin_hold();
+            self.begin_hold(record);
             return;
         }
         if !self.can_txn() {
@@ -288,7 +306,7 @@ impl Decider {
     }
 
     /// From here on the claims ask the proxies to let new sessions wait for the successor; running ones go on.
-    fn begin_hold(&mut self) {
+    fn begin_hold(&mut self, record: &SyncRecord) {
         let id = self.next_op();
         let Some(switchover) = &mut self.switchover else { return };
         switchover.stage = Stage::Hold;
@@ -297,10 +315,10 @@ impl Decider {
             self.because(Reason::SwitchingOver { to, stage: "proxies hold new sessions" });
         }
         self.act(Action::HoldSessions { id });
-        self.hold_sessions();
+        self.hold_sessions(record);
     }
 
-    fn hold_sessions(&mut self) {
+    fn hold_sessions(&mut self, record: &SyncRecord) {
         let Some(switchover) = &self.switchover else { return };
         let (Some(hold), Some(to)) = (&switchover.hold, switchover.to.clone()) else { return };
         let due = hold.confirmed.unwrap_or(hold.since + HOLD_LIMIT);
@@ -312,10 +330,53 @@ impl Decider {
             self.refuse_switchover(Refusal::AgentSilent { member: to });
             return;
         }
-        if let Some(switchover) = &mut self.switchover {
-            switchover.stage = Stage::Stop;
+        if !self.shut_clients_out(record, &to) {
+            self.stop_instead();
         }
-        self.stop_for_switchover();
+    }
+
+    /// Begins the way without a stop; false where it was not asked for, or is not open any more.
+    fn shut_clients_out(&mut self, record: &SyncRecord, to: &MemberName) -> bool {
+        let asked = self.switchover.as_ref().is_some_and(|s| s.method == SwitchoverMethod::ShutOut);
+        let provable = stands_without_leader(record);
+        // A change of the list is under way: only a stopped server cannot confirm by the wrong one of the two.
+        let settled = self.list_change.is_none() && self.store.pending.is_none() && self.server.job.is_none();
+        let incarnation = self.peers.get(to).and_then(|peer| peer.state.incarnation);
+        let applied = self.server.applied.as_ref().map(|applied| applied.settings.clone());
+        let (true, Some(incarnation), Some(applied)) = (asked && provable && settled, incarnation, applied)
+        else {
+            return false;
+        };
+        self.because(Reason::SwitchingOver { to: to.clone(), stage: "shutting clients out" });
+        let now = self.now;
+        if let Some(switchover) = &mut self.switchover {
+            switchover.stage = Stage::ShutOut;
+            switchover.stops_since.get_or_insert(now);
+        }
+        let settings = ServerSettings { access: Access::Closed, ..applied };
+        let member = MemberId::new(to.clone(), incarnation);
+        self.start_job(Job::ShutOut { settings, successor: StandbyName { member, epoch: record.epoch } });
+        true
+    }
+
+    /// Nobody can write any more, and the successor has all that was written.
+    pub(crate) fn clients_shut_out(&mut self, end: Lsn) {
+        if let Some(switchover) = self.switchover.as_mut().filter(|s| s.stage == Stage::ShutOut) {
+            switchover.stage = Stage::Ask;
+            switchover.final_lsn = Some(end);
+            // From here on this member must win a compare-and-swap before it may let clients in again: the promises that it
+            // asks for end what it can confirm.
+            self.leadership = None;
+        }
+    }
+
+    /// The clean stop, also after clients could not be shut out of the running server.
+    pub(crate) fn stop_instead(&mut self) {
+        let Some(switchover) = &mut self.switchover else { return };
+        if matches!(switchover.stage, Stage::Hold | Stage::ShutOut) {
+            switchover.stage = Stage::Stop;
+            self.stop_for_switchover();
+        }
     }
 
     /// Every connected proxy has put the hold in force.
@@ -394,4 +455,11 @@ impl Decider {
             self.reply(id, Ok(RequestDone::Leads { member }));
         }
     }
+}
+
+/// Whether a successor may do without the leader's clean stop. Without a list only its end proves that nothing is missing,
+/// and where commits need more standbys than the successor finds they would wait for the old leader's rewind.
+fn stands_without_leader(record: &SyncRecord) -> bool {
+    let policy = &record.policy;
+    policy.kind == PolicyKind::Quorum && record.is_established() && policy.members.len() > policy.k as usize
 }

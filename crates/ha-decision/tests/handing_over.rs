@@ -7,15 +7,26 @@ use ha_core::Lsn;
 use ha_core::cluster_view::StoreKey;
 use ha_core::peer_message::PeerMessage;
 use ha_core::record::Versioned;
-use ha_decision::{Action, Event, Job, JobOutput, OpId, Refusal, Request, RequestId, StopMode, TxnOutcome};
+use ha_decision::{
+    Access, Action, Event, Job, JobFailure, JobOutput, OpId, Refusal, Request, RequestId, StopMode,
+    SwitchoverMethod, TxnOutcome,
+};
 use member::{Member, id, name};
 
 const ASKED: RequestId = RequestId(7);
 
+fn switchover(to: &str, method: SwitchoverMethod) -> Request {
+    Request::Switchover { candidate: Some(name(to)), method }
+}
+
 /// Up to the moment at which the announcement is in the store.
 fn announced() -> Member {
+    announced_by(SwitchoverMethod::CleanStop)
+}
+
+fn announced_by(method: SwitchoverMethod) -> Member {
     let mut pg1 = Member::leading();
-    pg1.event(Event::Request { id: ASKED, request: Request::Switchover { candidate: Some(name("pg2")) } });
+    pg1.event(Event::Request { id: ASKED, request: switchover("pg2", method) });
     pg1.end_job(JobOutput::Done);
     pg1.wait(1);
     pg1.hear_both();
@@ -148,7 +159,7 @@ fn a_switchover_that_is_called_off_releases_at_once() {
 #[test]
 fn a_candidate_that_dies_before_the_hold_is_not_waited_for() {
     let mut pg1 = Member::leading();
-    pg1.event(Event::Request { id: ASKED, request: Request::Switchover { candidate: Some(name("pg2")) } });
+    pg1.event(Event::Request { id: ASKED, request: switchover("pg2", SwitchoverMethod::CleanStop) });
     pg1.end_job(JobOutput::Done);
     pg1.event(Event::PeerLost { from: name("pg2") });
     pg1.wait(2500);
@@ -178,7 +189,7 @@ fn what_an_earlier_attempt_announced_does_not_replace_an_announcement() {
     pg1.event(Event::PeerLost { from: name("pg2") });
     pg1.event(Event::SessionsHeld { id, proxies: 0 });
     pg1.actions.clear();
-    pg1.event(Event::Request { id: ASKED, request: Request::Switchover { candidate: Some(name("pg3")) } });
+    pg1.event(Event::Request { id: ASKED, request: switchover("pg3", SwitchoverMethod::CleanStop) });
     pg1.end_job(JobOutput::Done);
     pg1.wait(1);
     pg1.hear_both();
@@ -224,4 +235,76 @@ fn a_primary_that_is_being_stopped_takes_no_writes_although_it_still_answers() {
     }
     assert!(stopped.is_some() && pg1.now < deadline, "it is stopped before its deadline");
     assert!(!pg1.decider.status().serves_writes);
+}
+
+/// The job that shuts clients out is under way.
+fn shutting_out() -> Member {
+    let mut pg1 = announced_by(SwitchoverMethod::ShutOut);
+    pg1.wait(250);
+    let (_, job) = pg1.jobs().pop().expect("clients are shut out");
+    let Job::ShutOut { settings, successor } = job else { panic!("{job:?}") };
+    assert_eq!((settings.access, &successor.member), (Access::Closed, &id("pg2")));
+    assert!(!stops(&pg1));
+    pg1
+}
+
+#[test]
+fn a_leader_that_has_shut_clients_out_asks_to_be_replaced_while_it_runs() {
+    let mut pg1 = shutting_out();
+    pg1.end_job(JobOutput::Flushed { lsn: Lsn(140) });
+    pg1.see_primary(140);
+    assert!(!stops(&pg1));
+    let end = pg1.actions.iter().find_map(|action| match action {
+        Action::Send { message: PeerMessage::HandOver(handover), .. } => handover.final_lsn,
+        _ => None,
+    });
+    assert_eq!(end, Some(Lsn(140)), "the successor must have all that clients wrote");
+    assert!(!pg1.decider.status().serves_writes);
+}
+
+#[test]
+fn clients_that_cannot_be_shut_out_are_stopped() {
+    let mut pg1 = shutting_out();
+    let (job, _) = pg1.jobs().pop().expect("the job");
+    let failure = JobFailure { message: "a session stays".to_owned(), needs_clone: false, storage: false };
+    pg1.event(Event::JobDone { id: job, result: Err(failure) });
+    assert!(stops(&pg1));
+}
+
+#[test]
+fn a_switchover_without_a_stop_that_nobody_takes_up_is_called_off_by_a_transaction() {
+    let mut pg1 = shutting_out();
+    pg1.end_job(JobOutput::Flushed { lsn: Lsn(140) });
+    pg1.see_primary(140);
+    let before = pg1.txns().len();
+    for _ in 0..70 {
+        pg1.hear_both();
+        pg1.see_primary(140);
+        pg1.renew_lease();
+        pg1.wait(1000);
+    }
+    let txns = pg1.txns();
+    let (_, txn) = txns.get(before).expect("it takes leadership up again before it lets anybody in");
+    assert!(txn.puts.iter().any(|(key, ..)| *key == StoreKey::Sync), "{txn:?}");
+    assert!(
+        !pg1.jobs()
+            .iter()
+            .any(|(_, job)| matches!(job, Job::Configure { settings } if settings.access == Access::Open)),
+        "nobody is let in before that transaction is won"
+    );
+}
+
+#[test]
+fn a_stop_is_needed_where_commits_would_wait_for_the_old_leader() {
+    let mut pg1 = Member::leading();
+    let mut record = pg1.sync();
+    record.policy.members.retain(|member| *member == id("pg2"));
+    pg1.set_sync(record);
+    pg1.see_store();
+    pg1.event(Event::Request { id: ASKED, request: switchover("pg2", SwitchoverMethod::ShutOut) });
+    let answer = pg1.actions.iter().find_map(|action| match action {
+        Action::Reply { id: ASKED, answer } => Some(answer.clone()),
+        _ => None,
+    });
+    assert_eq!(answer, Some(Err(Refusal::NeedsCleanStop)));
 }

@@ -111,7 +111,7 @@ fn repeat(
         *settings = Some(SettingsInForce::read(lab)?);
     }
     for round in 1..=rounds {
-        for &event in events {
+        for &event in events.iter().filter(|event| event.is_for(stack)) {
             let sample = round::run(stack, lab, event, round)?;
             println!("{sample}");
             let lost = sample.lost.is_empty() && sample.double_acks.is_empty();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ha_decision::Request;
+use ha_decision::{Request, SwitchoverMethod};
 
 use crate::clock::{HostClock, MS, SECOND};
 use crate::host::Host;
@@ -212,7 +212,12 @@ impl World {
             FaultKind::Switchover => {
                 let candidate =
                     (other != leader && self.rng.chance(500)).then(|| self.hosts[other].name.clone());
-                self.request(leader, Request::Switchover { candidate });
+                let method = if self.rng.chance(500) {
+                    SwitchoverMethod::CleanStop
+                } else {
+                    SwitchoverMethod::ShutOut
+                };
+                self.request(leader, Request::Switchover { candidate, method });
             }
             FaultKind::Failover => self.request(host, Request::Failover { accept_data_loss: false }),
             FaultKind::Restart => self.request(host, Request::Restart),

@@ -114,6 +114,7 @@ impl World {
             }
             Job::ProveBlocked => self.job_prove_blocked(host, running),
             Job::MarkBarrier => self.job_mark_barrier(host),
+            Job::ShutOut { settings, successor } => self.job_shut_out(host, running, settings, &successor),
             Job::BounceSenders { pids } => {
                 let life = self.hosts[host].server.as_ref().map(|s| s.life);
                 let Some(life) = life else { return failed("the server is not running") };
@@ -214,7 +215,7 @@ impl World {
     }
 
     /// `None` once the postmaster and the agent's session have read the file. The others may lag.
-    fn wait_for_reload(&mut self, host: usize, running: &Running) -> Option<Next> {
+    pub(crate) fn wait_for_reload(&mut self, host: usize, running: &Running) -> Option<Next> {
         let late = self.now() - running.begun > 10 * SECOND;
         let (server, directory) = self.hosts[host].running()?;
         let wanted = &directory.settings;

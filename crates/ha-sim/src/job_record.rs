@@ -1,7 +1,8 @@
 //! Jobs that write records, and the writing itself.
 
 use ha_core::Lsn;
-use ha_decision::JobOutput;
+use ha_core::standby_names::StandbyName;
+use ha_decision::{JobOutput, ServerSettings};
 
 use crate::clock::{MS, SECOND};
 use crate::host::Running;
@@ -41,6 +42,57 @@ impl World {
             }
             Some(end) => Next::Done(JobOutput::Flushed { lsn: lsn(end) }),
             None => failed("the record could not be written"),
+        }
+    }
+
+    /// Closes the server, ends its sessions, marks the end of what they wrote and waits until the successor has that.
+    pub(crate) fn job_shut_out(
+        &mut self,
+        host: usize,
+        running: &mut Running,
+        settings: ServerSettings,
+        successor: &StandbyName,
+    ) -> Next {
+        if !self.hosts[host].server.as_ref().is_some_and(|s| s.phase == Phase::Up && !s.in_recovery) {
+            return failed("no primary is running");
+        }
+        if self.now() - running.begun > 2 * SECOND {
+            return failed("it takes too long");
+        }
+        match running.step {
+            0 => {
+                self.write_settings(host, settings);
+                Next::After(self.rng.between(MS, 8 * MS))
+            }
+            1 => {
+                self.send_reload(host);
+                Next::After(5 * MS)
+            }
+            2 => {
+                if let Some(next) = self.wait_for_reload(host, running) {
+                    return next;
+                }
+                if let Some(server) = &mut self.hosts[host].server {
+                    server.waiters.clear();
+                }
+                match self.write(host, RecordKind::Mark) {
+                    Some(end) => {
+                        running.kept = end as u64;
+                        Next::After(5 * MS)
+                    }
+                    None => failed("the record could not be written"),
+                }
+            }
+            _ => {
+                let end = running.kept as usize;
+                let Some(server) = &self.hosts[host].server else { return failed("the server is gone") };
+                let mut senders = server.senders.values().filter(|s| s.name == *successor);
+                if senders.any(|s| s.flush.is_some_and(|flush| flush >= end)) {
+                    Next::Done(JobOutput::Flushed { lsn: lsn(end) })
+                } else {
+                    Next::Again(5 * MS)
+                }
+            }
         }
     }
 

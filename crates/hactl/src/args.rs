@@ -167,6 +167,10 @@ pub(crate) struct SwitchoverArgs {
     /// Only if this member leads now.
     #[arg(long, value_name = "NAME")]
     pub(crate) leader: Option<String>,
+    /// Shut clients out of the old leader instead of stopping it first. Shorter where a stop takes long; the old leader is
+    /// rewound afterwards. Needs a synchronous quorum.
+    #[arg(long)]
+    pub(crate) without_stop: bool,
     /// Do not ask.
     #[arg(short, long)]
     pub(crate) yes: bool,

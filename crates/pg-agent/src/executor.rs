@@ -57,6 +57,9 @@ impl Executor {
             Job::Promote { epoch: _, timeline, taken } => postgres.promote(timeline, &taken).await.map(done),
             Job::ProveBlocked => postgres.prove_blocked().await.map(|lsn| JobOutput::Flushed { lsn }),
             Job::MarkBarrier => postgres.mark_barrier().await.map(|lsn| JobOutput::Flushed { lsn }),
+            Job::ShutOut { settings, successor } => {
+                postgres.shut_out(settings, &successor).await.map(|lsn| JobOutput::Flushed { lsn })
+            }
             Job::BounceSenders { pids } => postgres.bounce_senders(&pids).await.map(done),
             Job::Checkpoint => postgres.checkpoint().await.map(done),
             Job::MarkEpoch { epoch } => postgres.mark_epoch(epoch).await.map(done),

@@ -32,6 +32,7 @@ mod query;
 mod revoke;
 mod rewind;
 mod session;
+mod shut_out;
 mod slot;
 mod start;
 mod starter;

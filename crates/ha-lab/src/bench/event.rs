@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use super::stack::Stack;
+
 /// One event of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -11,6 +13,7 @@ pub(super) enum Event {
     Partition,
     PostmasterKilled,
     Switchover,
+    SwitchoverWithoutStop,
     AgentKilled,
     AgentKilledForGood,
     AgentStopped,
@@ -27,12 +30,13 @@ pub(super) enum Ends {
 
 impl Event {
     /// All of them, in the order of the table.
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::PowerLoss,
         Self::PowerLossWithEtcdLeader,
         Self::Partition,
         Self::PostmasterKilled,
         Self::Switchover,
+        Self::SwitchoverWithoutStop,
         Self::AgentKilled,
         Self::AgentKilledForGood,
         Self::AgentStopped,
@@ -46,6 +50,7 @@ impl Event {
             Self::Partition => "partition of the primary from all",
             Self::PostmasterKilled => "postmaster killed",
             Self::Switchover => "planned switchover",
+            Self::SwitchoverWithoutStop => "planned switchover without a clean stop",
             Self::AgentKilled => "agent killed, restarted by its supervisor",
             Self::AgentKilledForGood => "agent killed for good",
             Self::AgentStopped => "agent stopped for ever",
@@ -57,9 +62,16 @@ impl Event {
         matches!(self, Self::AgentKilledForGood | Self::AgentStopped)
     }
 
+    /// Whether the usual stack knows it.
+    pub(super) fn is_for(self, stack: Stack) -> bool {
+        stack == Stack::Ours || self != Self::SwitchoverWithoutStop
+    }
+
     pub(super) fn ends(self) -> Ends {
         match self {
-            Self::PostmasterKilled | Self::Switchover | Self::AgentKilled => Ends::Healthy,
+            Self::PostmasterKilled | Self::Switchover | Self::SwitchoverWithoutStop | Self::AgentKilled => {
+                Ends::Healthy
+            }
             _ => Ends::OtherLeads,
         }
     }

@@ -71,10 +71,12 @@ fn strike(stack: Stack, lab: &Lab, event: Event, leader: &str) -> Result<Duratio
         Event::PowerLoss | Event::PowerLossWithEtcdLeader => lab.power_off(&[leader]),
         Event::Partition => lab.isolate(&[leader]),
         Event::PostmasterKilled => lab.signal(leader, "postgres", "SIGKILL"),
-        Event::Switchover => {
+        Event::Switchover | Event::SwitchoverWithoutStop => {
             let candidate = stack.candidate(lab, leader)?;
+            let options: &[&str] =
+                if event == Event::SwitchoverWithoutStop { &["--without-stop"] } else { &[] };
             let at = clock::now();
-            stack.switch_over(lab, leader, &candidate)?;
+            stack.switch_over(lab, leader, &candidate, options)?;
             Ok(at)
         }
         Event::AgentKilled => lab.signal(leader, stack.agent(), "SIGKILL"),
@@ -115,7 +117,9 @@ fn undo(stack: Stack, lab: &Lab, event: Event, leader: &str) -> Result<()> {
     match event {
         Event::PowerLoss | Event::PowerLossWithEtcdLeader => lab.power_on(&[leader]),
         Event::Partition => lab.heal().map(drop),
-        Event::PostmasterKilled | Event::Switchover | Event::AgentKilled => Ok(()),
+        Event::PostmasterKilled | Event::Switchover | Event::SwitchoverWithoutStop | Event::AgentKilled => {
+            Ok(())
+        }
         Event::AgentKilledForGood => lab.start_unit(leader, stack.agent()),
         Event::AgentStopped => {
             lab.signal(leader, stack.agent(), "SIGKILL")?;

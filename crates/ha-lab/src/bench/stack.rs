@@ -66,10 +66,18 @@ impl Stack {
         }
     }
 
-    pub(super) fn switch_over(self, lab: &Lab, leader: &str, candidate: &str) -> Result<()> {
+    /// Hands the lead over; `options` are those of `hactl`.
+    pub(super) fn switch_over(
+        self,
+        lab: &Lab,
+        leader: &str,
+        candidate: &str,
+        options: &[&str],
+    ) -> Result<()> {
         match self {
             Self::Ours => {
-                let output = lab.hactl(&["switchover", "--candidate", candidate, "--yes"])?;
+                let argv = [&["switchover", "--candidate", candidate, "--yes"], options].concat();
+                let output = lab.hactl(&argv)?;
                 ensure!(output.code == Some(0), "hactl switchover: {}{}", output.stdout, output.stderr);
                 Ok(())
             }

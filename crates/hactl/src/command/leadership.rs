@@ -43,7 +43,8 @@ pub(crate) fn switchover(args: &Args, asked: &SwitchoverArgs) -> anyhow::Result<
             asked.yes,
         )?;
         let began = Instant::now();
-        let request = SwitchoverRequest { candidate: asked.candidate.clone() };
+        let request =
+            SwitchoverRequest { candidate: asked.candidate.clone(), without_stop: asked.without_stop };
         let reply =
             agents
                 .request(leader, LIMIT, request, |mut client, request| async move {

@@ -14,7 +14,10 @@ fn a_switchover_goes_to_the_leader_and_ends_when_the_new_one_takes_writes() {
     assert!(world.asked().is_empty());
     let (out, _) = world.expect(&["switchover", "--candidate", "pg2", "--yes"], 0);
     assert!(out.starts_with("pg2 leads epoch 4 and takes writes; took "), "{out}");
-    assert_eq!(world.asked(), ["pg1 switchover"]);
+    let (out, _) = world.expect(&["switchover", "--candidate", "pg1", "--without-stop", "--yes"], 0);
+    assert!(out.starts_with("pg1 leads epoch 5 and takes writes; took "), "{out}");
+    world.expect(&["switchover", "--candidate", "pg2", "--yes"], 0);
+    assert_eq!(world.asked(), ["pg1 switchover", "pg2 switchover without a stop", "pg1 switchover"]);
     let (out, _) = world.expect(&["list", "--format", "json"], 0);
     let rows: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!((&rows[0]["Role"], &rows[1]["Role"]), (&"Sync Standby".into(), &"Leader".into()));

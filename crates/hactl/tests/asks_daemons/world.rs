@@ -104,12 +104,13 @@ impl Agent for FakeAgent {
         &self,
         request: Request<SwitchoverRequest>,
     ) -> Result<Response<OperationReply>, Status> {
-        self.note("switchover")?;
+        let SwitchoverRequest { candidate, without_stop } = request.into_inner();
+        self.note(if without_stop { "switchover without a stop" } else { "switchover" })?;
         if let Some(refusal) = self.play.refusal.lock().unwrap().clone() {
             return Err(refusal);
         }
         let mut leader = self.play.leader.lock().unwrap();
-        *leader = (leader.0 + 1, request.into_inner().candidate.unwrap());
+        *leader = (leader.0 + 1, candidate.unwrap());
         Ok(Response::new(OperationReply { leader: Some(leader.1.clone()) }))
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ha_core::MemberName;
 use ha_daemon::boottime;
-use ha_decision::RequestDone;
+use ha_decision::{RequestDone, SwitchoverMethod};
 use ha_rpc::proto::agent_server::Agent;
 use ha_rpc::proto::{
     FailoverRequest, HistoryReply, HistoryRequest, OperationReply, PauseRequest, ReinitializeRequest,
@@ -67,9 +67,11 @@ impl Agent for Operations {
         &self,
         request: Request<SwitchoverRequest>,
     ) -> Result<Response<OperationReply>, Status> {
-        let candidate = request.into_inner().candidate.map(|name| name.parse::<MemberName>()).transpose();
+        let SwitchoverRequest { candidate, without_stop } = request.into_inner();
+        let candidate = candidate.map(|name| name.parse::<MemberName>()).transpose();
         let candidate = candidate.map_err(|error| Outcome::Refused.status(error.to_string()))?;
-        self.ask(ha_decision::Request::Switchover { candidate }).await
+        let method = if without_stop { SwitchoverMethod::ShutOut } else { SwitchoverMethod::CleanStop };
+        self.ask(ha_decision::Request::Switchover { candidate, method }).await
     }
 
     async fn failover(&self, request: Request<FailoverRequest>) -> Result<Response<OperationReply>, Status> {

@@ -20,6 +20,7 @@ fn outcome(refusal: &Refusal) -> Outcome {
         | Refusal::TooFarBehind { .. }
         | Refusal::AgentSilent { .. }
         | Refusal::NoCandidate { .. }
+        | Refusal::NeedsCleanStop
         | Refusal::LeaderAlive { .. }
         | Refusal::Pinned { .. }
         | Refusal::PromisesMissing { .. }

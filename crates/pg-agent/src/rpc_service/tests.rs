@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ha_core::peer_message::{Beat, PeerMessage};
 use ha_core::{Epoch, MonoTime};
+use ha_decision::SwitchoverMethod;
 use ha_rpc::proto::agent_client::AgentClient;
 use ha_rpc::proto::peer_client::PeerClient;
 use ha_rpc::proto::{RestartRequest, StatusRequest, SwitchoverRequest};
@@ -194,7 +195,7 @@ async fn nobody_speaks_for_another_member() {
 async fn proxies_read_only_and_admins_may_ask() {
     let mut world = world();
     let mut proxy = world.agent("demo/proxy/ha1").await;
-    let refused = proxy.switchover(SwitchoverRequest { candidate: None }).await.unwrap_err();
+    let refused = proxy.switchover(SwitchoverRequest::default()).await.unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied);
     // Allowed, but there is no picture yet: a typed refusal.
     let not_yet = proxy.status(StatusRequest {}).await.unwrap_err();
@@ -202,12 +203,16 @@ async fn proxies_read_only_and_admins_may_ask() {
 
     let mut admin = world.agent("demo/admin/admin").await;
     let ask = tokio::spawn(async move {
-        let switchover = admin.switchover(SwitchoverRequest { candidate: Some("pg3".to_owned()) }).await;
+        let request = SwitchoverRequest { candidate: Some("pg3".to_owned()), ..SwitchoverRequest::default() };
+        let switchover = admin.switchover(request).await;
         let restart = admin.restart(RestartRequest {}).await;
         (switchover, restart)
     });
     let asked = timeout(LIMIT, world.requests.recv()).await.unwrap().unwrap();
-    assert_eq!(asked.request, Request::Switchover { candidate: Some(name("pg3")) });
+    assert_eq!(
+        asked.request,
+        Request::Switchover { candidate: Some(name("pg3")), method: SwitchoverMethod::CleanStop }
+    );
     asked.reply.send(Err(Refusal::NotStreaming { member: name("pg3") })).unwrap();
     let asked = timeout(LIMIT, world.requests.recv()).await.unwrap().unwrap();
     assert_eq!(asked.request, Request::Restart);
