@@ -70,10 +70,13 @@ impl Decider {
         let automatic = matches!(election.trigger, Trigger::LeaseExpired | Trigger::LeaderSilent);
         let leader_is_back = automatic && !self.leader_looks_gone(record);
         if (moved || leader_is_back) && self.store.pending.is_none() {
+            let decided = record.epoch > election.epoch;
             let request = self.election.take().and_then(|e| e.request);
             if let Some(id) = request {
                 let leader = record.leader.member.clone();
-                self.reply(id, Err(Refusal::LeaderAlive { leader }));
+                // Who holds more was given the promises, or was faster: the failover has happened.
+                let done = decided.then_some(RequestDone::Leads { member: leader.clone() });
+                self.reply(id, done.ok_or(Refusal::LeaderAlive { leader }));
             }
         }
     }
@@ -457,7 +460,7 @@ impl Decider {
             parent: mine.timeline,
             switch_lsn: mine.flush,
             member: self.setup.me.clone(),
-            reason: trigger_words(trigger).to_owned(),
+            reason: self.accepted_loss(record).unwrap_or_else(|| trigger_words(trigger).to_owned()),
             extra: Default::default(),
         };
         let leader_revision = self.store.view.as_ref().map_or(Revision(0), |v| v.leader_revision());
@@ -475,6 +478,19 @@ impl Decider {
         if broken!(self, PromoteBeforeDecision) && self.job_free() {
             self.start_job(crate::job::Job::Promote { epoch, timeline, taken: Vec::new() });
         }
+    }
+
+    /// For the history: that a human went on without proof that nothing is lost, and who was not heard.
+    fn accepted_loss(&self, record: &SyncRecord) -> Option<String> {
+        let election = self.election.as_ref().filter(|election| election.accept_loss)?;
+        let voters = self.voters(record);
+        let (heard, missing): (Vec<_>, Vec<_>) =
+            voters.iter().partition(|voter| election.promises.contains_key(voter));
+        if heard.len() >= self.needed(record) {
+            return None;
+        }
+        let missing = missing.iter().map(|member| member.name.to_string()).collect::<Vec<_>>().join(", ");
+        Some(format!("an operator accepted that acknowledged commits may be lost; not heard: {missing}"))
     }
 
     pub(crate) fn took_over(&mut self) {

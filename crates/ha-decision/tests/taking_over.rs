@@ -7,8 +7,11 @@ use ha_core::node_state::NodeState;
 use ha_core::peer_message::{
     HandOver, HandOverSteps, PeerMessage, PeerPhase, PromiseRefusal, PromiseRefused, PromiseRequest, Trigger,
 };
+use ha_core::record::HistoryRecord;
 use ha_core::{Epoch, Lsn, Revision, Timeline};
-use ha_decision::{Action, Event, Job, JobOutput, LeaseNews, StopMode, TxnOutcome};
+use ha_decision::{
+    Action, Event, Job, JobOutput, LeaseNews, Request, RequestDone, RequestId, StopMode, TxnOutcome,
+};
 use member::{Member, id, name};
 
 #[test]
@@ -19,6 +22,43 @@ fn one_promise_of_two_is_not_enough() {
     assert!(pg2.txns().is_empty(), "took over without the promise of pg3: {:?}", pg2.txns());
     let blocked = pg2.decider.status().blocked.expect("it says why it is blocked");
     assert!(blocked.contains("needs 2 promises") && blocked.contains("pg3"), "{blocked}");
+}
+
+#[test]
+fn a_loss_that_a_human_accepts_is_written_into_the_history() {
+    let mut pg2 = Member::of_leaderless_cluster("pg2", &["pg2", "pg3"]);
+    pg2.revoke_own(100);
+    pg2.event(Event::Request { id: RequestId(1), request: Request::Failover { accept_data_loss: true } });
+    pg2.pass(4000);
+    let (_, txn) = pg2.txns().pop().expect("it goes on without pg3");
+    let history =
+        txn.puts.iter().find(|(key, ..)| matches!(key, StoreKey::History(_))).expect("a history record");
+    let history: HistoryRecord = serde_json::from_slice(&history.1).expect("readable");
+    assert!(
+        history.reason.contains("accepted") && history.reason.ends_with("not heard: pg3"),
+        "{}",
+        history.reason
+    );
+}
+
+#[test]
+fn a_failover_that_another_member_carries_out_has_happened() {
+    let mut pg2 = Member::of_leaderless_cluster("pg2", &["pg2", "pg3"]);
+    pg2.revoke_own(100);
+    pg2.event(Event::Request { id: RequestId(1), request: Request::Failover { accept_data_loss: false } });
+    let promised = pg2.promised_by("pg3", 101);
+    pg2.hear("pg3", promised);
+    let mut record = pg2.sync();
+    record.epoch = Epoch(2);
+    record.leader = id("pg3").into();
+    pg2.set_sync(record);
+    pg2.see_store();
+    pg2.wait(2000);
+    let answer = pg2.actions.iter().find_map(|action| match action {
+        Action::Reply { answer, .. } => Some(answer.clone()),
+        _ => None,
+    });
+    assert_eq!(answer, Some(Ok(RequestDone::Leads { member: name("pg3") })));
 }
 
 #[test]
