@@ -35,7 +35,7 @@ SEED ?=
 SIM_TESTS = $(patsubst crates/ha-sim/tests/%.rs,--test %,$(wildcard crates/ha-sim/tests/*.rs))
 
 .PHONY: help setup build build-tests fmt lint deny unit sim mutants model integration check test demo lab down pictures bench \
-	bench-failover bench-lab fault-run calm-run clean
+	bench-failover bench-lab bench-proxy bench-proxy-lab fault-run calm-run clean
 
 help: ## List these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -103,7 +103,7 @@ pictures: build ## Take the pictures of the status page in docs/images (needs ch
 	@deploy/setup.sh pictures
 	@$(AS_ROOT) docs/images/take.sh $(LAB)
 
-bench: bench-failover ## All that is measured against the classic stack
+bench: bench-failover bench-proxy ## All that is measured against the classic stack
 
 bench-failover: ## How long writes stand still at each event, beside Patroni + HAProxy + keepalived (ROUNDS=5 CLASSIC_ROUNDS=3)
 	@deploy/setup.sh test
@@ -112,6 +112,14 @@ bench-failover: ## How long writes stand still at each event, beside Patroni + H
 bench-lab: build
 	$(AS_ROOT) $(LAB) --dir $(TARGET_DIR)/labs bench-failover --rounds $(ROUNDS) --classic-rounds $(CLASSIC_ROUNDS) \
 		$(if $(EVENT),--only '$(EVENT)') --results $(TARGET_DIR)/bench-failover.json
+
+bench-proxy: ## pg-proxy beside HAProxy and PgBouncer: transactions, latency, processor time, memory (ROUNDS=5)
+	@deploy/setup.sh bench
+	@$(MAKE) --no-print-directory bench-proxy-lab PROFILE=$(BENCH_PROFILE)
+
+bench-proxy-lab: build
+	$(AS_ROOT) $(LAB) --dir $(TARGET_DIR)/labs bench-proxy --rounds $(ROUNDS) $(if $(EVENT),--only '$(EVENT)') \
+		--results $(TARGET_DIR)/bench-proxy.json
 
 fault-run: setup ## Random faults under load, and the proof that nothing is lost (SECONDS=1800 SEED=...)
 	@$(MAKE) --no-print-directory build

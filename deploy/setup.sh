@@ -2,7 +2,8 @@
 # Installs what building and the lab need on Debian and Ubuntu. Says nothing when nothing is missing.
 #
 #   deploy/setup.sh         what the programs, the lab and the demonstration need
-#   deploy/setup.sh test    and the peers that the tests run beside them: HAProxy, Keepalived, Patroni
+#   deploy/setup.sh test    and what the tests run beside them: HAProxy, Keepalived, Patroni, strace
+#   deploy/setup.sh bench   and what pg-proxy is measured against: HAProxy, PgBouncer
 #   deploy/setup.sh pictures   and the browser that takes the pictures of the status page
 #
 # Nothing is started and no PostgreSQL cluster is created by it; a cluster or an etcd that exists is left alone.
@@ -37,12 +38,19 @@ test)
         command -v "$peer" >/dev/null 2>&1 || peers+=("$peer")
     done
     missing+=(${peers[@]+"${peers[@]}"})
+    need strace strace
     # Patroni asks etcd over TLS by way of it, and its package only recommends it.
     [ -e /usr/lib/python3/dist-packages/idna ] || missing+=(python3-idna)
     ;;
+bench)
+    for peer in haproxy pgbouncer; do
+        command -v "$peer" >/dev/null 2>&1 || peers+=("$peer")
+    done
+    missing+=(${peers[@]+"${peers[@]}"})
+    ;;
 pictures) [ -x /usr/lib/chromium/chromium ] || missing+=(chromium fonts-dejavu-core) ;;
 *)
-    say "usage: deploy/setup.sh [test|pictures]"
+    say "usage: deploy/setup.sh [test|bench|pictures]"
     exit 2
     ;;
 esac

@@ -2,7 +2,6 @@
 #![allow(clippy::print_stdout, reason = "the table is its output")]
 
 mod event;
-mod machine;
 mod phases;
 mod report;
 mod round;
@@ -14,12 +13,12 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use self::event::Event;
-use self::machine::Machine;
 use self::report::{Report, Sample, SettingsInForce};
 use self::stack::Stack;
 use crate::client_load::Load;
 use crate::front::WRITE_PORT;
 use crate::lab::Lab;
+use crate::machine::Machine;
 use crate::options::LabOptions;
 
 /// From nothing to a healthy cluster; the usual stack takes a minute.
@@ -75,8 +74,24 @@ fn measure(
     settings: &mut Option<SettingsInForce>,
 ) -> Result<()> {
     println!("{}: five hosts, waiting for the cluster ...", stack.name());
-    let mut lab = start(stack, &options.labs.join(format!("bench-{}", stack.name())))?;
-    let result = repeat(stack, &lab, events, rounds, samples, settings);
+    let directory = options.labs.join(format!("bench-{}", stack.name()));
+    let mut lab = start(stack, &directory)?;
+    let mut todo: Vec<(u32, Event)> = (1..=rounds)
+        .flat_map(|round| events.iter().filter(|event| event.is_for(stack)).map(move |event| (round, *event)))
+        .rev()
+        .collect();
+    let result = loop {
+        match repeat(stack, &lab, &mut todo, samples, settings) {
+            Ok(()) if todo.is_empty() => break Ok(()),
+            // Only the usual stack comes here: the next event needs a whole cluster.
+            Ok(()) => {
+                lab.down()?;
+                println!("{}: a new cluster ...", stack.name());
+                lab = start(stack, &directory)?;
+            }
+            Err(error) => break Err(error),
+        }
+    };
     match result {
         Ok(()) => lab.down(),
         Err(error) => {
@@ -95,11 +110,11 @@ fn start(stack: Stack, directory: &Path) -> Result<Lab> {
     Ok(lab)
 }
 
+/// Works the list off, from its end. Stops early, with the rest of the list, when a cluster is not whole again.
 fn repeat(
     stack: Stack,
     lab: &Lab,
-    events: &[Event],
-    rounds: u32,
+    todo: &mut Vec<(u32, Event)>,
     samples: &mut Vec<Sample>,
     settings: &mut Option<SettingsInForce>,
 ) -> Result<()> {
@@ -110,14 +125,16 @@ fn repeat(
     if stack == Stack::Ours {
         *settings = Some(SettingsInForce::read(lab)?);
     }
-    for round in 1..=rounds {
-        for &event in events.iter().filter(|event| event.is_for(stack)) {
-            let sample = round::run(stack, lab, event, round)?;
-            println!("{sample}");
-            let lost = sample.lost.is_empty() && sample.double_acks.is_empty();
-            samples.push(sample);
-            // The usual stack's losses are reported, ours end the run.
-            ensure!(lost || stack == Stack::Classic, "{}: acknowledged rows were lost", event.name());
+    while let Some((round, event)) = todo.pop() {
+        let sample = round::run(stack, lab, event, round)?;
+        println!("{sample}");
+        let lost = sample.lost.is_empty() && sample.double_acks.is_empty();
+        let whole = sample.incomplete.is_none();
+        samples.push(sample);
+        // The usual stack's losses are reported, ours end the run.
+        ensure!(lost || stack == Stack::Classic, "{}: acknowledged rows were lost", event.name());
+        if !whole {
+            break;
         }
     }
     Ok(())

@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 
 use crate::bench::{self, BenchOptions};
+use crate::bench_proxy::{self, BenchProxyOptions};
 use crate::calm_run::{self, CalmRunOptions};
 use crate::client_load::{Load, LoadOptions};
 use crate::clock;
@@ -156,6 +157,24 @@ enum Word {
         #[arg(long, value_name = "FILE", default_value = "bench-failover.json")]
         results: PathBuf,
     },
+    /// Measure pg-proxy beside HAProxy and PgBouncer: transactions, latency, processor time, memory.
+    BenchProxy {
+        /// Repetitions of each load through each way.
+        #[arg(long, default_value_t = 5)]
+        rounds: u32,
+        /// How long one of them lasts.
+        #[arg(long, default_value_t = 5)]
+        seconds: u32,
+        /// Only loads whose name contains this.
+        #[arg(long, default_value = "")]
+        only: String,
+        /// Leave idle sessions out.
+        #[arg(long)]
+        no_idle: bool,
+        /// Where the results go, as JSON.
+        #[arg(long, value_name = "FILE", default_value = "bench-proxy.json")]
+        results: PathBuf,
+    },
     /// Let faults happen at random under load, and prove that nothing acknowledged is lost by any of them.
     FaultRun {
         /// Decides the faults: the same seed is the same schedule. Chosen by the clock when not given.
@@ -201,7 +220,11 @@ enum Word {
         host: String,
     },
     #[command(hide = true)]
-    StandIn { role: String },
+    StandIn {
+        role: String,
+        #[arg(long)]
+        only_checks: bool,
+    },
     #[command(hide = true)]
     HostEnter {
         #[arg(long)]
@@ -275,6 +298,10 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Word::BenchFailover { rounds, classic_rounds, only, results } => {
             bench::run(&BenchOptions { rounds, classic_rounds, only, labs: dir.to_owned(), results })?;
         }
+        Word::BenchProxy { rounds, seconds, only, no_idle, results } => {
+            let (idle, labs) = (!no_idle, dir.to_owned());
+            bench_proxy::run(&BenchProxyOptions { rounds, seconds, only, idle, labs, results })?;
+        }
         Word::FaultRun { seed, seconds, schedule } => {
             let seed = seed.unwrap_or_else(|| clock::now().as_nanos() as u64 % 1_000_000);
             let duration = Duration::from_secs(seconds);
@@ -292,7 +319,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         })?,
         Word::Keeper { lab, owned } => keeper::run(&lab, owned)?,
         Word::HostAnchor { lab, host, cgroup } => host::run_anchor(&lab, &host, &cgroup)?,
-        Word::StandIn { role } => stand_in::run(&role)?,
+        Word::StandIn { role, only_checks } => stand_in::run(&role, only_checks)?,
         Word::HostInit { lab, host } => host::run_init(&lab, &host)?,
         Word::HostEnter { pid, started, user, command } => {
             let status = enter::run_outer(ProcessId { pid, started }, &user, &command)?;

@@ -8,6 +8,7 @@
 
 pub mod arp_watch;
 pub mod bench;
+pub mod bench_proxy;
 pub mod calm_run;
 pub mod classic;
 pub mod client_load;
@@ -29,12 +30,14 @@ mod leftovers;
 pub mod load_report;
 pub mod local_commits;
 pub mod log_check;
+mod machine;
 pub mod nemesis;
 pub mod observe;
 mod options;
 mod process_id;
 pub mod registers;
 pub mod sessions;
+mod spread;
 pub mod stand_in;
 mod switch;
 mod topology;

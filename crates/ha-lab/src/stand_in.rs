@@ -26,16 +26,26 @@ pub fn stand_in(role: &str) -> (String, String) {
     )
 }
 
+/// The same for a host that has a real PostgreSQL: only the health checks.
+pub fn checks_of(role: &str) -> (String, String) {
+    (
+        format!("{UNIT}-checks-{role}"),
+        format!("[Service]\nExecStart=/usr/bin/hactl-lab stand-in {role} --only-checks\nRestart=no\n"),
+    )
+}
+
 /// Serves until it is ended.
 ///
 /// # Errors
 /// A port is taken.
-pub(crate) fn run(role: &str) -> Result<()> {
+pub(crate) fn run(role: &str, only_checks: bool) -> Result<()> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("start a runtime")?;
     runtime.block_on(async {
         let any = Ipv4Addr::UNSPECIFIED;
-        let sessions = TcpListener::bind((any, SQL_PORT)).await.context("listen for sessions")?;
+        // Without sessions of its own it listens on any port that nobody asks for.
+        let port = if only_checks { 0 } else { SQL_PORT };
+        let sessions = TcpListener::bind((any, port)).await.context("listen for sessions")?;
         let checks = TcpListener::bind((any, ha_config::REST_PORT)).await.context("listen for checks")?;
         loop {
             // A client that goes away is no concern of a stand-in.

@@ -9,10 +9,11 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 use super::event::Event;
-use super::machine::Machine;
 use super::phases::Phases;
 use super::stack::Stack;
 use crate::lab::Lab;
+use crate::machine::Machine;
+use crate::spread::Spread;
 
 /// One event, once. Times in seconds.
 #[derive(Debug, Clone, Serialize)]
@@ -31,6 +32,8 @@ pub(super) struct Sample {
     pub(super) lost: BTreeSet<u64>,
     /// See [`crate::load_report::double_acks`].
     pub(super) double_acks: Vec<(u64, u64)>,
+    /// How the cluster was not whole again in time.
+    pub(super) incomplete: Option<String>,
     pub(super) phases: Phases,
 }
 
@@ -44,6 +47,9 @@ impl fmt::Display for Sample {
         write!(f, ", acknowledged {acknowledged}, lost {}", lost.len())?;
         if !self.double_acks.is_empty() {
             write!(f, ", TWO PRIMARIES ACKNOWLEDGED {} times", self.double_acks.len())?;
+        }
+        if let Some(incomplete) = &self.incomplete {
+            write!(f, ", NOT WHOLE AGAIN: {incomplete}")?;
         }
         for (name, milliseconds) in &self.phases {
             write!(f, ", {name} {milliseconds:.0} ms")?;
@@ -74,36 +80,6 @@ pub(super) struct Report {
     pub(super) samples: Vec<Sample>,
 }
 
-/// Median, least and greatest.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Spread {
-    median: f64,
-    least: f64,
-    greatest: f64,
-}
-
-impl Spread {
-    /// Nothing when there are no values.
-    fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
-        let mut values: Vec<f64> = values.collect();
-        values.sort_by(f64::total_cmp);
-        let (least, greatest) = (*values.first()?, *values.last()?);
-        let middle = values.len() / 2;
-        let median = if values.len() % 2 == 1 {
-            values[middle]
-        } else {
-            f64::midpoint(values[middle - 1], values[middle])
-        };
-        Some(Self { median, least, greatest })
-    }
-}
-
-impl fmt::Display for Spread {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.2} s ({:.2}-{:.2})", self.median, self.least, self.greatest)
-    }
-}
-
 impl Report {
     /// Replaces the file of an earlier run.
     pub(super) fn write(&self, path: &Path) -> Result<()> {
@@ -127,9 +103,11 @@ impl Report {
         let sum = |count: fn(&Sample) -> usize| samples.iter().map(|sample| count(sample)).sum::<usize>();
         (!samples.is_empty()).then(|| {
             format!(
-                "{}: {} events, acknowledged {}, lost {}, answers of a primary that had been replaced {}",
+                "{}: {} events (not whole again within two minutes after {}), acknowledged {}, lost {}, answers of a primary that \
+                 had been replaced {}",
                 stack.name(),
                 samples.len(),
+                sum(|sample| usize::from(sample.incomplete.is_some())),
                 sum(|sample| sample.acknowledged),
                 sum(|sample| sample.lost.len()),
                 sum(|sample| sample.double_acks.len()),
@@ -141,14 +119,7 @@ impl Report {
 /// A table in Markdown, so that it can go into the documentation as it is.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Machine { date, cores, kernel, system, profile, versions } = &self.machine;
-        let versions: Vec<String> =
-            versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
-        writeln!(
-            f,
-            "{date}, {cores} cores, {system}, {kernel}; {}; build profile {profile}.",
-            versions.join(", ")
-        )?;
+        writeln!(f, "{}", self.machine)?;
         if let Some(SettingsInForce { detection, lease_ttl }) = &self.settings {
             writeln!(
                 f,
@@ -158,7 +129,7 @@ impl fmt::Display for Report {
         writeln!(f, "\n| event | ours | fenced after | from the fence on | classic stack | ratio |")?;
         writeln!(f, "|---|---|---|---|---|---|")?;
         let shown =
-            |spread: Option<Spread>| spread.map_or_else(|| "-".to_owned(), |spread| spread.to_string());
+            |spread: Option<Spread>| spread.map_or_else(|| "-".to_owned(), |spread| in_seconds(&spread));
         for event in Event::ALL {
             if self.samples.iter().all(|sample| sample.event != event) {
                 continue;
@@ -186,15 +157,7 @@ impl fmt::Display for Report {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn spread_of_odd_and_even_numbers_of_rounds() {
-        let spread = |values: &[f64]| Spread::of(values.iter().copied());
-        assert_eq!(spread(&[]), None);
-        assert_eq!(spread(&[3.0, 1.0, 2.0]), Some(Spread { median: 2.0, least: 1.0, greatest: 3.0 }));
-        assert_eq!(spread(&[4.0, 1.0, 2.0, 3.0]).map(|spread| spread.median), Some(2.5));
-    }
+fn in_seconds(spread: &Spread) -> String {
+    let Spread { median, least, greatest } = spread;
+    format!("{median:.2} s ({least:.2}-{greatest:.2})")
 }

@@ -48,10 +48,18 @@ pub(super) fn run(stack: Stack, lab: &Lab, event: Event, round: u32) -> Result<S
     let phases = if stack == Stack::Ours { phases::of_newest_leadership(lab) } else { Phases::new() };
 
     undo(stack, lab, event, &leader).with_context(|| format!("undo {}", what()))?;
-    let now = stack.wait_healthy(lab, REJOIN).with_context(|| format!("after {}", what()))?;
+    let (now, incomplete) = match stack.wait_healthy(lab, REJOIN) {
+        Ok(now) => (now, None),
+        // What the usual stack does not mend by itself is worth knowing, and no reason to measure nothing more of it.
+        Err(error) if stack == Stack::Classic => {
+            (lab.wait_leader_among(&lab.databases(), REJOIN)?, Some(format!("{error:#}")))
+        }
+        Err(error) => return Err(error.context(format!("after {}", what()))),
+    };
     let attempts = load.finish()?;
     let verdict = Verdict::new(&attempts, &rows(lab, &now)?);
-    sample(stack, event, round, (fault, fenced, end), &attempts, verdict, phases)
+    let found = sample(stack, event, round, (fault, fenced, end), &attempts, verdict, phases)?;
+    Ok(Sample { incomplete, ..found })
 }
 
 /// Where etcd's leader is belongs to the event: elsewhere unless it says so.
@@ -107,7 +115,11 @@ fn wait_end(stack: Stack, lab: &Lab, event: Event, leader: &str) -> Result<()> {
         Ends::Healthy => {
             // Not a wait for something: a fault that nobody notices must be watched for a while.
             thread::sleep(WATCHED);
-            stack.wait_healthy(lab, REJOIN).map(drop)
+            match stack {
+                Stack::Ours => stack.wait_healthy(lab, REJOIN).map(drop),
+                // Whether all of it comes back is looked at afterwards.
+                Stack::Classic => lab.wait_leader_among(&lab.databases(), TAKEOVER).map(drop),
+            }
         }
     }
 }
@@ -156,6 +168,7 @@ fn sample(
         acknowledged: verdict.acked,
         lost: verdict.lost.into_iter().collect::<BTreeSet<_>>(),
         double_acks: verdict.double_acks,
+        incomplete: None,
         phases,
     })
 }

@@ -1,5 +1,6 @@
 //! What was measured on: a number without it says nothing.
 
+use std::fmt;
 use std::fs;
 use std::process::Command;
 
@@ -7,29 +8,30 @@ use serde::Serialize;
 
 /// The machine, the versions, the build and the day.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct Machine {
-    pub(super) date: String,
-    pub(super) cores: usize,
-    pub(super) kernel: String,
-    pub(super) system: String,
+pub(crate) struct Machine {
+    pub(crate) date: String,
+    pub(crate) cores: usize,
+    pub(crate) kernel: String,
+    pub(crate) system: String,
     /// Build profile of our programs: that of this one.
-    pub(super) profile: &'static str,
+    pub(crate) profile: &'static str,
     /// Names and what each program says of itself; those that are not installed are left out.
-    pub(super) versions: Vec<(&'static str, String)>,
+    pub(crate) versions: Vec<(&'static str, String)>,
 }
 
 /// Programs whose version counts, and how they are asked.
-const PROGRAMS: [(&str, &str, &str); 5] = [
+const PROGRAMS: [(&str, &str, &str); 6] = [
     ("etcd", "etcd", "--version"),
     ("Patroni", "patroni", "--version"),
     ("HAProxy", "haproxy", "-v"),
     ("keepalived", "keepalived", "--version"),
+    ("PgBouncer", "pgbouncer", "--version"),
     ("PostgreSQL", "psql", "--version"),
 ];
 
 impl Machine {
     /// Looks at this machine.
-    pub(super) fn look() -> Self {
+    pub(crate) fn look() -> Self {
         let versions = PROGRAMS
             .into_iter()
             .filter_map(|(name, program, argument)| Some((name, version(program, argument)?)));
@@ -41,6 +43,17 @@ impl Machine {
             profile: if cfg!(debug_assertions) { "dev" } else { "release" },
             versions: versions.collect(),
         }
+    }
+}
+
+/// One line.
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { date, cores, kernel, system, profile, versions } = self;
+        let versions: Vec<String> =
+            versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
+        let versions = versions.join(", ");
+        write!(f, "{date}, {cores} cores, {system}, {kernel}; {versions}; build profile {profile}.")
     }
 }
 

@@ -1,0 +1,105 @@
+//! pg-proxy beside HAProxy and PgBouncer: the same loads through each of them in turn, on one machine, in one run.
+//!
+//! One PostgreSQL without agents, one host with pg-proxy, one with the two peers; all three proxies run all the time and only
+//! one of them is used. What is compared is what a client gets and what the proxy's process spends for it.
+
+#![allow(clippy::print_stdout, reason = "the tables are its output")]
+
+mod idle;
+mod load;
+mod report;
+mod setting;
+mod usage;
+mod way;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use self::load::Work;
+use self::report::{Report, Sample};
+use self::setting::Setting;
+use self::way::Way;
+use crate::machine::Machine;
+
+/// What is measured, how often, and where.
+#[derive(Debug, Clone)]
+pub struct BenchProxyOptions {
+    /// Repetitions of each load through each way.
+    pub rounds: u32,
+    /// How long one of them lasts.
+    pub seconds: u32,
+    /// Only loads whose name contains this.
+    pub only: String,
+    /// Whether idle sessions are opened too.
+    pub idle: bool,
+    /// Where the labs go.
+    pub labs: PathBuf,
+    /// Where the results go, for programs.
+    pub results: PathBuf,
+}
+
+/// Measures and prints. What was measured before a failure is printed and written too.
+///
+/// # Errors
+/// A lab could not be run, or a load failed.
+pub fn run(options: &BenchProxyOptions) -> Result<()> {
+    let works: Vec<Work> =
+        Work::all().into_iter().filter(|work| work.name().contains(&options.only)).collect();
+    let mut report = Report { machine: Machine::look(), samples: Vec::new(), idle: Vec::new() };
+    let loaded = if works.is_empty() { Ok(()) } else { loads(options, &works, &mut report.samples) };
+    let idle = match &loaded {
+        Ok(()) if options.idle => idle::measure(&options.labs.join("bench-proxy-idle"), &mut report.idle),
+        _ => Ok(()),
+    };
+    println!("\n{report}");
+    report.write(&options.results)?;
+    println!("written to {}", options.results.display());
+    loaded.and(idle)
+}
+
+fn loads(options: &BenchProxyOptions, works: &[Work], samples: &mut Vec<Sample>) -> Result<()> {
+    println!("one PostgreSQL, three proxies ...");
+    let mut setting = Setting::start(&options.labs.join("bench-proxy"))?;
+    let result = repeat(options, works, &setting, samples);
+    match result {
+        Ok(()) => setting.lab.down(),
+        Err(error) => {
+            setting.lab.keep_files();
+            let logs = setting.lab.dir().path().display().to_string();
+            Err(error.context(format!("logs: {logs}/<host>/log")))
+        }
+    }
+}
+
+fn repeat(
+    options: &BenchProxyOptions,
+    works: &[Work],
+    setting: &Setting,
+    samples: &mut Vec<Sample>,
+) -> Result<()> {
+    // Caches fill, and every way is tried before anything is written down.
+    for way in Way::ALL {
+        load::run(setting, way, works[0], 1)
+            .with_context(|| format!("before the measurement, {}", way.name()))?;
+    }
+    let seconds = options.seconds;
+    for round in 1..=options.rounds {
+        for &work in works {
+            for way in Way::ALL {
+                let what = || format!("{} through {}, round {round}", work.name(), way.name());
+                let before = way.usage(&setting.lab).with_context(what)?;
+                let outcome = load::run(setting, way, work, seconds).with_context(what)?;
+                let after = way.usage(&setting.lab).with_context(what)?;
+                let sample = Sample::new(way, work, round, outcome, before.zip(after));
+                println!("{sample}");
+                samples.push(sample);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Limit of each step that is no measurement.
+const LIMIT: Duration = Duration::from_secs(60);

@@ -1,0 +1,71 @@
+//! What a session that does nothing costs: resident memory of the proxy with many of them, less that with none.
+//!
+//! The server is a stand-in: ten thousand backends would not fit on the machine.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+
+use super::setting::{configure_peers, front, wait_open};
+use super::way::{SERVER, Way};
+use crate::classic;
+use crate::lab::Lab;
+use crate::options::LabOptions;
+use crate::process_id::raise_open_files;
+use crate::stand_in::stand_in;
+use crate::wire::WireSession;
+
+/// Counts of sessions; fewer where the machine does not allow as many descriptors.
+const COUNTS: [usize; 2] = [1_000, 10_000];
+/// Descriptors that a program needs besides those of sessions.
+const OTHER_FILES: usize = 200;
+const LIMITS: &str = "\n[routing]\nupstream_connections = 20000\nmax_connections = 20000\n";
+
+/// One measurement.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(super) struct Idle {
+    pub(super) way: Way,
+    pub(super) sessions: usize,
+    /// KiB per session.
+    pub(super) each: f64,
+}
+
+/// Measures every proxy once.
+pub(super) fn measure(directory: &Path, found: &mut Vec<Idle>) -> Result<()> {
+    println!("idle sessions ...");
+    let primary = stand_in("primary");
+    let mut options = front(LabOptions::five_hosts(directory)?);
+    options.appendix.push_str(LIMITS);
+    options = options.units_of(SERVER, &[&primary.0]).units_of("pg2", &[]).units_of("pg3", &[]);
+    options.unit_files.push(primary);
+    let lab = Lab::prepare(&options)?;
+    // The usual file but for its limits, and for the time after which it would cut them.
+    let haproxy = classic::HAPROXY_CFG
+        .replace("maxconn 2000", "maxconn 20000")
+        .replace("maxconn 200 ", "maxconn 20000 ");
+    configure_peers(&lab, &haproxy)?;
+    lab.power_on(&[SERVER, "ha1", "ha2"])?;
+    let most = (usize::try_from(raise_open_files()?).context("limit of open files")? - OTHER_FILES) / 2;
+    for way in [Way::PgProxy, Way::HaProxy, Way::PgBouncer] {
+        let (address, port) = way.address(&lab)?;
+        wait_open(&lab, way, || WireSession::open(&lab, address, port).map(drop))
+            .and_then(|()| grow(&lab, way, most, found))
+            .with_context(|| format!("idle sessions of {}", way.name()))?;
+    }
+    lab.down()
+}
+
+fn grow(lab: &Lab, way: Way, most: usize, found: &mut Vec<Idle>) -> Result<()> {
+    let (address, port) = way.address(lab)?;
+    let resident = || -> Result<f64> { Ok(way.usage(lab)?.context("no process")?.resident) };
+    let before = resident()?;
+    let mut sessions = Vec::new();
+    for count in COUNTS.map(|count| count.min(most)) {
+        sessions.extend(WireSession::open_many(lab, address, port, count - sessions.len())?);
+        let each = (resident()? - before) / count as f64;
+        println!("  {:10} {count} sessions: {each:.2} KiB each", way.name());
+        found.push(Idle { way, sessions: count, each });
+    }
+    Ok(())
+}

@@ -1,0 +1,68 @@
+//! The ways from a client to PostgreSQL.
+
+use std::net::Ipv4Addr;
+
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+
+use super::usage::Usage;
+use crate::front::WRITE_PORT;
+use crate::lab::Lab;
+
+/// PostgreSQL's host.
+pub(super) const SERVER: &str = "pg1";
+/// PgBouncer's usual port.
+const POOLER_PORT: u16 = 6432;
+
+/// One way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Way {
+    /// Without any proxy.
+    Direct,
+    PgProxy,
+    HaProxy,
+    PgBouncer,
+}
+
+impl Way {
+    pub(super) const ALL: [Self; 4] = [Self::Direct, Self::PgProxy, Self::HaProxy, Self::PgBouncer];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::PgProxy => "pg-proxy",
+            Self::HaProxy => "HAProxy",
+            Self::PgBouncer => "PgBouncer",
+        }
+    }
+
+    /// Host and service of the proxy.
+    pub(super) fn service(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Direct => None,
+            Self::PgProxy => Some(("ha1", "pg-proxy")),
+            Self::HaProxy => Some(("ha2", "haproxy")),
+            Self::PgBouncer => Some(("ha2", "pgbouncer")),
+        }
+    }
+
+    /// Where a client connects to.
+    pub(super) fn address(self, lab: &Lab) -> Result<(Ipv4Addr, u16)> {
+        let host = self.service().map_or(SERVER, |(host, _)| host);
+        let port = match self {
+            Self::Direct => 5432,
+            Self::PgProxy | Self::HaProxy => WRITE_PORT,
+            Self::PgBouncer => POOLER_PORT,
+        };
+        Ok((lab.address(host)?, port))
+    }
+
+    /// What the proxy's process has used up to now; nothing for the direct way.
+    pub(super) fn usage(self, lab: &Lab) -> Result<Option<Usage>> {
+        let Some((host, unit)) = self.service() else { return Ok(None) };
+        let status = lab.host_status(host)?;
+        let pid = status.units.iter().find(|of| of.name == unit).and_then(|of| of.pid);
+        Usage::of(lab, host, pid.with_context(|| format!("{unit} does not run on {host}"))?).map(Some)
+    }
+}
