@@ -39,6 +39,7 @@ mod standby_power_loss;
 mod standby_recloned;
 mod switchover_named_candidate;
 mod switchover_under_pgbench_through_vip;
+mod system_calls_per_transaction;
 mod ten_thousand_idle_sessions;
 mod tls_passed_through;
 mod vrrp_with_keepalived;
