@@ -35,10 +35,14 @@ pub struct Routing {
     pub check_fall: u32,
     /// How long sessions may go on after the proxy was asked to end.
     pub drain_timeout: Duration,
+    /// A standby that is further behind gets no new reads, bytes; none: however far.
+    pub maximum_read_lag_bytes: Option<u64>,
     /// Whether reads go to the leader while no standby can take them.
     pub read_from_leader: bool,
     /// How reads are spread.
     pub balance: Balance,
+    /// Whether each session gets a line in the proxy's log when it ends.
+    pub log_sessions: bool,
 }
 
 /// How reads are spread over the standbys.
@@ -67,8 +71,10 @@ impl Default for Routing {
             check_rise: 2,
             check_fall: 3,
             drain_timeout: Duration::from_secs(30),
+            maximum_read_lag_bytes: None,
             read_from_leader: false,
             balance: Balance::RoundRobin,
+            log_sessions: true,
         }
     }
 }
@@ -113,8 +119,10 @@ impl Routing {
             drain_timeout: table
                 .duration("drain_timeout", MS(0)..=MS(3_600_000))
                 .unwrap_or(default.drain_timeout),
+            maximum_read_lag_bytes: table.size("maximum_read_lag"),
             read_from_leader: table.boolean("read_from_leader").unwrap_or(default.read_from_leader),
             balance: balance.map_or(default.balance, |at| at.value),
+            log_sessions: table.boolean("log_sessions").unwrap_or(default.log_sessions),
         }
     }
 

@@ -32,6 +32,7 @@ impl Router {
         upstream.fresh = true;
         upstream.health = Health::unknown();
         upstream.next_check = None;
+        upstream.note_lag(self.setup.maximum_read_lag);
         self.note_old_claim(index);
     }
 

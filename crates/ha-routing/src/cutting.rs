@@ -4,13 +4,14 @@
 use crate::action::{Action, Sessions};
 use crate::reason::Reason;
 use crate::router::Router;
+use crate::table::AdminState;
 
 impl Router {
     /// Cuts what has to be cut, after the table is in force. `leader` is the member that gets write sessions now.
     pub(crate) fn cut_sessions(&mut self, leader: Option<usize>) {
         for index in 0..self.upstreams.len() {
             let lost = self.lost_role(index, leader);
-            let down = self.newly_down(index);
+            let down = self.newly_down(index).or_else(|| self.newly_maintained(index));
             let gone = self.newly_gone(index);
             let upstream = &mut self.upstreams[index];
             let cut = match (down, lost.filter(|_| upstream.may_hold_writes)) {
@@ -50,6 +51,15 @@ impl Router {
             member: upstream.member.clone(),
             why: upstream.words().to_owned(),
         })
+    }
+
+    /// An operator has begun to work on it.
+    fn newly_maintained(&mut self, index: usize) -> Option<Reason> {
+        let upstream = &mut self.upstreams[index];
+        let maintained = upstream.admin == AdminState::Maintenance;
+        let before = std::mem::replace(&mut upstream.maintained, maintained);
+        let (member, state) = (upstream.member.clone(), upstream.admin);
+        (maintained && !before).then_some(Reason::TakenOut { member, state })
     }
 
     /// Agent, REST interface and PostgreSQL are all silent: its read sessions would only wait for TCP to give up. Write

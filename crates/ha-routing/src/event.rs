@@ -2,6 +2,8 @@
 
 use ha_core::{Epoch, Lsn, MemberName, Revision, Timeline};
 
+use crate::table::AdminState;
+
 /// What an agent says its member is to clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClaimedRole {
@@ -108,6 +110,13 @@ pub enum Event {
         member: MemberName,
         /// Why.
         why: String,
+    },
+    /// An operator wants a member in this state, until the process ends or another word comes.
+    Administered {
+        /// Which.
+        member: MemberName,
+        /// How.
+        state: AdminState,
     },
     /// A session was connected to a PostgreSQL.
     Connected {

@@ -34,4 +34,4 @@ pub use reason::Reason;
 pub use refusal::Refusal;
 pub use router::Router;
 pub use setup::Setup;
-pub use table::{Route, RouteState, SeenRole, Source, Table, UpstreamView};
+pub use table::{AdminState, Route, RouteState, SeenRole, Source, Table, UpstreamView};

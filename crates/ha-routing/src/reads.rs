@@ -6,6 +6,7 @@ use crate::event::ClaimedRole;
 use crate::health::Standing;
 use crate::reason::Reason;
 use crate::router::Router;
+use crate::table::AdminState;
 use crate::upstream::Upstream;
 use crate::writes::Decision;
 
@@ -36,6 +37,9 @@ impl Router {
     }
 
     fn takes_reads(&self, now: MonoTime, upstream: &Upstream) -> bool {
+        if upstream.admin != AdminState::Ready || upstream.lagging {
+            return false;
+        }
         match upstream.fresh_claim() {
             Some(claim) => claim.role == ClaimedRole::Standby && claim.takes_reads,
             None => {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ha_core::{Epoch, MemberName};
 
-use crate::table::RouteState;
+use crate::table::{AdminState, RouteState};
 
 /// A decision's reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -103,6 +103,22 @@ pub enum Reason {
         limit: Duration,
         /// Why they were.
         cause: Box<Self>,
+    },
+    /// An operator has taken it out.
+    #[error("an operator has taken {member} out: {}", state.as_str())]
+    TakenOut {
+        /// Who.
+        member: MemberName,
+        /// How far.
+        state: AdminState,
+    },
+    /// An operator has changed it.
+    #[error("an operator wants {member} in state {}", state.as_str())]
+    Administered {
+        /// Who.
+        member: MemberName,
+        /// How.
+        state: AdminState,
     },
     /// Reads go to standbys.
     #[error("{} {} reads", names(members), if members.len() == 1 { "takes" } else { "take" })]

@@ -13,7 +13,7 @@ use crate::action::Action;
 use crate::event::Event;
 use crate::reason::Reason;
 use crate::setup::Setup;
-use crate::table::{Route, RouteState, Table, UpstreamView};
+use crate::table::{AdminState, Route, RouteState, Table, UpstreamView};
 use crate::upstream::Upstream;
 use crate::writes::Decision;
 
@@ -95,6 +95,7 @@ impl Router {
             Event::StoodStill => self.forget_what_was_heard(now),
             Event::StreamLost { member, why } => self.lose_stream(now, &member, &why),
             Event::Checked { member, check } => self.take_check(now, &member, check),
+            Event::Administered { member, state } => self.administer(&member, state),
             Event::ConnectFailed { member, why } => self.take_connect_failure(now, &member, why),
             Event::Connected { member } => self.take_connect_success(&member),
         }
@@ -149,6 +150,15 @@ impl Router {
             self.actions.push_back(Action::Note(Reason::UnknownMember { member: member.clone() }));
         }
         found
+    }
+
+    fn administer(&mut self, member: &MemberName, state: AdminState) {
+        let Some(index) = self.index_of(member) else { return };
+        let upstream = &mut self.upstreams[index];
+        if std::mem::replace(&mut upstream.admin, state) != state {
+            let member = member.clone();
+            self.actions.push_back(Action::Note(Reason::Administered { member, state }));
+        }
     }
 
     fn is_failing(&self, member: &MemberName) -> bool {
@@ -235,5 +245,5 @@ impl Router {
 
 /// What about a member is worth a new table; its ages, lag and words are not.
 fn what_matters(view: &UpstreamView) -> impl PartialEq {
-    (view.role, view.source, view.epoch, view.takes_writes, view.takes_reads)
+    (view.role, view.source, view.epoch, view.takes_writes, view.takes_reads, view.admin)
 }

@@ -18,6 +18,8 @@ pub struct Setup {
     pub check_fall: u32,
     /// How long new sessions wait for an upstream until they are refused at once.
     pub hold_timeout: Duration,
+    /// A standby that is further behind its leader gets no new reads until it has come back to half of this, bytes.
+    pub maximum_read_lag: Option<u64>,
     /// Whether reads go to the leader while no standby takes them.
     pub read_from_leader: bool,
     /// Claims older than this are no evidence any more. Agents push at least every 500 ms; 1500 ms allows two losses.

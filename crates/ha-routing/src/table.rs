@@ -80,6 +80,29 @@ pub enum Source {
     Poll,
 }
 
+/// What an operator wants of a member, whatever the evidence says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum AdminState {
+    /// Used as the evidence allows.
+    #[default]
+    Ready,
+    /// No new sessions; running ones go on.
+    Drain,
+    /// No new sessions; running ones were cut.
+    Maintenance,
+}
+
+impl AdminState {
+    /// The word that people and scripts see.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Drain => "drain",
+            Self::Maintenance => "maintenance",
+        }
+    }
+}
+
 /// One member as the router sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamView {
@@ -101,6 +124,8 @@ pub struct UpstreamView {
     pub takes_reads: bool,
     /// Bytes behind the leader, as it claimed last.
     pub lag_bytes: Option<u64>,
+    /// What an operator wants of it.
+    pub admin: AdminState,
     /// Why it is used or not, in words.
     pub reason: String,
 }

@@ -9,7 +9,7 @@ use crate::connecting::Connecting;
 use crate::event::{Claim, ClaimedRole};
 use crate::health::{Health, Standing};
 use crate::reason::Reason;
-use crate::table::{SeenRole, Source, UpstreamView};
+use crate::table::{AdminState, SeenRole, Source, UpstreamView};
 
 /// A member.
 #[derive(Debug)]
@@ -33,6 +33,12 @@ pub(crate) struct Upstream {
     pub(crate) down: bool,
     /// Nothing of it answers, and its read sessions were cut for that.
     pub(crate) gone: bool,
+    /// What an operator wants of it.
+    pub(crate) admin: AdminState,
+    /// Its sessions were cut because an operator wants it so.
+    pub(crate) maintained: bool,
+    /// Further behind than reads may be, and not back yet.
+    pub(crate) lagging: bool,
     /// The old claim that was last noted, so that it is noted once.
     pub(crate) noted_old: Option<Epoch>,
 }
@@ -51,6 +57,9 @@ impl Upstream {
             may_hold_writes: false,
             down: false,
             gone: false,
+            admin: AdminState::Ready,
+            maintained: false,
+            lagging: false,
             noted_old: None,
         }
     }
@@ -76,6 +85,17 @@ impl Upstream {
             Some(claim) => claim.role != ClaimedRole::Leader,
             None => self.health.denies_lead(),
         }
+    }
+
+    /// Notes how far behind it is. It is used again only when it has come back to half of the limit: one that swings around it
+    /// would come and go with every claim.
+    pub(crate) fn note_lag(&mut self, limit: Option<u64>) {
+        let lag = self.claim.as_ref().and_then(|(claim, _)| claim.lag_bytes);
+        self.lagging = match (limit, lag) {
+            (None, _) => false,
+            (Some(limit), Some(lag)) => lag > if self.lagging { limit / 2 } else { limit },
+            (Some(_), None) => self.lagging,
+        };
     }
 
     /// The words of its last claim.
@@ -104,7 +124,7 @@ impl Upstream {
     pub(crate) fn view(&self, now: MonoTime, highest: Epoch, stale_limit: Duration) -> UpstreamView {
         let (role, source) = self.seen(now, stale_limit);
         let claim = self.claim.as_ref().map(|(claim, _)| claim);
-        let by_claim = source == Source::Push;
+        let (by_claim, ready) = (source == Source::Push, self.admin == AdminState::Ready);
         UpstreamView {
             member: self.member.clone(),
             address: self.address,
@@ -112,9 +132,15 @@ impl Upstream {
             source,
             heard_at: self.heard_at(),
             epoch: claim.map_or(Epoch(0), |claim| claim.epoch),
-            takes_writes: role == SeenRole::Leader && (!by_claim || claim.is_some_and(|c| c.takes_writes)),
-            takes_reads: role == SeenRole::Standby && (!by_claim || claim.is_some_and(|c| c.takes_reads)),
+            takes_writes: ready
+                && role == SeenRole::Leader
+                && (!by_claim || claim.is_some_and(|c| c.takes_writes)),
+            takes_reads: ready
+                && !self.lagging
+                && role == SeenRole::Standby
+                && (!by_claim || claim.is_some_and(|c| c.takes_reads)),
             lag_bytes: claim.and_then(|claim| claim.lag_bytes),
+            admin: self.admin,
             reason: self.explain(now, role, source, highest),
         }
     }
@@ -145,8 +171,14 @@ impl Upstream {
         if let Some(epoch) = self.led_epoch.filter(|&epoch| epoch < highest) {
             return Reason::OldClaim { member: self.member.clone(), epoch, highest }.to_string();
         }
+        if self.admin != AdminState::Ready {
+            return Reason::TakenOut { member: self.member.clone(), state: self.admin }.to_string();
+        }
         if self.connecting.pauses(now) {
             return format!("cannot be connected: {}", self.connecting.why());
+        }
+        if self.lagging && role == SeenRole::Standby {
+            return "follows, but is too far behind for reads".to_owned();
         }
         let silent = self.health.why_silent();
         match (source, role) {

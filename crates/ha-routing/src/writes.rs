@@ -6,6 +6,7 @@ use crate::event::{Claim, ClaimedRole};
 use crate::health::Standing;
 use crate::reason::Reason;
 use crate::router::Router;
+use crate::table::AdminState;
 use crate::upstream::Upstream;
 
 /// A decision about a port.
@@ -143,6 +144,10 @@ impl Router {
 
     fn open(&self, now: MonoTime, index: usize, epoch: Epoch, reason: Reason) -> Decision {
         let upstream = &self.upstreams[index];
+        if upstream.admin != AdminState::Ready {
+            let (member, state) = (upstream.member.clone(), upstream.admin);
+            return Decision::Hold(Reason::TakenOut { member, state });
+        }
         if upstream.connecting.pauses(now) {
             let (member, why) = (upstream.member.clone(), upstream.connecting.why().to_owned());
             return Decision::Hold(Reason::CannotConnect { member, why });

@@ -64,6 +64,8 @@ pub enum Rpc {
     History,
     /// Where a proxy's sessions go.
     ProxyStatus,
+    /// A member taken out of a proxy's use, or put back.
+    Administer,
     /// Who holds the floating addresses.
     VrrpStatus,
 }
@@ -71,7 +73,7 @@ pub enum Rpc {
 use Role::{Admin, Host, Proxy};
 
 /// RPC, its path on the wire, the roles that may call it. A path that does not stand here cannot be called.
-const TABLE: [(Rpc, &str, &[Role]); 13] = [
+const TABLE: [(Rpc, &str, &[Role]); 14] = [
     (Rpc::Talk, "/ha.v1.Peer/Talk", &[Host]),
     (Rpc::Status, "/ha.v1.Agent/Status", &[Host, Proxy, Admin]),
     (Rpc::Switchover, "/ha.v1.Agent/Switchover", &[Host, Admin]),
@@ -85,6 +87,7 @@ const TABLE: [(Rpc, &str, &[Role]); 13] = [
     (Rpc::FollowRole, "/ha.v1.Roles/Follow", &[Host, Proxy]),
     (Rpc::History, "/ha.v1.Agent/History", &[Host, Proxy, Admin]),
     (Rpc::ProxyStatus, "/ha.v1.Proxy/Status", &[Host, Proxy, Admin]),
+    (Rpc::Administer, "/ha.v1.Proxy/Administer", &[Host, Admin]),
     (Rpc::VrrpStatus, "/ha.v1.Vrrp/Status", &[Host, Proxy, Admin]),
 ];
 

@@ -12,8 +12,8 @@ use ha_rpc::proto::agent_client::AgentClient;
 use ha_rpc::proto::proxy_client::ProxyClient;
 use ha_rpc::proto::vrrp_client::VrrpClient;
 use ha_rpc::proto::{
-    HistoryReply, HistoryRequest, OperationReply, ProxyStatusReply, ProxyStatusRequest, StatusReply,
-    StatusRequest, VrrpStatusReply, VrrpStatusRequest,
+    AdministerReply, AdministerRequest, HistoryReply, HistoryRequest, OperationReply, ProxyStatusReply,
+    ProxyStatusRequest, StatusReply, StatusRequest, VrrpStatusReply, VrrpStatusRequest,
 };
 use ha_rpc::status_code::Outcome;
 use ha_rpc::{TlsFiles, channel};
@@ -77,6 +77,20 @@ impl Agents {
         let hosts = self.proxy_hosts(self.cluster.routing.grpc_port);
         ask::each("pg-proxy", hosts, &self.tls, ProxyStatusRequest {}, |channel, request| async move {
             ProxyClient::new(channel).status(request).await
+        })
+        .await
+    }
+
+    /// Wants a member in this state of every proxy, or of one.
+    pub(crate) async fn administer(
+        &self,
+        one: Option<&str>,
+        request: AdministerRequest,
+    ) -> Vec<Asked<AdministerReply>> {
+        let hosts = self.proxy_hosts(self.cluster.routing.grpc_port);
+        let hosts = hosts.filter(|(name, _)| one.is_none_or(|one| name.as_str() == one));
+        ask::each("pg-proxy", hosts, &self.tls, request, |channel, request| async move {
+            ProxyClient::new(channel).administer(request).await
         })
         .await
     }

@@ -151,12 +151,39 @@ pub(crate) struct StatusArgs {
 }
 
 #[derive(Debug, ClapArgs)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct ProxyArgs {
+    #[command(subcommand)]
+    pub(crate) action: Option<ProxyAction>,
     /// Only the proxy on this host [default: all].
     #[arg(value_name = "NAME")]
     pub(crate) name: Option<String>,
     #[command(flatten)]
     pub(crate) show: ShowArgs,
+}
+
+/// What the proxies shall do with a member; until they end or another word comes.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ProxyAction {
+    /// Give a member no new sessions; running ones go on.
+    Drain(AdministerArgs),
+    /// Give a member no new sessions and cut the running ones.
+    Maintenance(AdministerArgs),
+    /// Use a member again as its agent allows.
+    Ready(AdministerArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct AdministerArgs {
+    /// The member.
+    #[arg(value_name = "MEMBER")]
+    pub(crate) member: String,
+    /// Only at the proxy on this host [default: all].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) proxy: Option<String>,
+    /// Do not ask.
+    #[arg(short, long)]
+    pub(crate) yes: bool,
 }
 
 #[derive(Debug, ClapArgs)]

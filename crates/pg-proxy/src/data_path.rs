@@ -33,12 +33,14 @@ mod reach;
 mod relay;
 mod scratch;
 mod session;
+mod session_log;
 mod sockets;
 mod worker;
 
 use accept::Duty;
 use cancel_keys::CancelKeys;
 use places::{Limits, Places};
+use session_log::SessionLog;
 use worker::{Order, Shared, WorkerHandle};
 
 /// A thread that showed no sign of life for this long is stuck.
@@ -76,6 +78,8 @@ pub struct Options {
     /// Whether clients have another proxy to turn to. Then a full proxy answers 57P03, the only code that makes
     /// libpq go on to the next host of its list, otherwise 53300.
     pub other_proxies: bool,
+    /// Whether each session gets a line in the log when it ends.
+    pub log_sessions: bool,
     /// Members and their PostgreSQL, in the order of the table's `upstreams`.
     pub upstreams: Vec<(MemberName, SocketAddr)>,
 }
@@ -110,6 +114,8 @@ pub struct Counters {
     pub refused_total: u64,
     /// Cancel requests.
     pub cancels_total: u64,
+    /// Ends of sessions that got no line because the log was too slow.
+    pub lines_dropped: u64,
     /// One entry per upstream, in the order of [`Options::upstreams`].
     pub upstreams: Vec<UpstreamCounters>,
 }
@@ -129,6 +135,23 @@ pub struct UpstreamCounters {
     pub bytes_to_upstream: u64,
     /// Bytes relayed to clients.
     pub bytes_to_client: u64,
+    /// How long connections to it took.
+    pub connect: Times,
+    /// From a client's arrival until it had said its first word, waiting included.
+    pub first_word: Times,
+}
+
+/// Upper bounds of the buckets of [`Times`], microseconds; longer times are in a last bucket of their own.
+pub const TIME_BUCKETS_US: [u64; 12] =
+    [250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 500_000, 1_000_000, 5_000_000];
+
+/// How often something took how long.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Times {
+    /// Counts, not cumulated, by [`TIME_BUCKETS_US`].
+    pub buckets: [u64; TIME_BUCKETS_US.len() + 1],
+    /// All of them together, microseconds.
+    pub sum_us: u64,
 }
 
 /// The running data path. Dropping it ends its threads and every session at once.
@@ -162,7 +185,8 @@ impl DataPath {
         let local_addresses =
             listeners.iter().map(|(_, listener)| listener.local_addr()).collect::<io::Result<Vec<_>>>()?;
         let workers = options.workers.max(1);
-        let shared = Arc::new(share(options, table, reports));
+        let session_log = SessionLog::start(options.log_sessions)?;
+        let shared = Arc::new(share(options, table, reports, session_log));
         let workers = (0..workers).map(|number| worker::spawn(number, &shared));
         let workers = Arc::new(workers.collect::<io::Result<Vec<_>>>()?);
         let (duty, duty_seen) = watch::channel(Duty::Listen);
@@ -218,6 +242,7 @@ impl DataPath {
         let mut sum = Counters {
             sessions: self.sessions(),
             waiting: u32::try_from(self.shared.places.waiting()).unwrap_or(u32::MAX),
+            lines_dropped: self.shared.lines_dropped.load(Ordering::Relaxed),
             upstreams: sessions.into_iter().map(of).collect(),
             ..Counters::default()
         };
@@ -250,7 +275,12 @@ impl Drop for DataPath {
     }
 }
 
-fn share(options: Options, table: Arc<ArcSwap<Table>>, reports: UnboundedSender<SessionReport>) -> Shared {
+fn share(
+    options: Options,
+    table: Arc<ArcSwap<Table>>,
+    reports: UnboundedSender<SessionReport>,
+    session_log: SessionLog,
+) -> Shared {
     let now = Instant::now();
     let limits = Limits {
         upstreams: options.upstreams.len(),
@@ -266,6 +296,8 @@ fn share(options: Options, table: Arc<ArcSwap<Table>>, reports: UnboundedSender<
         reports,
         open: AtomicU32::new(0),
         beyond: AtomicU32::new(0),
+        session_log,
+        lines_dropped: AtomicU64::new(0),
         started: now,
     }
 }

@@ -3,6 +3,7 @@
 //! ```text
 //!  topology_watch ─ claims, streams lost ─┐            ┌─► table (swapped), data_path   new sessions, those that wait
 //!  health_probe ─── answers ──────────────┤            ├─► data_path                    cuts
+//!  rpc_service ──── operators' wishes ────┤            │
 //!  data_path ────── connected, failed ────┼─► Router ──┼─► topology_watch               confirmations
 //!  the router's own timeout ──────────────┘            ├─► health_probe                 checks
 //!                                                      └─► log, snapshot                notes
@@ -17,8 +18,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use ha_core::{MemberName, MonoTime};
 use ha_daemon::{Asked, Signals, boottime};
-use ha_routing::{Action, Check, Event, Reason, RouteState, Router, Sessions, Table};
-use tokio::sync::{mpsc, watch};
+use ha_routing::{Action, AdminState, Check, Event, Reason, RouteState, Router, Sessions, Table};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::data_path::{DataPath, SessionReport};
 use crate::drain::{Drain, Step};
@@ -64,8 +65,21 @@ pub struct Sources {
     pub checks: mpsc::UnboundedReceiver<(MemberName, Check)>,
     /// Sessions.
     pub reports: mpsc::UnboundedReceiver<SessionReport>,
+    /// Operators.
+    pub wishes: mpsc::Receiver<Wish>,
     /// Signals of the supervisor.
     pub signals: Signals,
+}
+
+/// An operator wants a member in this state.
+#[derive(Debug)]
+pub struct Wish {
+    /// Which.
+    pub member: MemberName,
+    /// How.
+    pub state: AdminState,
+    /// Told when the table that follows from it is in force.
+    pub done: oneshot::Sender<()>,
 }
 
 /// The loop.
@@ -111,6 +125,7 @@ impl Driver {
                         self.router.handle_event(boottime(), from_session(report));
                     }
                 }
+                Some(wish) = sources.wishes.recv() => self.fulfil(wish),
                 asked = sources.signals.next() => match asked {
                     Asked::Shutdown(signal) => {
                         asked_by = signal;
@@ -169,6 +184,13 @@ impl Driver {
             Heard::Lost { member, why } => Event::StreamLost { member, why },
         };
         self.router.handle_event(boottime(), event);
+    }
+
+    fn fulfil(&mut self, Wish { member, state, done }: Wish) {
+        self.router.handle_event(boottime(), Event::Administered { member, state });
+        self.carry_out();
+        // Whoever asked may have gone away; it is so all the same.
+        let _ = done.send(());
     }
 
     fn carry_out(&mut self) {

@@ -2,8 +2,9 @@
 
 use std::fmt::{Display, Write as _};
 
-use ha_routing::{RouteState, SeenRole, Source};
+use ha_routing::{AdminState, RouteState, SeenRole, Source};
 
+use crate::data_path::{TIME_BUCKETS_US, Times};
 use crate::snapshot::{RouteShown, Snapshot, UpstreamShown, Word};
 
 struct Page {
@@ -29,6 +30,18 @@ impl Page {
     fn sample(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
         self.head(name, kind, help);
         self.line(name, &[], value);
+    }
+
+    /// A histogram: each bucket counts all that were not longer.
+    fn times(&mut self, name: &str, of: (&str, &str), times: Times) {
+        let bounds = TIME_BUCKETS_US.iter().map(|us| format!("{}", *us as f64 / 1e6));
+        let mut count = 0;
+        for (bound, of_bucket) in bounds.chain(["+Inf".to_owned()]).zip(times.buckets) {
+            count += of_bucket;
+            self.line(&format!("{name}_bucket"), &[of, ("le", &bound)], count);
+        }
+        self.line(&format!("{name}_sum"), &[of], times.sum_us as f64 / 1e6);
+        self.line(&format!("{name}_count"), &[of], count);
     }
 
     /// One sample for each state that there is, 1 for the one that holds: the way to show an enumeration.
@@ -77,6 +90,8 @@ fn whole(page: &mut Page, shown: &Snapshot) {
     page.sample(name, "counter", "Clients that were refused with an error.", shown.refused_total);
     let name = "matriarch_proxy_cancel_requests_total";
     page.sample(name, "counter", "Cancel requests.", shown.cancels_total);
+    let name = "matriarch_proxy_session_lines_dropped_total";
+    page.sample(name, "counter", "Ends of sessions that the log was too slow for.", shown.lines_dropped);
 }
 
 fn routes(page: &mut Page, routes: [(&str, &RouteShown); 2]) {
@@ -124,6 +139,12 @@ fn upstreams(page: &mut Page, upstreams: &[UpstreamShown]) {
         let all = [Source::Push, Source::Poll, Source::None];
         page.states(name, ("upstream", &shown.member), &all, shown.source);
     }
+    let name = "matriarch_proxy_upstream_admin";
+    page.head(name, "gauge", "1 for the state that an operator wants it in.");
+    for shown in upstreams {
+        let all = [AdminState::Ready, AdminState::Drain, AdminState::Maintenance];
+        page.states(name, ("upstream", &shown.member), &all, shown.admin);
+    }
     let name = "matriarch_proxy_view_age_seconds";
     page.head(name, "gauge", "Time since its role was heard last; absent if never.");
     for shown in upstreams {
@@ -142,6 +163,23 @@ fn upstreams(page: &mut Page, upstreams: &[UpstreamShown]) {
         page.head(name, kind, help);
         for shown in upstreams {
             page.line(name, &[("upstream", &shown.member)], value(shown));
+        }
+    }
+    for (name, help, times) in [
+        (
+            "matriarch_proxy_upstream_connect_seconds",
+            "How long connections to it took.",
+            (|u| u.connect) as fn(&UpstreamShown) -> Times,
+        ),
+        (
+            "matriarch_proxy_upstream_first_byte_seconds",
+            "From a client's arrival to the first byte of it, waiting included.",
+            |u| u.first_word,
+        ),
+    ] {
+        page.head(name, "histogram", help);
+        for shown in upstreams {
+            page.times(name, ("upstream", &shown.member), times(shown));
         }
     }
 }
@@ -191,13 +229,17 @@ mod tests {
     fn every_sample_can_be_read_and_follows_its_head() {
         let text = super::text(&snapshot());
         let mut heads = BTreeSet::new();
-        let mut last = String::new();
+        let (mut last, mut histogram) = (String::new(), false);
         for line in text.lines() {
             if let Some(head) = line.strip_prefix("# TYPE ") {
                 last = head.split(' ').next().unwrap().to_owned();
+                histogram = head.ends_with(" histogram");
                 assert!(heads.insert(last.clone()), "{last} is declared twice");
             } else if !line.starts_with('#') {
-                assert!(line.starts_with(&format!("{last}{{cluster=\"demo\",proxy=\"ha1\"")), "{line}");
+                let parts: &[&str] = if histogram { &["_bucket", "_sum", "_count"] } else { &[""] };
+                let own =
+                    |part: &&str| line.starts_with(&format!("{last}{part}{{cluster=\"demo\",proxy=\"ha1\""));
+                assert!(parts.iter().any(own), "{line}");
                 let (series, value) = line.rsplit_once(' ').unwrap();
                 assert!(series.ends_with('}') && value.parse::<f64>().is_ok(), "{line}");
             }
@@ -207,6 +249,9 @@ mod tests {
             "matriarch_proxy_route_state{cluster=\"demo\",proxy=\"ha1\",route=\"writes\",state=\"holding\"} 0",
             "matriarch_proxy_upstream_role{cluster=\"demo\",proxy=\"ha1\",upstream=\"pg1\",state=\"leader\"} 1",
             "matriarch_proxy_view_age_seconds{cluster=\"demo\",proxy=\"ha1\",upstream=\"pg1\"} 0.12",
+            "matriarch_proxy_upstream_connect_seconds_bucket{cluster=\"demo\",proxy=\"ha1\",upstream=\"pg1\",le=\"0.0005\"} 4",
+            "matriarch_proxy_upstream_connect_seconds_bucket{cluster=\"demo\",proxy=\"ha1\",upstream=\"pg1\",le=\"+Inf\"} 4",
+            "matriarch_proxy_upstream_connect_seconds_sum{cluster=\"demo\",proxy=\"ha1\",upstream=\"pg1\"} 0.0015",
         ] {
             assert!(text.lines().any(|own| own == line), "{line} is missing in\n{text}");
         }

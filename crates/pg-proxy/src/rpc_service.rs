@@ -1,18 +1,24 @@
-//! `Proxy.Status` for people and scripts. Mutual TLS; who may call stands in `ha_rpc::access`.
+//! `Proxy.Status` and `Proxy.Administer` for people and scripts. Mutual TLS; who may call stands in `ha_rpc::access`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ha_core::ClusterName;
-use ha_routing::{RouteState, Source};
+use ha_routing::{AdminState, RouteState, Source};
 use ha_rpc::TlsFiles;
 use ha_rpc::gate::Gate;
 use ha_rpc::proto::proxy_server::{Proxy, ProxyServer};
-use ha_rpc::proto::{self, EvidenceSource, ProxyStatusReply, ProxyStatusRequest};
+use ha_rpc::proto::{
+    self, AdministerReply, AdministerRequest, EvidenceSource, ProxyStatusReply, ProxyStatusRequest,
+    UpstreamAdmin,
+};
 use ha_rpc::server::{ServerError, builder};
+use ha_rpc::status_code::Outcome;
+use tokio::sync::{mpsc, oneshot};
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
+use crate::driver::Wish;
 use crate::snapshot::{RouteShown, Snapshot, SnapshotSource, UpstreamShown, Word as _};
 
 /// The service, listening and not yet serving.
@@ -32,8 +38,9 @@ impl RpcService {
         cluster: ClusterName,
         tls: &TlsFiles,
         source: Arc<SnapshotSource>,
+        wishes: mpsc::Sender<Wish>,
     ) -> Result<Self, ServerError> {
-        let service = Gate::new(cluster, ProxyServer::new(ProxyStatus { source }));
+        let service = Gate::new(cluster, ProxyServer::new(Service { source, wishes }));
         let router = builder(tls)?.add_service(service);
         Ok(Self { incoming: ha_rpc::server::listen(address)?, router })
     }
@@ -48,14 +55,44 @@ impl RpcService {
 }
 
 #[derive(Debug)]
-struct ProxyStatus {
+struct Service {
     source: Arc<SnapshotSource>,
+    wishes: mpsc::Sender<Wish>,
 }
 
 #[tonic::async_trait]
-impl Proxy for ProxyStatus {
+impl Proxy for Service {
     async fn status(&self, _: Request<ProxyStatusRequest>) -> Result<Response<ProxyStatusReply>, Status> {
         Ok(Response::new(reply(self.source.snapshot())))
+    }
+
+    async fn administer(
+        &self,
+        request: Request<AdministerRequest>,
+    ) -> Result<Response<AdministerReply>, Status> {
+        let request = request.into_inner();
+        let state = match request.admin() {
+            UpstreamAdmin::Ready => AdminState::Ready,
+            UpstreamAdmin::Drain => AdminState::Drain,
+            UpstreamAdmin::Maintenance => AdminState::Maintenance,
+            UpstreamAdmin::Unspecified => {
+                return Err(Outcome::Refused.status("the request names no state that this proxy knows"));
+            }
+        };
+        let sessions_of = |name: &str| {
+            let upstreams = self.source.snapshot().upstreams;
+            upstreams.into_iter().find(|upstream| upstream.member == name).map(|upstream| upstream.sessions)
+        };
+        if sessions_of(&request.member).is_none() {
+            let message = format!("{:?} is no database host of this proxy's file", request.member);
+            return Err(Outcome::Refused.status(message));
+        }
+        let member = request.member.parse().map_err(|_| Outcome::Refused.status("no name of a member"))?;
+        let (done, fulfilled) = oneshot::channel();
+        let ends = || Outcome::NotNow.status("this proxy ends");
+        self.wishes.send(Wish { member, state, done }).await.map_err(|_| ends())?;
+        fulfilled.await.map_err(|_| ends())?;
+        Ok(Response::new(AdministerReply { sessions: sessions_of(&request.member).unwrap_or_default() }))
     }
 }
 
@@ -101,7 +138,13 @@ fn upstream(shown: UpstreamShown) -> proto::Upstream {
         Source::Push => EvidenceSource::Push,
         Source::Poll => EvidenceSource::Poll,
     };
+    let admin = match shown.admin {
+        AdminState::Ready => UpstreamAdmin::Ready,
+        AdminState::Drain => UpstreamAdmin::Drain,
+        AdminState::Maintenance => UpstreamAdmin::Maintenance,
+    };
     proto::Upstream {
+        admin: admin.into(),
         member: shown.member,
         address: shown.address,
         role: shown.role.word().to_owned(),

@@ -31,6 +31,9 @@ const SILENCE: Duration = Duration::from_millis(1500);
 /// another one leads.
 const STALE_LIMIT: Duration = Duration::from_secs(10);
 
+/// Operators' wishes that may wait for the driver.
+const WISHES_WAITING: usize = 16;
+
 /// Runs the proxy until it is asked to end.
 pub fn run(args: &Args) -> ExitCode {
     let (cluster, host) = match configuration(args) {
@@ -77,7 +80,9 @@ async fn drive(args: &Args, cluster: &Cluster, host: &ProxyHost) -> anyhow::Resu
     let snapshot = Arc::new(SnapshotSource::new(cluster, &host.name, router.table(), Arc::clone(&data)));
     let page = StatusPage::bind(own(routing.status_port), Arc::clone(&snapshot)).await?;
     let tls = tls_files(cluster);
-    let rpc = RpcService::bind(own(routing.grpc_port), cluster.name.clone(), &tls, Arc::clone(&snapshot))?;
+    let (wishes, wishes_in) = mpsc::channel(WISHES_WAITING);
+    let source = Arc::clone(&snapshot);
+    let rpc = RpcService::bind(own(routing.grpc_port), cluster.name.clone(), &tls, source, wishes)?;
     let link = LocalLink::bind(&args.link_socket).await?;
 
     let (topology, heard) = TopologyWatch::start(&WatchOptions {
@@ -100,7 +105,7 @@ async fn drive(args: &Args, cluster: &Cluster, host: &ProxyHost) -> anyhow::Resu
     let driver = Driver::new(router, parts);
     ha_daemon::notify_ready();
     tokio::select! {
-        signal = driver.run(Sources { heard, checks, reports: reports_in, signals }) => Ok(signal),
+        signal = driver.run(Sources { heard, checks, reports: reports_in, wishes: wishes_in, signals }) => Ok(signal),
         served = page.serve() => served.and(Err(anyhow::anyhow!("the status page ended"))),
         served = rpc.serve() => served.context("serving gRPC").and(Err(anyhow::anyhow!("gRPC ended"))),
         error = link.serve(link_states) => Err(error).context("serving the local link"),
@@ -115,6 +120,7 @@ fn setup(cluster: &Cluster) -> Setup {
         check_rise: routing.check_rise,
         check_fall: routing.check_fall,
         hold_timeout: routing.hold_timeout,
+        maximum_read_lag: routing.maximum_read_lag_bytes,
         read_from_leader: routing.read_from_leader,
         silence: SILENCE,
         stale_limit: STALE_LIMIT,
@@ -142,6 +148,7 @@ fn data_options(cluster: &Cluster, host: &ProxyHost) -> Options {
             Balance::LeastConnections => ha_routing::balance::Balance::LeastConnections,
         },
         other_proxies: cluster.proxies.len() > 1,
+        log_sessions: routing.log_sessions,
         upstreams: upstreams(cluster),
     }
 }

@@ -12,12 +12,12 @@ use std::time::SystemTime;
 use arc_swap::ArcSwap;
 use ha_config::Cluster;
 use ha_core::{MemberName, MonoTime};
-use ha_routing::{Route, RouteState, SeenRole, Source, Table};
+use ha_routing::{AdminState, Route, RouteState, SeenRole, Source, Table};
 use serde::{Serialize, Serializer};
 use time::OffsetDateTime;
 use time::macros::format_description;
 
-use crate::data_path::{Counters, DataPath, UpstreamCounters};
+use crate::data_path::{Counters, DataPath, Times, UpstreamCounters};
 
 /// Decisions that are kept for people; the log has all of them.
 const DECISIONS_KEPT: usize = 50;
@@ -59,6 +59,8 @@ pub struct Snapshot {
     pub refused_total: u64,
     /// Cancel requests.
     pub cancels_total: u64,
+    /// Ends of sessions that the log was too slow for.
+    pub lines_dropped: u64,
     /// The newest decisions, newest first.
     pub decisions: Vec<Decision>,
     /// All proxies of the cluster, this one included.
@@ -106,6 +108,9 @@ pub struct UpstreamShown {
     pub takes_reads: bool,
     /// How far behind it is, when known.
     pub lag_bytes: Option<u64>,
+    /// What an operator wants of it.
+    #[serde(serialize_with = "as_word")]
+    pub admin: AdminState,
     /// Why it is used or not, in words.
     pub reason: String,
     /// Sessions now.
@@ -122,6 +127,12 @@ pub struct UpstreamShown {
     pub bytes_to_upstream: u64,
     /// Bytes to clients.
     pub bytes_to_client: u64,
+    /// How long connections to it took; in the metrics.
+    #[serde(skip)]
+    pub connect: Times,
+    /// From a client's arrival to its first word; in the metrics.
+    #[serde(skip)]
+    pub first_word: Times,
 }
 
 /// Something that was decided.
@@ -146,6 +157,12 @@ pub struct ProxyShown {
 pub trait Word: Copy {
     /// The word.
     fn word(self) -> &'static str;
+}
+
+impl Word for AdminState {
+    fn word(self) -> &'static str {
+        self.as_str()
+    }
 }
 
 impl Word for RouteState {
@@ -252,8 +269,15 @@ impl SnapshotSource {
     pub fn snapshot(&self) -> Snapshot {
         let now = ha_daemon::boottime();
         let table = self.table.load();
-        let Counters { sessions, waiting, sessions_total, refused_total, cancels_total, upstreams } =
-            self.data.counters();
+        let Counters {
+            sessions,
+            waiting,
+            sessions_total,
+            refused_total,
+            cancels_total,
+            lines_dropped,
+            upstreams,
+        } = self.data.counters();
         let route = |port, route: &Route| RouteShown {
             port,
             state: route.state,
@@ -281,6 +305,7 @@ impl SnapshotSource {
             sessions_total,
             refused_total,
             cancels_total,
+            lines_dropped,
             decisions: decisions.iter().cloned().collect(),
             proxies: self.proxies.clone(),
         }
@@ -298,6 +323,7 @@ impl SnapshotSource {
             takes_writes: view.takes_writes,
             takes_reads: view.takes_reads,
             lag_bytes: view.lag_bytes,
+            admin: view.admin,
             reason: view.reason.clone(),
             sessions: counted.sessions,
             session_limit: self.upstream_limit,
@@ -306,6 +332,8 @@ impl SnapshotSource {
             sessions_cut: counted.sessions_cut,
             bytes_to_upstream: counted.bytes_to_upstream,
             bytes_to_client: counted.bytes_to_client,
+            connect: counted.connect,
+            first_word: counted.first_word,
         });
         shown.collect()
     }

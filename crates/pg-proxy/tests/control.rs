@@ -12,7 +12,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use ha_rpc::proto::proxy_client::ProxyClient;
-use ha_rpc::proto::{ClaimedRole, EvidenceSource, ProxyStatusRequest, RoleClaim, RouteState};
+use ha_rpc::proto::{
+    AdministerRequest, ClaimedRole, EvidenceSource, ProxyStatusRequest, RoleClaim, RouteState, UpstreamAdmin,
+};
 use nix::sys::signal::Signal;
 
 use fakes::agent::{leader, standby};
@@ -383,4 +385,67 @@ fn a_file_with_problems_is_refused_with_all_of_them() {
     };
     assert_eq!(check("ha1").status.code(), Some(0));
     assert_eq!(check("pg1").status.code(), Some(2), "a database host is no proxy host");
+}
+
+#[test]
+fn each_session_gets_a_line_that_says_who_it_was_and_why_it_ended() {
+    let mut world = World::new(16, "");
+    let _servers = world.servers();
+    let agent = world.agent("pg1");
+    world.start_proxy();
+    agent.claim(leader(1));
+    drop(session(world.writes()));
+    let line = wait_for("the line of the session", SOON, || {
+        let log = world.log();
+        log.lines().find(|line| line.contains("session ended: ")).map(str::to_owned)
+    });
+    for word in ["the client closed", "writes", "pg1", "app", "127."] {
+        assert!(line.contains(word), "{word} is missing in {line}");
+    }
+}
+
+#[test]
+fn a_proxy_that_shall_not_log_sessions_does_not() {
+    let mut world = World::new(17, "log_sessions = false");
+    let _servers = world.servers();
+    let agent = world.agent("pg1");
+    world.start_proxy();
+    agent.claim(leader(1));
+    drop(session(world.writes()));
+    world.wait_until("/sessions", 0, SOON);
+    world.signal(Signal::SIGTERM);
+    world.ended();
+    assert!(!world.log().contains("session ended: "), "{}", world.log());
+}
+
+#[test]
+fn an_operator_takes_a_member_out_and_puts_it_back() {
+    let mut world = World::new(18, "");
+    let _servers = world.servers();
+    let (leads, follows) = (world.agent("pg1"), world.agent("pg2"));
+    world.start_proxy();
+    leads.claim(leader(3));
+    follows.claim(standby(3));
+    world.wait_until("/reads/members/0", "pg2", SOON);
+    let admin = world.certificate("admin", "admin", world.member("pg3"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let ask = |member: &str, admin_state: UpstreamAdmin| {
+        let request = AdministerRequest { member: member.to_owned(), admin: admin_state.into() };
+        runtime.block_on(async {
+            let channel = ha_rpc::channel::connect("ha1", world.grpc(), &admin).await.unwrap();
+            ProxyClient::new(channel).administer(request).await.map(tonic::Response::into_inner)
+        })
+    };
+    let mut reads = session(world.reads());
+    assert_eq!(ask("pg2", UpstreamAdmin::Drain).unwrap().sessions, 1);
+    let status = world.status();
+    assert_eq!(status["reads"]["state"], "holding", "{status:#}");
+    assert_eq!(status["upstreams"][1]["admin"], "drain");
+    assert!(reads.is_alive(), "running sessions go on");
+    ask("pg2", UpstreamAdmin::Maintenance).unwrap();
+    wait_for("the end of its session", SOON, || (!reads.is_alive()).then_some(()));
+    ask("pg2", UpstreamAdmin::Ready).unwrap();
+    assert_eq!(world.status()["reads"]["members"], serde_json::json!(["pg2"]));
+    let refused = ask("pg9", UpstreamAdmin::Drain).unwrap_err();
+    assert!(refused.message().contains("pg9"), "{refused}");
 }

@@ -18,6 +18,7 @@ pub(crate) fn setup(members: &[&str]) -> Setup {
         check_rise: 2,
         check_fall: 3,
         hold_timeout: Duration::from_secs(10),
+        maximum_read_lag: None,
         read_from_leader: false,
         silence: Duration::from_millis(1_500),
         stale_limit: Duration::from_secs(10),

@@ -3,7 +3,7 @@
 use crate::samples::{leader, name, none, setup, standby};
 use crate::world::World;
 use ha_core::Lsn;
-use ha_routing::{Check, Claim, Event};
+use ha_routing::{AdminState, Check, Claim, Event};
 
 /// Three members, pg1 leads epoch 6, all agents push.
 fn healthy() -> World {
@@ -316,6 +316,54 @@ fn reads_without_a_standby_go_to_the_leader_only_where_configured() {
     assert_eq!(world.reads(), "open pg1 @6");
     world.pushes(standby("pg2", 6, "pg1"));
     assert_eq!(world.reads(), "open pg2 @6");
+}
+
+#[test]
+fn a_standby_that_is_too_far_behind_gets_reads_again_when_it_is_well_within() {
+    let mut bounded = setup(&["pg1", "pg2", "pg3"]);
+    bounded.maximum_read_lag = Some(1000);
+    let mut world = World::new(bounded);
+    let behind = |bytes| Claim { lag_bytes: Some(bytes), ..standby("pg2", 6, "pg1") };
+    world.pushes(leader("pg1", 6));
+    world.pushes(standby("pg3", 6, "pg1"));
+    world.pushes(behind(1000));
+    assert_eq!(world.reads(), "open pg2 pg3 @6");
+    world.pushes(behind(1001));
+    assert_eq!(world.reads(), "open pg3 @6");
+    world.pushes(behind(501));
+    assert_eq!(world.reads(), "open pg3 @6", "it would come and go with every claim");
+    world.pushes(Claim { lag_bytes: None, ..standby("pg2", 6, "pg1") });
+    assert_eq!(world.reads(), "open pg3 @6", "nothing says that it has come back");
+    world.pushes(behind(500));
+    assert_eq!(world.reads(), "open pg2 pg3 @6");
+}
+
+#[test]
+fn a_drained_member_gets_no_new_sessions_and_loses_none() {
+    let mut world = healthy();
+    world.story();
+    world.happens(Event::Administered { member: name("pg2"), state: AdminState::Drain });
+    assert_eq!(world.reads(), "open pg3 @6");
+    world.happens(Event::Administered { member: name("pg1"), state: AdminState::Drain });
+    assert_eq!(world.writes(), "holding: an operator has taken pg1 out: drain");
+    let cuts: Vec<String> = world.story().into_iter().filter(|line| line.starts_with("cut")).collect();
+    assert!(cuts.is_empty(), "{cuts:?}");
+    world.happens(Event::Administered { member: name("pg1"), state: AdminState::Ready });
+    assert_eq!(world.writes(), "open pg1 @6");
+    world.pushes(standby("pg2", 6, "pg1"));
+    assert_eq!(world.reads(), "open pg3 @6", "claims do not end what an operator wants");
+}
+
+#[test]
+fn a_member_in_maintenance_loses_its_sessions_once() {
+    let mut world = healthy();
+    world.story();
+    world.happens(Event::Administered { member: name("pg2"), state: AdminState::Maintenance });
+    world.happens(Event::Administered { member: name("pg2"), state: AdminState::Maintenance });
+    world.pushes(standby("pg2", 6, "pg1"));
+    let cuts: Vec<String> = world.story().into_iter().filter(|line| line.starts_with("cut")).collect();
+    assert_eq!(cuts, ["cut All of pg2: an operator has taken pg2 out: maintenance"]);
+    assert_eq!(world.reads(), "open pg3 @6");
 }
 
 #[test]

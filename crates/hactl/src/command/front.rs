@@ -1,10 +1,11 @@
 //! `hactl proxy`, `hactl vip` and `hactl topology`: what stands in front of the database hosts.
 
-use ha_rpc::proto::ProxyStatusReply;
+use ha_rpc::proto::{AdministerRequest, ProxyStatusReply, UpstreamAdmin};
 
 use crate::agents::Agents;
-use crate::args::{Args, ProxyArgs, ShowArgs};
+use crate::args::{AdministerArgs, Args, ProxyAction, ProxyArgs, ShowArgs};
 use crate::ask::Asked;
+use crate::confirm::confirm;
 use crate::exit_code::{Code, Stop};
 use crate::output;
 use crate::vips::{self, Floating};
@@ -13,6 +14,12 @@ use crate::watch::{self, Look};
 /// Routes and upstreams of every proxy, or of one.
 pub(crate) fn proxy(args: &Args, asked: &ProxyArgs) -> anyhow::Result<Code> {
     let agents = Agents::load(args)?;
+    match &asked.action {
+        Some(ProxyAction::Drain(wish)) => return administer(&agents, wish, UpstreamAdmin::Drain),
+        Some(ProxyAction::Maintenance(wish)) => return administer(&agents, wish, UpstreamAdmin::Maintenance),
+        Some(ProxyAction::Ready(wish)) => return administer(&agents, wish, UpstreamAdmin::Ready),
+        None => {}
+    }
     let one = asked.name.as_deref();
     require_proxies(&agents, one)?;
     watch::show(&asked.show, async || {
@@ -22,6 +29,39 @@ pub(crate) fn proxy(args: &Args, asked: &ProxyArgs) -> anyhow::Result<Code> {
         let text = output::proxy::render(&shown, asked.show.format, output::colored())?;
         Ok(Look::new(text, require_an_answer(&agents, &shown)))
     })
+}
+
+/// Takes a member out of the proxies' use, or puts it back.
+fn administer(agents: &Agents, wish: &AdministerArgs, admin: UpstreamAdmin) -> anyhow::Result<Code> {
+    let one = wish.proxy.as_deref();
+    require_proxies(agents, one)?;
+    let member = agents.host(&wish.member)?.name.to_string();
+    let question = match admin {
+        UpstreamAdmin::Drain => Some(format!("Give {member} no new sessions? If it leads, writes wait")),
+        UpstreamAdmin::Maintenance => {
+            Some(format!("Give {member} no new sessions and cut the running ones? If it leads, writes wait"))
+        }
+        _ => None,
+    };
+    if let Some(question) = question {
+        confirm(&question, wish.yes)?;
+    }
+    let request = AdministerRequest { member, admin: admin.into() };
+    let answers = Agents::block_on(async { Ok(agents.administer(one, request).await) })?;
+    let mut text = String::new();
+    for asked in &answers {
+        let said = match &asked.answer {
+            Ok(reply) => format!("done; {} has {} sessions there", wish.member, reply.sessions),
+            Err(why) => format!("NOT DONE: {why}"),
+        };
+        text += &format!("{}: {said}\n", asked.name);
+    }
+    output::print(&text)?;
+    if answers.iter().all(|asked| asked.answer.is_ok()) {
+        return Ok(Code::Done);
+    }
+    let message = "not every proxy has done it; repeat the command, it does no harm where it is done already";
+    Err(Stop::new(Code::Failed, message).into())
 }
 
 /// Who holds each floating address.

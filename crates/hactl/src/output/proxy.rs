@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use ha_rpc::proto::{EvidenceSource, ProxyStatusReply, Route, Upstream};
+use ha_rpc::proto::{EvidenceSource, ProxyStatusReply, Route, Upstream, UpstreamAdmin};
 use serde::Serialize;
 
 use super::{json, red, right, routes, shown, span, tsv_line, yaml, yes};
@@ -171,6 +171,7 @@ struct UpstreamDocument<'a> {
     takes_writes: bool,
     takes_reads: bool,
     lag_bytes: Option<u64>,
+    admin: &'static str,
     reason: &'a str,
     sessions: u32,
     session_limit: u32,
@@ -235,6 +236,11 @@ fn upstream(upstream: &Upstream) -> UpstreamDocument<'_> {
         takes_writes: upstream.takes_writes,
         takes_reads: upstream.takes_reads,
         lag_bytes: upstream.lag_bytes,
+        admin: match upstream.admin() {
+            UpstreamAdmin::Drain => "drain",
+            UpstreamAdmin::Maintenance => "maintenance",
+            UpstreamAdmin::Ready | UpstreamAdmin::Unspecified => "ready",
+        },
         reason: &upstream.reason,
         sessions: upstream.sessions,
         session_limit: upstream.session_limit,

@@ -111,3 +111,31 @@ fn history_is_what_any_agent_knows() {
     let (_, err) = World::new(24).expect(&["history"], 5);
     assert!(err.contains("pg2: connect to pg2"), "{err}");
 }
+
+#[test]
+fn a_member_is_taken_out_at_every_proxy_or_at_one() {
+    let world = World::with_proxies(61).serve(&["ha1", "ha2"]);
+    let (_, err) = world.expect(&["proxy", "drain", "pg2"], 4);
+    assert!(err.contains("If it leads, writes wait") && err.contains("--yes"), "{err}");
+    let (_, err) = world.expect(&["proxy", "drain", "pg9", "--yes"], 3);
+    assert!(err.contains("pg9"), "{err}");
+    assert!(world.asked().is_empty());
+    let (out, _) = world.expect(&["proxy", "drain", "pg2", "--yes"], 0);
+    assert_eq!(out, "ha1: done; pg2 has 7 sessions there\nha2: done; pg2 has 7 sessions there\n");
+    let (out, _) = world.expect(&["proxy", "maintenance", "pg2", "--proxy", "ha2", "--yes"], 0);
+    assert_eq!(out, "ha2: done; pg2 has 7 sessions there\n");
+    world.expect(&["proxy", "ready", "pg2", "--proxy", "ha1"], 0);
+    let mut asked = world.asked();
+    asked.sort();
+    let expected = [
+        "ha1 pg2 UPSTREAM_ADMIN_DRAIN",
+        "ha1 pg2 UPSTREAM_ADMIN_READY",
+        "ha2 pg2 UPSTREAM_ADMIN_DRAIN",
+        "ha2 pg2 UPSTREAM_ADMIN_MAINTENANCE",
+    ];
+    assert_eq!(asked, expected);
+    let half = World::with_proxies(62).serve(&["ha2"]);
+    let (out, err) = half.expect(&["proxy", "drain", "pg2", "--yes"], 1);
+    assert!(out.contains("ha1: NOT DONE") && out.contains("ha2: done"), "{out}");
+    assert!(err.contains("not every proxy"), "{err}");
+}

@@ -13,10 +13,11 @@ use ha_rpc::proto::agent_server::{Agent, AgentServer};
 use ha_rpc::proto::proxy_server::{Proxy, ProxyServer};
 use ha_rpc::proto::vrrp_server::{Vrrp, VrrpServer};
 use ha_rpc::proto::{
-    FailoverRequest, HistoryEntry, HistoryReply, HistoryRequest, OperationReply, PauseRequest, PolicyKind,
-    ProxyStatusReply, ProxyStatusRequest, ReinitializeRequest, ReloadRequest, RestartRequest, ResumeRequest,
-    Route, RouteState, Server, ServerState, StatusReply, StatusRequest, SwitchoverRequest, SyncState,
-    Upstream, VirtualRouter, VirtualRouterState, VrrpStatusReply, VrrpStatusRequest,
+    AdministerReply, AdministerRequest, FailoverRequest, HistoryEntry, HistoryReply, HistoryRequest,
+    OperationReply, PauseRequest, PolicyKind, ProxyStatusReply, ProxyStatusRequest, ReinitializeRequest,
+    ReloadRequest, RestartRequest, ResumeRequest, Route, RouteState, Server, ServerState, StatusReply,
+    StatusRequest, SwitchoverRequest, SyncState, Upstream, VirtualRouter, VirtualRouterState,
+    VrrpStatusReply, VrrpStatusRequest,
 };
 use tonic::body::Body;
 use tonic::codegen::{Service, http};
@@ -154,6 +155,16 @@ struct FakeProxy {
 
 #[tonic::async_trait]
 impl Proxy for FakeProxy {
+    async fn administer(
+        &self,
+        request: Request<AdministerRequest>,
+    ) -> Result<Response<AdministerReply>, Status> {
+        let request = request.into_inner();
+        let word = request.admin().as_str_name().to_owned();
+        self.play.asked.lock().unwrap().push(format!("{} {} {word}", self.name, request.member));
+        Ok(Response::new(AdministerReply { sessions: 7 }))
+    }
+
     async fn status(&self, _: Request<ProxyStatusRequest>) -> Result<Response<ProxyStatusReply>, Status> {
         let (epoch, leader) = self.play.leader.lock().unwrap().clone();
         let standby = if leader == "pg1" { "pg2" } else { "pg1" }.to_owned();

@@ -14,6 +14,7 @@ use super::greeting::Greeting;
 use super::reach::{Reached, Turn, reach};
 use super::relay::{Relay, Watch};
 use super::scratch;
+use super::session_log::{self, Ended, Record};
 use super::worker::{CutOrder, Seat};
 
 /// How long a client may take for all it has to say before its login goes to a server. Waiting for a server does not
@@ -43,19 +44,34 @@ pub(super) struct Client {
     /// What it said beyond what was asked for; goes to the server.
     pub(super) early: Vec<u8>,
     pub(super) seat: Seat,
+    /// For its line in the log.
+    pub(super) record: Option<Box<Record>>,
+    /// When it came.
+    pub(super) came: std::time::Instant,
 }
 
 /// Leads a new client to a server; `None` when it has ended instead.
 pub(super) async fn begin(stream: TcpStream, seat: Seat) -> Option<Relay> {
-    let mut client = Client { stream, early: Vec::new(), seat };
+    let record = seat.shared().session_log.begin(stream.peer_addr().ok(), seat.port());
+    let came = std::time::Instant::now();
+    let mut client = Client { stream, early: Vec::new(), seat, record, came };
     match client.lead().await {
         Ok((reached, watch)) => {
-            let Client { stream, early, seat } = client;
-            Some(Relay::new(stream, reached.server, early, reached.said, watch, reached.place, seat))
+            let Client { stream, early, seat, record, .. } = client;
+            let record = record.map(|mut record| {
+                record.reached();
+                record
+            });
+            let Reached { server, place, said, .. } = reached;
+            Some(Relay::new(stream, server, early, said, watch, place, seat, record))
         }
-        Err(Stop::Silent) => None,
+        Err(Stop::Silent) => {
+            client.note_end(Ended::NeverBegan);
+            None
+        }
         Err(Stop::Refuse(refusal) | Stop::NoServer(refusal)) => {
             client.seat.worker().counters.refused.add(1);
+            client.note_end(Ended::Refused { sqlstate: refusal.sqlstate, message: refusal.message.clone() });
             Box::pin(farewell(client.stream, &refusal.to_bytes())).await;
             None
         }
@@ -63,6 +79,11 @@ pub(super) async fn begin(stream: TcpStream, seat: Seat) -> Option<Relay> {
 }
 
 impl Client {
+    /// Its line, when it never had a server.
+    fn note_end(&mut self, end: Ended) {
+        session_log::ended(self.seat.shared(), self.record.take(), None, (0, 0), || end);
+    }
+
     async fn lead(&mut self) -> Result<(Reached, Watch), Stop> {
         let mut reader = OpeningReader::new();
         let mut turn = Turn::default();
@@ -96,10 +117,15 @@ impl Client {
                 }
                 Opening::Cancel(request) => {
                     self.seat.worker().counters.cancels.add(1);
+                    // It is no session.
+                    self.record = None;
                     Box::pin(cancel::deliver(self.seat.shared(), &request)).await;
                     return Err(Stop::Silent);
                 }
-                Opening::Startup(_) => {
+                Opening::Startup(info) => {
+                    if let Some(record) = &mut self.record {
+                        record.names(&info);
+                    }
                     if let Some(refusal) = denied {
                         return Err(Stop::Refuse(refusal));
                     }

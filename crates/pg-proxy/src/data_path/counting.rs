@@ -3,7 +3,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Counters, UpstreamCounters};
+use std::time::Duration;
+
+use super::{Counters, TIME_BUCKETS_US, Times, UpstreamCounters};
 
 /// A counter with one writer.
 #[derive(Debug, Default)]
@@ -17,6 +19,30 @@ impl Count {
 
     pub(super) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Times by buckets, with one writer.
+#[derive(Debug, Default)]
+pub(super) struct TimeCount {
+    buckets: [Count; TIME_BUCKETS_US.len() + 1],
+    sum_us: Count,
+}
+
+impl TimeCount {
+    /// As [`Count::add`].
+    pub(super) fn add(&self, time: Duration) {
+        let us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let bucket = TIME_BUCKETS_US.iter().position(|bound| us <= *bound).unwrap_or(TIME_BUCKETS_US.len());
+        self.buckets[bucket].add(1);
+        self.sum_us.add(us);
+    }
+
+    fn add_to(&self, sum: &mut Times) {
+        for (count, sum) in self.buckets.iter().zip(&mut sum.buckets) {
+            *sum += count.get();
+        }
+        sum.sum_us += self.sum_us.get();
     }
 }
 
@@ -38,6 +64,8 @@ pub(super) struct UpstreamCount {
     pub(super) cut: Count,
     pub(super) to_upstream: Count,
     pub(super) to_client: Count,
+    pub(super) connect: TimeCount,
+    pub(super) first_word: TimeCount,
 }
 
 impl WorkerCounters {
@@ -64,5 +92,7 @@ impl UpstreamCount {
         sum.sessions_cut += self.cut.get();
         sum.bytes_to_upstream += self.to_upstream.get();
         sum.bytes_to_client += self.to_client.get();
+        self.connect.add_to(&mut sum.connect);
+        self.first_word.add_to(&mut sum.first_word);
     }
 }

@@ -54,7 +54,7 @@ pub(super) async fn reach(
     greeting: Greeting<'_>,
     mut connected: Option<Reached>,
 ) -> Result<Reached, Stop> {
-    let Client { stream, early, seat } = client;
+    let Client { stream, early, seat, came, .. } = client;
     let shared = seat.shared();
     loop {
         let (mut place, open) = match connected.take() {
@@ -75,7 +75,7 @@ pub(super) async fn reach(
                 Err(stop) => return Err(stop),
             },
             // In a box of its own: a client that waits for its turn has no use for it.
-            reached = Box::pin(attempt(shared, seat.port(), upstream, open, greeting)) => reached,
+            reached = Box::pin(attempt(seat, upstream, open, greeting)) => reached,
         };
         match attempt {
             Ok((server, said, login)) => {
@@ -84,6 +84,7 @@ pub(super) async fn reach(
                 }
                 if fresh {
                     note_reached(seat, shared, upstream);
+                    seat.worker().counters.upstreams[upstream].first_word.add(came.elapsed());
                 }
                 still_silent(stream, early, greeting).await?;
                 return Ok(Reached { server, place, said, login });
@@ -173,23 +174,26 @@ async fn still_silent(
 }
 
 async fn attempt(
-    shared: &Shared,
-    port: Port,
+    seat: &Seat,
     upstream: usize,
     open: Option<TcpStream>,
     greeting: Greeting<'_>,
 ) -> Result<(TcpStream, Vec<u8>, Option<Box<LoginWatcher>>), Failure> {
-    let allowed = || shared.places.allows(port, upstream).then_some(()).ok_or(Failure::Rerouted);
+    let shared = seat.shared();
+    let allowed = || shared.places.allows(seat.port(), upstream).then_some(()).ok_or(Failure::Rerouted);
     // An order to cut that came before this session was known to concern the upstream has found the table swapped.
     allowed()?;
     let mut server = match open {
         Some(server) => server,
         None => {
+            let begun = Instant::now();
             let connected = sockets::connect(shared.address(upstream), shared.options.connect_timeout).await;
-            connected.map_err(|error| match sockets::is_our_shortage(&error) {
+            let connected = connected.map_err(|error| match sockets::is_our_shortage(&error) {
                 true => Failure::Shortage(error.to_string()),
                 false => Failure::Server(error.to_string()),
-            })?
+            })?;
+            seat.worker().counters.upstreams[upstream].connect.add(begun.elapsed());
+            connected
         }
     };
     allowed()?;

@@ -17,6 +17,7 @@ use super::message_boundary::MessageBoundary;
 use super::places::Place;
 use super::pump::{Broken, Pump};
 use super::scratch;
+use super::session_log::{self, Ended, Record};
 use super::sockets;
 use super::worker::{CutOrder, Seat};
 
@@ -81,6 +82,17 @@ pub(super) struct Relay {
     /// Bytes passed since `closing` was wound up.
     moved: bool,
     client_gone: bool,
+    /// Who ended first, and whether the server has.
+    first_end: Option<Side>,
+    /// Bytes to the server and to the client.
+    passed: (u64, u64),
+    record: Option<Box<Record>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Client,
+    Server,
 }
 
 /// How a session ends.
@@ -99,6 +111,7 @@ pub(super) enum End {
 impl Relay {
     /// Joins the two. `early` is what the client said before, `said` what the server said; both were read, not yet
     /// passed on, and `watch` has not seen them.
+    #[expect(clippy::too_many_arguments, reason = "everything that the beginning of a session has gathered")]
     pub(super) fn new(
         client: TcpStream,
         server: TcpStream,
@@ -107,14 +120,28 @@ impl Relay {
         mut watch: Watch,
         place: Place,
         seat: Seat,
+        record: Option<Box<Record>>,
     ) -> Self {
         watch.see(&said, &seat.shared().cancel_keys, place.upstream());
         let counters = &seat.worker().counters.upstreams[place.upstream()];
         counters.to_client.add(said.len() as u64);
         counters.to_upstream.add(early.len() as u64);
-        let (up, down) = (Pump::with(early), Pump::with(said));
-        let (closing, moved, client_gone) = (None, false, false);
-        Self { client, server, up, down, watch, place, seat, closing, moved, client_gone }
+        let passed = (early.len() as u64, said.len() as u64);
+        Self {
+            client,
+            server,
+            up: Pump::with(early),
+            down: Pump::with(said),
+            watch,
+            place,
+            seat,
+            closing: None,
+            moved: false,
+            client_gone: false,
+            first_end: None,
+            passed,
+            record,
+        }
     }
 
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<End> {
@@ -141,9 +168,10 @@ impl Relay {
             return None;
         }
         let count = &self.seat.worker().counters.upstreams[self.place.upstream()].to_upstream;
-        let moved = &mut self.moved;
+        let (moved, passed) = (&mut self.moved, &mut self.passed.0);
         let see = |bytes: &[u8]| {
             count.add(bytes.len() as u64);
+            *passed += bytes.len() as u64;
             *moved = true;
         };
         match self.up.poll(context, &mut self.client, &mut self.server, scratch, see) {
@@ -154,6 +182,9 @@ impl Relay {
                 self.up.discard();
                 context.waker().wake_by_ref();
             }
+        }
+        if self.first_end.is_none() && self.up.ended() {
+            self.first_end = Some(Side::Client);
         }
         None
     }
@@ -166,13 +197,19 @@ impl Relay {
         let count = &self.seat.worker().counters.upstreams[upstream].to_client;
         let keys = &self.seat.shared().cancel_keys;
         let (watch, place, moved) = (&mut self.watch, &mut self.place, &mut self.moved);
+        let passed = &mut self.passed.1;
         let see = |bytes: &[u8]| {
             count.add(bytes.len() as u64);
+            *passed += bytes.len() as u64;
             watch.see(bytes, keys, upstream);
             place.opened();
             *moved = true;
         };
-        match self.down.poll(context, &mut self.server, &mut self.client, scratch, see) {
+        let polled = self.down.poll(context, &mut self.server, &mut self.client, scratch, see);
+        if self.first_end.is_none() && self.down.ended() {
+            self.first_end = Some(Side::Server);
+        }
+        match polled {
             Poll::Pending | Poll::Ready(Ok(())) => None,
             Poll::Ready(Err(Broken::Sender)) if self.client_gone => Some(End::Done),
             Poll::Ready(Err(Broken::Sender)) => Some(End::ServerLost),
@@ -214,8 +251,19 @@ impl Relay {
     /// Lets go of the server and tells the client, where words can be put between two messages; elsewhere a reset
     /// says that the end is none. A cut answer must never look whole.
     pub(super) async fn finish(self, end: End) {
-        let Self { client, server, mut down, watch, place, seat, client_gone, .. } = self;
-        let member = seat.shared().member(place.upstream()).as_str();
+        let Self {
+            client, server, mut down, watch, place, seat, client_gone, first_end, passed, record, ..
+        } = self;
+        let shared = seat.shared();
+        session_log::ended(shared, record, Some(place.upstream()), passed, || match &end {
+            End::Done if client_gone => Ended::ClientLost,
+            End::Done if first_end == Some(Side::Server) => Ended::ByServer,
+            End::Done => Ended::ByClient,
+            End::Stalled => Ended::HalfClosed,
+            End::ServerLost => Ended::ServerLost,
+            End::Cut(order) => Ended::Cut(order.clone()),
+        });
+        let member = shared.member(place.upstream()).as_str();
         let words = match end {
             End::Done => None,
             End::Stalled => Some(None),

@@ -19,6 +19,7 @@ use super::cancel_keys::CancelKeys;
 use super::counting::WorkerCounters;
 use super::places::Places;
 use super::session::Session;
+use super::session_log::SessionLog;
 use super::{Options, Port, SessionReport};
 
 /// How often each thread shows that it is not stuck.
@@ -35,6 +36,8 @@ pub(super) struct Shared {
     pub(super) open: AtomicU32,
     /// Connections beyond that, which are about to be refused, or carry a cancel request.
     pub(super) beyond: AtomicU32,
+    pub(super) session_log: SessionLog,
+    pub(super) lines_dropped: AtomicU64,
     pub(super) started: Instant,
 }
 

@@ -1,8 +1,9 @@
 //! A picture for tests: pg1 leads, pg2 follows, pg3 is not reached; two clients wait.
 
-use ha_routing::{RouteState, SeenRole, Source};
+use ha_routing::{AdminState, RouteState, SeenRole, Source};
 
 use super::{Decision, ProxyShown, RouteShown, Snapshot, UpstreamShown};
+use crate::data_path::Times;
 
 /// The picture.
 pub(crate) fn snapshot() -> Snapshot {
@@ -44,6 +45,7 @@ pub(crate) fn snapshot() -> Snapshot {
         sessions_total: 40_112,
         refused_total: 7,
         cancels_total: 1,
+        lines_dropped: 0,
         decisions: vec![Decision {
             at: "2026-03-01T12:00:00.250Z".to_owned(),
             reason: "writes go to pg1: it leads epoch 5".to_owned(),
@@ -65,6 +67,7 @@ fn upstream(member: &str, role: SeenRole, sessions: u32) -> UpstreamShown {
         takes_writes: role == SeenRole::Leader,
         takes_reads: role == SeenRole::Standby,
         lag_bytes: (role == SeenRole::Standby).then_some(16_384),
+        admin: AdminState::Ready,
         reason: "streams".to_owned(),
         sessions,
         session_limit: 200,
@@ -73,5 +76,14 @@ fn upstream(member: &str, role: SeenRole, sessions: u32) -> UpstreamShown {
         sessions_cut: 4,
         bytes_to_upstream: 123_456_789,
         bytes_to_client: 9_876_543_210,
+        connect: times([3, 1]),
+        first_word: times([0, 4]),
     }
+}
+
+/// So many within the first and the second bucket.
+fn times(counts: [u64; 2]) -> Times {
+    let mut times = Times { sum_us: 1500, ..Times::default() };
+    times.buckets[..2].copy_from_slice(&counts);
+    times
 }

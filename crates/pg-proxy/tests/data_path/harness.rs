@@ -7,7 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use ha_core::{Epoch, MemberName, MonoTime};
 use ha_routing::balance::Balance;
-use ha_routing::{Route, RouteState, SeenRole, Source, Table, UpstreamView};
+use ha_routing::{AdminState, Route, RouteState, SeenRole, Source, Table, UpstreamView};
 use pg_proxy::data_path::{Counters, DataPath, Options, Port, SessionReport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -55,6 +55,7 @@ impl Proxy {
             connect_timeout: Duration::from_secs(1),
             balance: Balance::RoundRobin,
             other_proxies: false,
+            log_sessions: false,
             upstreams: upstreams.clone(),
         };
         adjust(&mut options);
@@ -68,6 +69,7 @@ impl Proxy {
             takes_writes: false,
             takes_reads: false,
             lag_bytes: None,
+            admin: AdminState::Ready,
             reason: String::new(),
         };
         let table = Arc::new(ArcSwap::from_pointee(Table {

@@ -1,0 +1,206 @@
+//! One line for each session: who, where to, how long, how much, and why it ended. Written by a thread of its own: the threads
+//! that relay never wait for a log.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ha_routing::startup_packet::StartupInfo;
+
+use super::Port;
+use super::worker::{CutOrder, Shared};
+
+/// Sessions that may wait for their line. More than this ended faster than the log takes; the rest is only counted.
+const WAITING_LINES: usize = 4096;
+
+/// Where lines go; `None` where nobody wants them.
+#[derive(Debug)]
+pub(super) struct SessionLog(Option<SyncSender<Line>>);
+
+/// What is known of a session while it lives.
+#[derive(Debug)]
+pub(super) struct Record {
+    began: Instant,
+    client: Option<SocketAddr>,
+    port: Port,
+    /// Whoever encrypts past the proxy does not tell.
+    who: Option<Who>,
+    /// How long it took until a server had said its first word.
+    waited: Duration,
+}
+
+#[derive(Debug)]
+struct Who {
+    user: String,
+    database: String,
+    application: String,
+}
+
+/// A whole session.
+#[derive(Debug)]
+pub(super) struct Line {
+    record: Box<Record>,
+    lasted: Duration,
+    /// Whose server it had.
+    member: Option<String>,
+    to_server: u64,
+    to_client: u64,
+    end: Ended,
+}
+
+/// Why a session ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// The client closed.
+    ByClient,
+    /// The client's connection broke.
+    ClientLost,
+    /// The server closed.
+    ByServer,
+    /// The server's connection broke.
+    ServerLost,
+    /// One side had closed and the other said nothing more for too long.
+    HalfClosed,
+    /// It was ordered.
+    Cut(CutOrder),
+    /// It never had a server; the client was told this.
+    Refused { sqlstate: &'static str, message: String },
+    /// It never had a server, and the client left.
+    NeverBegan,
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ByClient => f.write_str("the client closed"),
+            Self::ClientLost => f.write_str("the client's connection broke"),
+            Self::ByServer => f.write_str("the server closed"),
+            Self::ServerLost => f.write_str("the server's connection broke"),
+            Self::HalfClosed => f.write_str("one side had closed and the other stayed silent"),
+            Self::Cut(CutOrder::RoleLost(why)) => write!(f, "cut: {why}"),
+            Self::Cut(CutOrder::ShuttingDown) => f.write_str("cut: the proxy ends"),
+            Self::Refused { sqlstate, message } => write!(f, "refused with {sqlstate}: {message}"),
+            Self::NeverBegan => f.write_str("the client left before it had a server"),
+        }
+    }
+}
+
+impl SessionLog {
+    /// Starts the thread that writes, if lines are wanted.
+    pub(super) fn start(wanted: bool) -> io::Result<Self> {
+        if !wanted {
+            return Ok(Self(None));
+        }
+        let (lines, received) = sync_channel(WAITING_LINES);
+        thread::Builder::new().name("session-log".to_owned()).spawn(move || write(&received))?;
+        Ok(Self(Some(lines)))
+    }
+
+    /// A record for a session that begins, if lines are wanted.
+    pub(super) fn begin(&self, client: Option<SocketAddr>, port: Port) -> Option<Box<Record>> {
+        self.0.as_ref().map(|_| {
+            Box::new(Record { began: Instant::now(), client, port, who: None, waited: Duration::ZERO })
+        })
+    }
+
+    /// False when the line had to be dropped.
+    fn send(&self, line: Line) -> bool {
+        let Some(lines) = &self.0 else { return true };
+        !matches!(lines.try_send(line), Err(TrySendError::Full(_)))
+    }
+}
+
+impl Record {
+    pub(super) fn names(&mut self, info: &StartupInfo) {
+        self.who = Some(Who {
+            user: info.user.clone(),
+            database: info.database.clone(),
+            application: info.application_name.clone(),
+        });
+    }
+
+    pub(super) fn reached(&mut self) {
+        self.waited = self.began.elapsed();
+    }
+}
+
+/// Writes the line of a session that ended, or counts that it could not be.
+pub(super) fn ended(
+    shared: &Shared,
+    record: Option<Box<Record>>,
+    member: Option<usize>,
+    (to_server, to_client): (u64, u64),
+    end: impl FnOnce() -> Ended,
+) {
+    let Some(record) = record else { return };
+    let lasted = record.began.elapsed();
+    let member = member.map(|upstream| shared.member(upstream).to_string());
+    if !shared.session_log.send(Line { record, lasted, member, to_server, to_client, end: end() }) {
+        shared.lines_dropped.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+fn write(lines: &Receiver<Line>) {
+    for Line { record, lasted, member, to_server, to_client, end } in lines {
+        let client = record.client.map_or_else(|| "?".to_owned(), |client| client.to_string());
+        let port = match record.port {
+            Port::Writes => "writes",
+            Port::Reads => "reads",
+        };
+        let (user, database, application) =
+            record.who.as_ref().map_or(("", "", ""), |who| (&who.user, &who.database, &who.application));
+        tracing::info!(
+            client,
+            port,
+            server = member.as_deref().unwrap_or(""),
+            user,
+            database,
+            application,
+            lasted_ms = lasted.as_millis(),
+            waited_ms = record.waited.as_millis(),
+            to_server,
+            to_client,
+            "session ended: {end}"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_pays_for_lines_that_nobody_wants() {
+        let log = SessionLog::start(false).unwrap();
+        assert!(log.begin(None, Port::Writes).is_none());
+    }
+
+    #[test]
+    fn a_log_that_cannot_follow_drops_lines_and_never_waits() {
+        let (lines, received) = sync_channel(1);
+        let log = SessionLog(Some(lines));
+        let line = || Line {
+            record: log.begin(None, Port::Reads).unwrap(),
+            lasted: Duration::ZERO,
+            member: None,
+            to_server: 1,
+            to_client: 2,
+            end: Ended::ByClient,
+        };
+        assert!(log.send(line()));
+        assert!(!log.send(line()), "nobody takes them");
+        assert_eq!(received.recv().unwrap().to_client, 2);
+        assert!(log.send(line()));
+    }
+
+    #[test]
+    fn the_end_is_told_in_words() {
+        let refused = Ended::Refused { sqlstate: "57P03", message: "no primary yet".to_owned() };
+        assert_eq!(refused.to_string(), "refused with 57P03: no primary yet");
+        let cut = Ended::Cut(CutOrder::RoleLost("pg2 leads epoch 7".into()));
+        assert_eq!(cut.to_string(), "cut: pg2 leads epoch 7");
+    }
+}
