@@ -45,7 +45,8 @@ pub(super) fn measure(directory: &Path, found: &mut Vec<Idle>) -> Result<()> {
         .replace("maxconn 2000", "maxconn 20000")
         .replace("maxconn 200 ", "maxconn 20000 ");
     configure_peers(&lab, &haproxy)?;
-    lab.power_on(&[SERVER, "ha1", "ha2"])?;
+    let hosts: Vec<&str> = lab.hosts().iter().map(|host| host.name.as_str()).collect();
+    lab.power_on(&hosts)?;
     let most = (usize::try_from(raise_open_files()?).context("limit of open files")? - OTHER_FILES) / 2;
     for way in [Way::PgProxy, Way::HaProxy, Way::PgBouncer] {
         let (address, port) = way.address(&lab)?;

@@ -92,7 +92,8 @@ impl Setting {
     fn fill(&self, bin: &str) -> Result<()> {
         let lab = &self.lab;
         configure_peers(lab, classic::HAPROXY_CFG)?;
-        lab.power_on(&["pg1", "ha1", "ha2"])?;
+        let hosts: Vec<&str> = lab.hosts().iter().map(|host| host.name.as_str()).collect();
+        lab.power_on(&hosts)?;
         let data = "/var/lib/postgresql/bench";
         let initdb = format!("{bin}/initdb");
         done(
