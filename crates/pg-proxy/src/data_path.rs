@@ -9,7 +9,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -94,7 +94,7 @@ pub enum SessionReport {
         /// What happened, in words.
         why: String,
     },
-    /// A session was connected.
+    /// A session was connected, the first one after a failure.
     Connected {
         /// Whose PostgreSQL.
         member: MemberName,
@@ -289,7 +289,9 @@ fn share(
         hold_timeout: options.hold_timeout,
         balance: options.balance,
     };
+    let failing = options.upstreams.iter().map(|_| AtomicBool::new(false)).collect();
     Shared {
+        failing,
         options,
         places: Arc::new(Places::new(limits, table, now)),
         cancel_keys: Arc::new(CancelKeys::default()),

@@ -39,15 +39,20 @@ pub(super) fn measure(directory: &Path, found: &mut Vec<Idle>) -> Result<()> {
     options.appendix.push_str(LIMITS);
     options = options.units_of(SERVER, &[&primary.0]).units_of("pg2", &[]).units_of("pg3", &[]);
     options.unit_files.push(primary);
+    let files = raise_open_files()?;
+    let most = (usize::try_from(files).context("limit of open files")? - OTHER_FILES) / 2;
+    // HAProxy refuses to start when it may not open as many files as its limits need.
+    for (_, unit) in options.unit_files.iter_mut().filter(|(name, _)| name == "haproxy") {
+        *unit = unit.replace("LimitNOFILE=8192", &format!("LimitNOFILE={files}"));
+    }
     let lab = Lab::prepare(&options)?;
-    // The usual file but for its limits, and for the time after which it would cut them.
-    let haproxy = classic::HAPROXY_CFG
-        .replace("maxconn 2000", "maxconn 20000")
-        .replace("maxconn 200 ", "maxconn 20000 ");
+    // The usual file but for its limits.
+    let limit = format!("maxconn {}", most.min(COUNTS[1]));
+    let haproxy =
+        classic::HAPROXY_CFG.replace("maxconn 2000", &limit).replace("maxconn 200 ", &format!("{limit} "));
     configure_peers(&lab, &haproxy)?;
     let hosts: Vec<&str> = lab.hosts().iter().map(|host| host.name.as_str()).collect();
     lab.power_on(&hosts)?;
-    let most = (usize::try_from(raise_open_files()?).context("limit of open files")? - OTHER_FILES) / 2;
     for way in [Way::PgProxy, Way::HaProxy, Way::PgBouncer] {
         let (address, port) = way.address(&lab)?;
         wait_open(&lab, way, || WireSession::open(&lab, address, port).map(drop))

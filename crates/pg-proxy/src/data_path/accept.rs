@@ -1,6 +1,7 @@
 //! The thread that accepts clients and hands them to the workers, and that looks after those who wait.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::thread;
@@ -110,8 +111,8 @@ async fn look_after_waiting(shared: Arc<Shared>) {
 async fn accept(listener: &TcpListener, port: Port, shared: &Shared, workers: &[WorkerHandle]) {
     loop {
         // The worker watches it with its own runtime, so this one lets go of it.
-        match listener.accept().await.and_then(|(client, _)| client.into_std()) {
-            Ok(client) => hand_over(client, port, shared, workers),
+        match listener.accept().await.and_then(|(client, from)| Ok((client.into_std()?, from))) {
+            Ok((client, from)) => hand_over(client, from, port, shared, workers),
             Err(error) if is_client_gone(&error) => {}
             Err(error) => {
                 tracing::warn!(%error, "cannot accept clients");
@@ -127,7 +128,13 @@ fn is_client_gone(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted | NetworkUnreachable | TimedOut)
 }
 
-fn hand_over(client: std::net::TcpStream, port: Port, shared: &Shared, workers: &[WorkerHandle]) {
+fn hand_over(
+    client: std::net::TcpStream,
+    from: SocketAddr,
+    port: Port,
+    shared: &Shared,
+    workers: &[WorkerHandle],
+) {
     let admitted = take(&shared.open, shared.options.max_connections);
     if !admitted && !take(&shared.beyond, BEYOND_LIMIT) {
         return;
@@ -140,7 +147,7 @@ fn hand_over(client: std::net::TcpStream, port: Port, shared: &Shared, workers: 
         return give_back();
     };
     worker.load.fetch_add(1, Ordering::Relaxed);
-    if worker.orders.send(Order::Serve { client, port, admitted }).is_err() {
+    if worker.orders.send(Order::Serve { client, from, port, admitted }).is_err() {
         worker.load.fetch_sub(1, Ordering::Relaxed);
         give_back();
     }

@@ -1,5 +1,6 @@
 //! The beginning of a session: what the client wants, and the way to a server that has said its first word.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use ha_routing::Refusal;
@@ -51,8 +52,8 @@ pub(super) struct Client {
 }
 
 /// Leads a new client to a server; `None` when it has ended instead.
-pub(super) async fn begin(stream: TcpStream, seat: Seat) -> Option<Relay> {
-    let record = seat.shared().session_log.begin(stream.peer_addr().ok(), seat.port());
+pub(super) async fn begin(stream: TcpStream, from: SocketAddr, seat: Seat) -> Option<Relay> {
+    let record = seat.shared().session_log.begin(from, seat.port());
     let came = std::time::Instant::now();
     let mut client = Client { stream, early: Vec::new(), seat, record, came };
     match client.lead().await {

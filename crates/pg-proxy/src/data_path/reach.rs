@@ -1,6 +1,7 @@
 //! The way to a server: wait for a place, connect, greet; and again with another one when that fails.
 
 use std::convert::Infallible;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use ha_routing::Refusal;
@@ -204,12 +205,17 @@ async fn attempt(
 fn note_reached(seat: &Seat, shared: &Shared, upstream: usize) {
     shared.places.answered(upstream);
     seat.worker().counters.upstreams[upstream].sessions.add(1);
-    shared.report(SessionReport::Connected { member: shared.member(upstream).clone() });
+    // Only the end of a failure is news: a report for each session would wake the control side for every connection.
+    let failing = &shared.failing[upstream];
+    if failing.load(Ordering::Relaxed) && failing.swap(false, Ordering::Relaxed) {
+        shared.report(SessionReport::Connected { member: shared.member(upstream).clone() });
+    }
 }
 
 fn note_failure(seat: &Seat, shared: &Shared, upstream: usize, why: String) {
     let why = format!("{}: {why}", shared.member(upstream));
     shared.places.failed(upstream, &why, Instant::now());
     seat.worker().counters.upstreams[upstream].connect_failures.add(1);
+    shared.failing[upstream].store(true, Ordering::Relaxed);
     shared.report(SessionReport::ConnectFailed { member: shared.member(upstream).clone(), why });
 }

@@ -1,5 +1,6 @@
 //! One session, from its first byte to its last, as one task.
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -25,8 +26,8 @@ enum Stage {
 }
 
 impl Session {
-    pub(super) fn new(client: TcpStream, seat: Seat) -> Self {
-        Self(Stage::Begin(Box::pin(begin::begin(client, seat))))
+    pub(super) fn new(client: TcpStream, from: SocketAddr, seat: Seat) -> Self {
+        Self(Stage::Begin(Box::pin(begin::begin(client, from, seat))))
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) struct SessionLog(Option<SyncSender<Line>>);
 #[derive(Debug)]
 pub(super) struct Record {
     began: Instant,
-    client: Option<SocketAddr>,
+    client: SocketAddr,
     port: Port,
     /// Whoever encrypts past the proxy does not tell.
     who: Option<Who>,
@@ -100,7 +100,7 @@ impl SessionLog {
     }
 
     /// A record for a session that begins, if lines are wanted.
-    pub(super) fn begin(&self, client: Option<SocketAddr>, port: Port) -> Option<Box<Record>> {
+    pub(super) fn begin(&self, client: SocketAddr, port: Port) -> Option<Box<Record>> {
         self.0.as_ref().map(|_| {
             Box::new(Record { began: Instant::now(), client, port, who: None, waited: Duration::ZERO })
         })
@@ -145,7 +145,6 @@ pub(super) fn ended(
 
 fn write(lines: &Receiver<Line>) {
     for Line { record, lasted, member, to_server, to_client, end } in lines {
-        let client = record.client.map_or_else(|| "?".to_owned(), |client| client.to_string());
         let port = match record.port {
             Port::Writes => "writes",
             Port::Reads => "reads",
@@ -153,7 +152,7 @@ fn write(lines: &Receiver<Line>) {
         let (user, database, application) =
             record.who.as_ref().map_or(("", "", ""), |who| (&who.user, &who.database, &who.application));
         tracing::info!(
-            client,
+            client = %record.client,
             port,
             server = member.as_deref().unwrap_or(""),
             user,
@@ -172,10 +171,14 @@ fn write(lines: &Receiver<Line>) {
 mod tests {
     use super::*;
 
+    fn somebody() -> SocketAddr {
+        SocketAddr::from(([10, 0, 1, 100], 40_000))
+    }
+
     #[test]
     fn nobody_pays_for_lines_that_nobody_wants() {
         let log = SessionLog::start(false).unwrap();
-        assert!(log.begin(None, Port::Writes).is_none());
+        assert!(log.begin(somebody(), Port::Writes).is_none());
     }
 
     #[test]
@@ -183,7 +186,7 @@ mod tests {
         let (lines, received) = sync_channel(1);
         let log = SessionLog(Some(lines));
         let line = || Line {
-            record: log.begin(None, Port::Reads).unwrap(),
+            record: log.begin(somebody(), Port::Reads).unwrap(),
             lasted: Duration::ZERO,
             member: None,
             to_server: 1,

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::net::{SocketAddr, TcpStream};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use std::{io, thread};
@@ -37,6 +37,8 @@ pub(super) struct Shared {
     /// Connections beyond that, which are about to be refused, or carry a cancel request.
     pub(super) beyond: AtomicU32,
     pub(super) session_log: SessionLog,
+    /// By upstream: its last connection failed, as was reported.
+    pub(super) failing: Vec<AtomicBool>,
     pub(super) lines_dropped: AtomicU64,
     pub(super) started: Instant,
 }
@@ -66,7 +68,7 @@ impl Shared {
 #[derive(Debug)]
 pub(super) enum Order {
     /// Serve this client.
-    Serve { client: TcpStream, port: Port, admitted: bool },
+    Serve { client: TcpStream, from: SocketAddr, port: Port, admitted: bool },
     /// End the sessions of one upstream.
     Cut { upstream: usize, which: Sessions, reason: Arc<str> },
     /// End all sessions.
@@ -122,7 +124,9 @@ async fn run(worker: Rc<Worker>, mut orders: UnboundedReceiver<Order>, seen_ms: 
         tokio::select! {
             biased;
             order = orders.recv() => match order {
-                Some(Order::Serve { client, port, admitted }) => worker.serve(client, port, admitted),
+                Some(Order::Serve { client, from, port, admitted }) => {
+                    worker.serve(client, from, port, admitted);
+                }
                 Some(Order::Cut { upstream, which, reason }) => worker.cut(upstream, which, &reason),
                 Some(Order::CutAll) => worker.cut_all(),
                 Some(Order::Stop) | None => return,
@@ -168,11 +172,11 @@ pub(super) enum CutOrder {
 }
 
 impl Worker {
-    fn serve(self: &Rc<Self>, client: TcpStream, port: Port, admitted: bool) {
+    fn serve(self: &Rc<Self>, client: TcpStream, from: SocketAddr, port: Port, admitted: bool) {
         let seat = Seat::take(Rc::clone(self), port, admitted);
         self.counters.sessions_total.add(1);
         match tokio::net::TcpStream::from_std(client) {
-            Ok(client) => drop(tokio::task::spawn_local(Session::new(client, seat))),
+            Ok(client) => drop(tokio::task::spawn_local(Session::new(client, from, seat))),
             Err(error) => tracing::warn!(%error, "cannot watch an accepted connection"),
         }
     }
