@@ -2,7 +2,7 @@
 # Installs what building and the lab need on Debian and Ubuntu. Says nothing when nothing is missing.
 #
 #   deploy/setup.sh         what the programs, the lab and the demonstration need
-#   deploy/setup.sh test    and what the tests run beside them: HAProxy, Keepalived, Patroni, strace
+#   deploy/setup.sh test    and what the tests run beside them: HAProxy, Keepalived, Patroni, strace, psycopg
 #   deploy/setup.sh bench   and what pg-proxy is measured against: HAProxy, PgBouncer
 #   deploy/setup.sh pictures   and the browser that takes the pictures of the status page
 #
@@ -39,6 +39,7 @@ test)
     done
     missing+=(${peers[@]+"${peers[@]}"})
     need strace strace
+    [ -e /usr/lib/python3/dist-packages/psycopg2 ] || missing+=(python3-psycopg2)
     # Patroni asks etcd over TLS by way of it, and its package only recommends it.
     [ -e /usr/lib/python3/dist-packages/idna ] || missing+=(python3-idna)
     ;;

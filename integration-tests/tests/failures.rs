@@ -14,6 +14,7 @@ mod foreign_data_directory;
 mod guard_killed;
 mod haproxy_in_front_of_our_agents;
 mod idle_cluster;
+mod libpq_and_psycopg_on_both_ports;
 mod limits_reached;
 mod link_flap;
 mod listeners_and_secrets;

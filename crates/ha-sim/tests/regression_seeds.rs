@@ -36,7 +36,11 @@ const SEEDS: &[(u64, usize, &str)] = &[
         3,
         "a member that had not seen the newest epoch took over on a store that went back, though another knew better",
     ),
-    (12816, 3, "views of a store arrived after it had been put back, and a void promise was called forgotten"),
+    (
+        12816,
+        3,
+        "views of a store arrived after it had been put back, and a void promise was called forgotten",
+    ),
     (185, 2, "a promise of a member whose PostgreSQL was down could not be carried out"),
 ];
 
