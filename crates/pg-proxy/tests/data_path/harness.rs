@@ -178,6 +178,12 @@ impl FakeServer {
         soon(self.listener.accept()).await.expect("a connection").0
     }
 
+    /// The same, however long nobody comes.
+    #[allow(dead_code, reason = "a server of another program waits for the next storm")]
+    pub(crate) async fn accept_patiently(&self) -> TcpStream {
+        self.listener.accept().await.expect("a connection").0
+    }
+
     /// Asserts that nobody connects for a moment.
     pub(crate) async fn nobody_comes(&self) {
         let moment = Duration::from_millis(100);
