@@ -43,5 +43,6 @@ mod switchover_under_pgbench_through_vip;
 mod system_calls_per_transaction;
 mod ten_thousand_idle_sessions;
 mod tls_passed_through;
+mod vip_moved_by_hand;
 mod vrrp_with_keepalived;
 mod vrrpd_killed;

@@ -68,12 +68,14 @@ pub enum Rpc {
     Administer,
     /// Who holds the floating addresses.
     VrrpStatus,
+    /// A floating address given to another host.
+    VrrpMove,
 }
 
 use Role::{Admin, Host, Proxy};
 
 /// RPC, its path on the wire, the roles that may call it. A path that does not stand here cannot be called.
-const TABLE: [(Rpc, &str, &[Role]); 14] = [
+const TABLE: [(Rpc, &str, &[Role]); 15] = [
     (Rpc::Talk, "/ha.v1.Peer/Talk", &[Host]),
     (Rpc::Status, "/ha.v1.Agent/Status", &[Host, Proxy, Admin]),
     (Rpc::Switchover, "/ha.v1.Agent/Switchover", &[Host, Admin]),
@@ -89,6 +91,7 @@ const TABLE: [(Rpc, &str, &[Role]); 14] = [
     (Rpc::ProxyStatus, "/ha.v1.Proxy/Status", &[Host, Proxy, Admin]),
     (Rpc::Administer, "/ha.v1.Proxy/Administer", &[Host, Admin]),
     (Rpc::VrrpStatus, "/ha.v1.Vrrp/Status", &[Host, Proxy, Admin]),
+    (Rpc::VrrpMove, "/ha.v1.Vrrp/Move", &[Host, Admin]),
 ];
 
 impl Rpc {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -12,8 +12,8 @@ use ha_rpc::proto::agent_client::AgentClient;
 use ha_rpc::proto::proxy_client::ProxyClient;
 use ha_rpc::proto::vrrp_client::VrrpClient;
 use ha_rpc::proto::{
-    AdministerReply, AdministerRequest, HistoryReply, HistoryRequest, OperationReply, ProxyStatusReply,
-    ProxyStatusRequest, StatusReply, StatusRequest, VrrpStatusReply, VrrpStatusRequest,
+    AdministerReply, AdministerRequest, HistoryReply, HistoryRequest, MoveReply, MoveRequest, OperationReply,
+    ProxyStatusReply, ProxyStatusRequest, StatusReply, StatusRequest, VrrpStatusReply, VrrpStatusRequest,
 };
 use ha_rpc::status_code::Outcome;
 use ha_rpc::{TlsFiles, channel};
@@ -102,6 +102,16 @@ impl Agents {
             VrrpClient::new(channel).status(request).await
         })
         .await
+    }
+
+    /// Has the vrrpd of one host give an address away.
+    pub(crate) async fn move_vip(&self, host: &str, address: IpAddr) -> Option<Asked<MoveReply>> {
+        let hosts = self.proxy_hosts(VRRPD_GRPC_PORT).filter(|(name, _)| name.as_str() == host);
+        let request = MoveRequest { address: address.to_string() };
+        let asked = ask::each("vrrpd", hosts, &self.tls, request, |channel, request| async move {
+            VrrpClient::new(channel).r#move(request).await
+        });
+        asked.await.pop()
     }
 
     fn proxy_hosts(&self, port: u16) -> impl Iterator<Item = (MemberName, SocketAddr)> {

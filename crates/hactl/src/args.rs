@@ -54,7 +54,7 @@ pub(crate) enum Command {
     /// Show where the ports of the proxies lead, and their upstreams.
     Proxy(ProxyArgs),
     /// Show who holds the floating addresses; ends with 1 when nobody or more than one host holds one.
-    Vip(ShowArgs),
+    Vip(VipArgs),
     /// Show the whole chain: floating address, proxies, leader and standbys, etcd.
     Topology(ShowArgs),
     /// Show the changes of leadership.
@@ -160,6 +160,31 @@ pub(crate) struct ProxyArgs {
     pub(crate) name: Option<String>,
     #[command(flatten)]
     pub(crate) show: ShowArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct VipArgs {
+    #[command(subcommand)]
+    pub(crate) action: Option<VipAction>,
+    #[command(flatten)]
+    pub(crate) show: ShowArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum VipAction {
+    /// Give a floating address to another proxy host; it stays there.
+    Move(VipMoveArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct VipMoveArgs {
+    /// Which, where the file has several.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) address: Option<IpAddr>,
+    /// Do not ask.
+    #[arg(short, long)]
+    pub(crate) yes: bool,
 }
 
 /// What the proxies shall do with a member; until they end or another word comes.

@@ -35,6 +35,10 @@ pub enum Event {
     ProxyChanged(ProxyHealth),
     /// Somebody removed the floating address, or it expired because a refresh came too late.
     AddressLost,
+    /// An operator wants another host to hold the address. An Active gives it to whoever takes it; when nobody does within a
+    /// second it goes on as before. Otherwise it does not take the address back from a host that is as healthy, until
+    /// it has become Active again for another reason.
+    StepAside,
     /// The program was asked to end. Go on until [`crate::VirtualRouter::is_stopped`].
     Stop,
 }

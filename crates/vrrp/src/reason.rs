@@ -108,6 +108,10 @@ pub enum Reason {
     },
     /// Somebody removed the address; it is put back.
     AddressRestored,
+    /// An operator wants another host to hold the address.
+    StepsAside,
+    /// No other host took it.
+    NobodyTookOver,
     /// Something was seen that should not be.
     Noticed(Alarm),
 }
@@ -117,7 +121,7 @@ impl Reason {
     pub fn needs_attention(&self) -> bool {
         match self {
             Self::Noticed(alarm) => alarm.kind.needs_attention(),
-            Self::HeldBack { .. } | Self::AddressRestored => true,
+            Self::HeldBack { .. } | Self::AddressRestored | Self::NobodyTookOver => true,
             Self::Changed { because, .. } => {
                 matches!(
                     because,
@@ -127,7 +131,7 @@ impl Reason {
                         | Cause::ConflictOutwaited
                 )
             }
-            Self::PriorityChanged { .. } | Self::PreemptionDelayed { .. } => false,
+            Self::PriorityChanged { .. } | Self::PreemptionDelayed { .. } | Self::StepsAside => false,
         }
     }
 }
@@ -185,6 +189,10 @@ impl fmt::Display for Reason {
                 )
             }
             Self::AddressRestored => f.write_str("somebody removed the address: putting it back"),
+            Self::StepsAside => {
+                f.write_str("an operator wants another host to hold the address: stepping aside")
+            }
+            Self::NobodyTookOver => f.write_str("no other host took the address: going on as before"),
             Self::Noticed(alarm) => write!(f, "{alarm} (seen {} times)", alarm.times),
         }
     }

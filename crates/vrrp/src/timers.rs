@@ -25,9 +25,12 @@ pub(crate) enum Timer {
     Announce,
     /// The next repetition of priority 0.
     Farewell,
+    /// Active: nobody has taken the address that it wanted to give away.
+    Aside,
 }
 
-const ALL: [Timer; 5] = [Timer::Down, Timer::Preempt, Timer::Advertise, Timer::Announce, Timer::Farewell];
+const ALL: [Timer; 6] =
+    [Timer::Down, Timer::Preempt, Timer::Advertise, Timer::Announce, Timer::Farewell, Timer::Aside];
 
 /// Every timer of a virtual router.
 #[derive(Debug, Default)]

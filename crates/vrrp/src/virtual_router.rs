@@ -36,6 +36,8 @@ pub struct VirtualRouter {
     since: MonoTime,
     cause: Cause,
     proxy: ProxyHealth,
+    /// An operator wants another host to hold the address.
+    aside: bool,
     /// Own address on the link; `None` = no link.
     source: Option<Ipv4Addr>,
     started: bool,
@@ -88,6 +90,7 @@ impl VirtualRouter {
             since: now,
             cause: Cause::NotStarted,
             proxy: ProxyHealth::Dead,
+            aside: false,
             source: None,
             started: false,
             stopping: false,
@@ -121,6 +124,7 @@ impl VirtualRouter {
             Event::LinkDown { why } => self.link_down(now, why),
             Event::ProxyChanged(health) => self.proxy_changed(now, health),
             Event::AddressLost => self.address_lost(now),
+            Event::StepAside => self.step_aside(now),
             Event::Stop => self.stop(now),
         }
     }
@@ -135,6 +139,7 @@ impl VirtualRouter {
                 Timer::Advertise => self.advertise(now),
                 Timer::Announce => self.announce(now),
                 Timer::Farewell => self.repeat_farewell(now),
+                Timer::Aside => self.nobody_took_over(now),
             }
         }
     }
@@ -272,11 +277,20 @@ impl VirtualRouter {
     }
 
     fn priority(&self) -> u8 {
-        priority::effective(self.proxy, self.setup.preference)
+        priority::effective(self.health(), if self.aside { 0 } else { self.setup.preference })
     }
 
     fn tier(&self) -> Tier {
-        Tier::from(self.proxy)
+        Tier::from(self.health())
+    }
+
+    /// The proxy's health as it counts: an Active that steps aside is as one whose proxy drains.
+    fn health(&self) -> ProxyHealth {
+        if self.aside && self.state == State::Active {
+            self.proxy.min(ProxyHealth::Draining)
+        } else {
+            self.proxy
+        }
     }
 
     fn down_interval(&self) -> Duration {

@@ -5,7 +5,8 @@
 //!   timerfd (BOOTTIME, absolute) ─┤                        ├─> netlink: the leased /32, held or dropped
 //!   netlink: links, addresses ────┼──> handle_event ───────┼─> packet sockets: gratuitous ARP
 //!   stream of the local proxy ────┤    handle_timeout      ├─> snapshot (gRPC and metrics read it elsewhere)
-//!   signalfd: TERM, INT, HUP ─────┘    poll_action         └─> log (another thread writes it)
+//!   wishes of operators ──────────┤    poll_action         └─> log (another thread writes it)
+//!   signalfd: TERM, INT, HUP ─────┘
 //! ```
 //!
 //! gRPC, metrics and the log live on another thread of normal priority. Nothing there can hold an advertisement back.
@@ -33,6 +34,7 @@ use crate::proxy_link::ProxyLink;
 use crate::raw_socket;
 use crate::router::{Router, Tools};
 use crate::snapshot::{Shared, Snapshot};
+use crate::wishes::WishesIn;
 
 /// Real-time priority: above all ordinary work, below the guard and the kernel's own urgent threads.
 const PRIORITY: i32 = 20;
@@ -70,6 +72,7 @@ pub(crate) struct Driver {
     tools: Tools,
     monitor: Monitor,
     proxy: ProxyLink,
+    wishes: WishesIn,
     /// What the routers have been told about the proxy.
     proxy_told: ProxyHealth,
     timer: TimerFd,
@@ -93,6 +96,7 @@ impl Driver {
     pub(crate) fn begin(
         plans: &[RouterPlan],
         proxy_socket: &Path,
+        wishes: WishesIn,
         mut log: LogQueue,
         shared: Shared,
     ) -> anyhow::Result<Self> {
@@ -115,6 +119,7 @@ impl Driver {
             monitor: Monitor::open().context("listen to links and addresses")?,
             tools: Tools { requests: Requests::open().context("open a netlink socket")?, log },
             proxy: ProxyLink::new(proxy_socket, now),
+            wishes,
             proxy_told: ProxyHealth::Dead,
             timer: timer.context("open a timerfd")?,
             signals: signals.context("open a signalfd")?,
@@ -170,6 +175,7 @@ impl Driver {
             self.look();
         }
         self.work_proxy();
+        self.fulfil_wishes();
         for router in &mut self.routers {
             router.timeout(boottime(), &mut self.tools);
         }
@@ -194,7 +200,7 @@ impl Driver {
 
     /// Waits; says whether a signal came. What else is there is found by looking.
     fn wait(&self) -> anyhow::Result<bool> {
-        let fixed = [self.signals.as_fd(), self.timer.as_fd(), self.monitor.as_fd()];
+        let fixed = [self.signals.as_fd(), self.timer.as_fd(), self.monitor.as_fd(), self.wishes.as_fd()];
         let routers = self.routers.iter().filter_map(Router::descriptor);
         let mut waits: Vec<PollFd<'_>> = fixed
             .into_iter()
@@ -288,6 +294,14 @@ impl Driver {
         }
         for router in &mut self.routers {
             router.event(boottime(), Event::ProxyChanged(health), &mut self.tools);
+        }
+    }
+
+    fn fulfil_wishes(&mut self) {
+        for address in self.wishes.take() {
+            for router in self.routers.iter_mut().filter(|router| router.is_of(&address)) {
+                router.event(boottime(), Event::StepAside, &mut self.tools);
+            }
         }
     }
 

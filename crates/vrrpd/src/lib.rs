@@ -22,5 +22,6 @@ mod rpc_service;
 mod run;
 mod snapshot;
 mod system_call;
+mod wishes;
 
 pub use run::{check_config, run};

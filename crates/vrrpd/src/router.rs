@@ -255,6 +255,11 @@ impl Router {
         self.trouble = trouble;
     }
 
+    /// Whether it is the router of this floating address.
+    pub(crate) fn is_of(&self, address: &str) -> bool {
+        self.setup.address.to_string() == address
+    }
+
     pub(crate) fn view(&self, now: MonoTime) -> RouterView {
         let name = self.standing.as_ref().map(|standing| standing.place.name.clone());
         RouterView {

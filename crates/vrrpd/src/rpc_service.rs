@@ -2,19 +2,23 @@
 //! `ha_rpc::access`.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ha_core::ClusterName;
 use ha_daemon::boottime;
 use ha_rpc::TlsFiles;
 use ha_rpc::gate::Gate;
 use ha_rpc::proto::vrrp_server::{Vrrp, VrrpServer};
-use ha_rpc::proto::{VirtualRouter, VirtualRouterState, VrrpStatusReply, VrrpStatusRequest};
+use ha_rpc::proto::{
+    MoveReply, MoveRequest, VirtualRouter, VirtualRouterState, VrrpStatusReply, VrrpStatusRequest,
+};
 use ha_rpc::server::{ServerError, builder, listen};
+use ha_rpc::status_code::Outcome;
 use tonic::{Request, Response, Status};
 use vrrp::State;
 
 use crate::snapshot::{RouterView, Shared, Snapshot};
+use crate::wishes::Wishes;
 
 /// What does not change while the process runs.
 #[derive(Debug, Clone)]
@@ -30,10 +34,15 @@ pub(crate) struct About {
 ///
 /// # Errors
 /// When the certificate or the address is not usable, or when listening ends.
-pub(crate) async fn serve(about: About, address: SocketAddr, shared: Shared) -> Result<(), ServerError> {
+pub(crate) async fn serve(
+    about: About,
+    address: SocketAddr,
+    shared: Shared,
+    wishes: Wishes,
+) -> Result<(), ServerError> {
     let incoming = listen(address)?;
     let (tls, cluster) = (about.tls.clone(), about.cluster.clone());
-    let service = VrrpServer::new(Service { about, shared });
+    let service = VrrpServer::new(Service { about, shared, wishes });
     builder(&tls)?
         .add_service(Gate::new(cluster, service))
         .serve_with_incoming(incoming)
@@ -44,12 +53,53 @@ pub(crate) async fn serve(about: About, address: SocketAddr, shared: Shared) -> 
 struct Service {
     about: About,
     shared: Shared,
+    wishes: Wishes,
 }
+
+/// How long a move may take: the router itself gives up after a second.
+const MOVE_LIMIT: Duration = Duration::from_millis(1700);
+/// How often it is looked whether it has happened.
+const MOVE_POLL: Duration = Duration::from_millis(5);
 
 #[tonic::async_trait]
 impl Vrrp for Service {
     async fn status(&self, _: Request<VrrpStatusRequest>) -> Result<Response<VrrpStatusReply>, Status> {
         Ok(Response::new(reply(&self.about, &self.shared.load())))
+    }
+
+    async fn r#move(&self, request: Request<MoveRequest>) -> Result<Response<MoveReply>, Status> {
+        let address = request.into_inner().address;
+        let status_of = || {
+            let snapshot = self.shared.load();
+            snapshot
+                .routers
+                .iter()
+                .find(|router| router.address == address)
+                .map(|router| router.status.clone())
+        };
+        let host = &self.about.host;
+        let before = status_of().ok_or_else(|| {
+            Outcome::Refused.status(format!("{address} is no floating address of the file on {host}"))
+        })?;
+        if before.state != State::Active {
+            return Err(
+                Outcome::Refused.status(format!("{host} does not hold {address}: it is {}", before.state))
+            );
+        }
+        if !self.wishes.step_aside(address.clone()) {
+            return Err(Outcome::NotNow.status("too much is asked at once"));
+        }
+        let begun = Instant::now();
+        while begun.elapsed() < MOVE_LIMIT {
+            tokio::time::sleep(MOVE_POLL).await;
+            if let Some(active) =
+                status_of().and_then(|now| now.active.filter(|_| now.state == State::Backup))
+            {
+                return Ok(Response::new(MoveReply { active_address: active.source.to_string() }));
+            }
+        }
+        let message = format!("no other host took {address}: {host} holds it as before");
+        Err(Outcome::Failed.status(message))
     }
 }
 

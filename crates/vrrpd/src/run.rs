@@ -16,6 +16,7 @@ use crate::configuration::{Configuration, configuration};
 use crate::driver::{Driver, block_signals};
 use crate::log_queue::{log_queue, write_records};
 use crate::snapshot::{Shared, Snapshot};
+use crate::wishes::wishes;
 use crate::{metrics, rpc_service};
 
 /// A server that could not listen tries again after this long: the host's own address may come later than we do.
@@ -66,9 +67,10 @@ fn drive(args: &Args, configuration: Configuration) -> anyhow::Result<()> {
 
     let shared: Shared = Arc::new(ArcSwap::from_pointee(Snapshot::empty(boottime())));
     let (log, records) = log_queue();
+    let (wishes, wishes_in) = wishes().context("open an eventfd")?;
     let (socket, published) = (args.proxy_socket.clone(), Arc::clone(&shared));
     let driver = move || -> anyhow::Result<()> {
-        let driver = Driver::begin(&routers, &socket, log, published)?;
+        let driver = Driver::begin(&routers, &socket, wishes_in, log, published)?;
         ha_daemon::notify_ready();
         driver.run()
     };
@@ -87,7 +89,7 @@ fn drive(args: &Args, configuration: Configuration) -> anyhow::Result<()> {
         tokio::select! {
             // Ends when the driver has ended and its last record is written.
             () = write_records(records) => {}
-            () = serve_for_ever(|| rpc_service::serve(about.clone(), grpc_address, Arc::clone(&shared))) => {}
+            () = serve_for_ever(|| rpc_service::serve(about.clone(), grpc_address, Arc::clone(&shared), wishes.clone())) => {}
             () = serve_for_ever(|| metrics::serve(metrics_address, Arc::clone(&shared))) => {}
         }
     });

@@ -1,14 +1,17 @@
 //! `hactl proxy`, `hactl vip` and `hactl topology`: what stands in front of the database hosts.
 
+use std::net::IpAddr;
+use std::time::Instant;
+
 use ha_rpc::proto::{AdministerRequest, ProxyStatusReply, UpstreamAdmin};
 
 use crate::agents::Agents;
-use crate::args::{AdministerArgs, Args, ProxyAction, ProxyArgs, ShowArgs};
+use crate::args::{AdministerArgs, Args, ProxyAction, ProxyArgs, ShowArgs, VipAction, VipArgs, VipMoveArgs};
 use crate::ask::Asked;
 use crate::confirm::confirm;
 use crate::exit_code::{Code, Stop};
 use crate::output;
-use crate::vips::{self, Floating};
+use crate::vips::{self, Floating, Holding};
 use crate::watch::{self, Look};
 
 /// Routes and upstreams of every proxy, or of one.
@@ -65,19 +68,64 @@ fn administer(agents: &Agents, wish: &AdministerArgs, admin: UpstreamAdmin) -> a
 }
 
 /// Who holds each floating address.
-pub(crate) fn vip(args: &Args, show: &ShowArgs) -> anyhow::Result<Code> {
-    let agents = Agents::load(args)?;
+pub(crate) fn vip(args: &Args, asked: &VipArgs) -> anyhow::Result<Code> {
+    let (agents, show) = (Agents::load(args)?, &asked.show);
     if agents.cluster.vips.is_empty() {
         let message = "the file has no [[vip]]: add one with address = \"ADDRESS/BITS\", and the [[proxy]] hosts that \
                        may hold it";
         return Err(Stop::new(Code::Configuration, message).into());
     }
     require_proxies(&agents, None)?;
+    if let Some(VipAction::Move(wish)) = &asked.action {
+        return move_vip(&agents, wish);
+    }
     watch::show(show, async || {
         let answers = agents.ask_vrrps().await;
         let floating = Floating::all(&agents.cluster, &answers);
         let text = output::vip::render(&floating, show.format, output::colored())?;
         Ok(Look::new(text, vips::require_one_holder(&floating)))
+    })
+}
+
+/// Gives a floating address to another host.
+fn move_vip(agents: &Agents, wish: &VipMoveArgs) -> anyhow::Result<Code> {
+    let vips: Vec<IpAddr> = agents.cluster.vips.iter().map(|vip| vip.address).collect();
+    let address = match (wish.address, vips.as_slice()) {
+        (Some(address), _) if vips.contains(&address) => address,
+        (None, [only]) => *only,
+        (asked, _) => {
+            let all = vips.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            let message = match asked {
+                Some(address) => format!("{address} is no [[vip]] of the file: it has {all}"),
+                None => format!("the file has several [[vip]]: say which with --address, one of {all}"),
+            };
+            return Err(Stop::new(Code::Refused, message).into());
+        }
+    };
+    Agents::block_on(async {
+        let answers = agents.ask_vrrps().await;
+        let floating = Floating::all(&agents.cluster, &answers);
+        let floating = floating.iter().find(|floating| floating.vip.address == address);
+        let Some(Holding::One(holder)) = floating.map(Floating::holding) else {
+            let message = format!(
+                "it is not certain that one host holds {address}; see hactl vip. Nothing was changed"
+            );
+            return Err(Stop::new(Code::Refused, message).into());
+        };
+        confirm(
+            &format!("Give {address} from {holder} to another proxy host? Sessions through it end"),
+            wish.yes,
+        )?;
+        let begun = Instant::now();
+        let answer = agents.move_vip(holder, address).await.map(|asked| asked.answer);
+        let moved = answer.unwrap_or_else(|| Err(format!("{holder} is no proxy host")));
+        let reply = moved.map_err(|why| Stop::new(Code::Failed, format!("{holder}: {why}")))?;
+        let to =
+            agents.cluster.proxies.iter().find(|proxy| proxy.address.to_string() == reply.active_address);
+        let to = to.map_or(reply.active_address, |proxy| proxy.name.to_string());
+        let took = begun.elapsed().as_secs_f64();
+        output::print(&format!("{address} moved from {holder} to {to}; took {took:.2} s\n"))?;
+        Ok(Code::Done)
     })
 }
 

@@ -1,3 +1,5 @@
+use ha_rpc::status_code::Outcome;
+
 use crate::world::World;
 
 #[test]
@@ -138,4 +140,24 @@ fn a_member_is_taken_out_at_every_proxy_or_at_one() {
     let (out, err) = half.expect(&["proxy", "drain", "pg2", "--yes"], 1);
     assert!(out.contains("ha1: NOT DONE") && out.contains("ha2: done"), "{out}");
     assert!(err.contains("not every proxy"), "{err}");
+}
+
+#[test]
+fn a_floating_address_is_moved_by_its_holder() {
+    let world = World::with_proxies(63).serve(&["ha1", "ha2"]);
+    world.play.holders.lock().unwrap().clear();
+    let (_, err) = world.expect(&["vip", "move", "--yes"], 3);
+    assert!(err.contains("not certain that one host holds 10.9.9.9"), "{err}");
+    *world.play.holders.lock().unwrap() = vec!["ha1"];
+    let (_, err) = world.expect(&["vip", "move"], 4);
+    assert!(err.contains("Give 10.9.9.9 from ha1") && err.contains("--yes"), "{err}");
+    let (_, err) = world.expect(&["vip", "move", "--address", "10.9.9.8", "--yes"], 3);
+    assert!(err.contains("10.9.9.8 is no [[vip]]"), "{err}");
+    assert!(world.asked().is_empty());
+    let (out, _) = world.expect(&["vip", "move", "--yes"], 0);
+    assert!(out.starts_with("10.9.9.9 moved from ha1 to ha2; took "), "{out}");
+    assert_eq!(world.asked(), ["ha1 moves 10.9.9.9"]);
+    *world.play.refusal.lock().unwrap() = Some(Outcome::Failed.status("no other host took it"));
+    let (_, err) = world.expect(&["vip", "move", "--yes"], 1);
+    assert!(err.contains("ha1: no other host took it"), "{err}");
 }

@@ -14,10 +14,10 @@ use ha_rpc::proto::proxy_server::{Proxy, ProxyServer};
 use ha_rpc::proto::vrrp_server::{Vrrp, VrrpServer};
 use ha_rpc::proto::{
     AdministerReply, AdministerRequest, FailoverRequest, HistoryEntry, HistoryReply, HistoryRequest,
-    OperationReply, PauseRequest, PolicyKind, ProxyStatusReply, ProxyStatusRequest, ReinitializeRequest,
-    ReloadRequest, RestartRequest, ResumeRequest, Route, RouteState, Server, ServerState, StatusReply,
-    StatusRequest, SwitchoverRequest, SyncState, Upstream, VirtualRouter, VirtualRouterState,
-    VrrpStatusReply, VrrpStatusRequest,
+    MoveReply, MoveRequest, OperationReply, PauseRequest, PolicyKind, ProxyStatusReply, ProxyStatusRequest,
+    ReinitializeRequest, ReloadRequest, RestartRequest, ResumeRequest, Route, RouteState, Server,
+    ServerState, StatusReply, StatusRequest, SwitchoverRequest, SyncState, Upstream, VirtualRouter,
+    VirtualRouterState, VrrpStatusReply, VrrpStatusRequest,
 };
 use tonic::body::Body;
 use tonic::codegen::{Service, http};
@@ -200,6 +200,15 @@ struct FakeVrrp {
 
 #[tonic::async_trait]
 impl Vrrp for FakeVrrp {
+    async fn r#move(&self, request: Request<MoveRequest>) -> Result<Response<MoveReply>, Status> {
+        let address = request.into_inner().address;
+        self.play.asked.lock().unwrap().push(format!("{} moves {address}", self.name));
+        if let Some(refusal) = self.play.refusal.lock().unwrap().clone() {
+            return Err(refusal);
+        }
+        Ok(Response::new(MoveReply { active_address: "127.91.63.22".to_owned() }))
+    }
+
     async fn status(&self, _: Request<VrrpStatusRequest>) -> Result<Response<VrrpStatusReply>, Status> {
         let holds = self.play.holders.lock().unwrap().contains(&self.name);
         let state = if holds { VirtualRouterState::Active } else { VirtualRouterState::Backup };

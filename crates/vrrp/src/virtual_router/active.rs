@@ -18,6 +18,10 @@ use crate::version::Version;
 const FAREWELLS: u8 = 3;
 const FAREWELL_GAP: Duration = Duration::from_millis(20);
 
+/// How long an Active that steps aside waits for another: a Backup takes over after its skew time, which is less than an
+/// interval.
+const ASIDE_LIMIT: Duration = Duration::from_secs(1);
+
 /// Answers to others' advertisements come no closer than this, so that a flood is not answered by a flood.
 const ANSWER_GAP: Duration = Duration::from_millis(10);
 
@@ -30,6 +34,7 @@ impl VirtualRouter {
     pub(super) fn become_active(&mut self, now: MonoTime, because: Cause) {
         self.timers.clear_all();
         (self.active, self.conflict, self.gives_way, self.settles_at) = (None, None, None, None);
+        self.aside = false;
         self.change(now, State::Active, because);
         self.holds_address = true;
         self.advertise(now);
@@ -81,6 +86,23 @@ impl VirtualRouter {
             self.announcing.begin(now);
             self.announce(now);
         }
+    }
+
+    /// Gives the address to whoever takes it.
+    pub(super) fn step_aside(&mut self, now: MonoTime) {
+        if self.state != State::Active || self.stopping || self.aside {
+            return;
+        }
+        self.aside = true;
+        self.note(Reason::StepsAside);
+        self.advertise(now);
+        self.timers.set(Timer::Aside, now + ASIDE_LIMIT);
+    }
+
+    pub(super) fn nobody_took_over(&mut self, now: MonoTime) {
+        self.aside = false;
+        self.note(Reason::NobodyTookOver);
+        self.advertise(now);
     }
 
     pub(super) fn address_lost(&mut self, now: MonoTime) {

@@ -30,7 +30,7 @@ impl VirtualRouter {
     /// Listens for a whole Down interval first, wherever it comes from.
     pub(super) fn become_backup(&mut self, now: MonoTime, because: Cause) {
         self.drop_address();
-        for timer in [Timer::Advertise, Timer::Announce, Timer::Preempt] {
+        for timer in [Timer::Advertise, Timer::Announce, Timer::Preempt, Timer::Aside] {
             self.timers.clear(timer);
         }
         self.change(now, State::Backup, because);
@@ -76,7 +76,8 @@ impl VirtualRouter {
         self.gives_way = None;
         self.listen_from(heard_at);
         // When no proxy serves, moving the address would help nobody.
-        let preempts = self.setup.preempt && priority < self.priority() && self.tier() == Tier::Serving;
+        let preempts =
+            self.setup.preempt && !self.aside && priority < self.priority() && self.tier() == Tier::Serving;
         if !preempts {
             self.timers.clear(Timer::Preempt);
         } else if self.timers.get(Timer::Preempt).is_none() {

@@ -153,3 +153,45 @@ fn after_a_minute_the_address_is_put_back_again() {
     }
     assert_eq!(link.status(0).counters.address_restored, 20);
 }
+
+#[test]
+fn an_operator_moves_the_address_and_it_stays_where_it_is() {
+    for phase in (0..200).step_by(17) {
+        let mut link = Link::settled();
+        link.run(ms(phase));
+        link.event(0, Event::StepAside);
+        let after = link.run_until(Duration::from_secs(1), |link| link.actives().contains(&1));
+        assert!(after <= skew() + link.delay, "{after:?}");
+        link.run(Duration::from_secs(30));
+        assert_eq!(
+            (link.actives(), link.owners()),
+            (vec![1], vec![1]),
+            "preferred or not, it was moved by hand"
+        );
+        // The other way round too, and a host that dies is replaced whoever was moved away.
+        link.event(1, Event::StepAside);
+        link.run(Duration::from_secs(2));
+        assert_eq!(link.actives(), [0]);
+        link.proxy(0, Dead);
+        link.run(Duration::from_secs(2));
+        assert_eq!(link.actives(), [1]);
+        link.proxy(0, Serving);
+        link.run(Duration::from_secs(60));
+        assert_eq!(link.actives(), [0], "once it has been Active again the preference counts as before");
+    }
+}
+
+#[test]
+fn an_address_that_nobody_takes_stays() {
+    let mut link = Link::settled();
+    link.proxy(1, Dead);
+    link.run(ms(500));
+    link.event(0, Event::StepAside);
+    link.run(Duration::from_secs(30));
+    assert_eq!((link.actives(), link.owners()), (vec![0], vec![0]));
+    assert!(link.noted(0, |reason| matches!(reason, vrrp::Reason::NobodyTookOver)));
+    assert_eq!(link.status(0).priority, 189, "as before");
+    link.event(1, Event::StepAside);
+    link.run(ms(500));
+    assert_eq!(link.actives(), [0], "a Backup has nothing to give");
+}
