@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::identity::{Epoch, Incarnation, MemberId, MemberName, Revision, SystemId};
+use crate::identity::{Epoch, Generation, Incarnation, MemberId, MemberName, Revision, SystemId};
 use crate::mono_time::MonoTime;
 use crate::wal::{Lsn, Timeline};
 
@@ -79,6 +79,9 @@ pub enum PeerPhase {
 pub struct Beat {
     /// Its epoch.
     pub epoch: Epoch,
+    /// Generation of the sync record by which it was won or taken up again: tells this life of the leadership from an
+    /// earlier one, whose clock may have been another.
+    pub generation: Generation,
     /// Send time on the leader's clock; only the leader itself computes with it.
     pub sent_at: MonoTime,
 }
@@ -88,6 +91,8 @@ pub struct Beat {
 pub struct Echo {
     /// Epoch of the beat.
     pub epoch: Epoch,
+    /// Generation of the beat.
+    pub generation: Generation,
     /// Send time of the beat.
     pub sent_at: MonoTime,
     /// Who answers.

@@ -505,7 +505,14 @@ impl Decider {
 
     pub(crate) fn takeover_not_won(&mut self, outcome: &TxnOutcome) {
         if let Some(id) = self.election.take().and_then(|e| e.request) {
-            let message = format!("the deciding transaction did not succeed: {outcome:?}");
+            let message = match outcome {
+                TxnOutcome::Unknown => {
+                    "etcd did not say whether the deciding transaction was applied, and it still may be; \
+                                        hactl list shows who leads"
+                        .to_owned()
+                }
+                other => format!("the deciding transaction did not succeed: {other:?}"),
+            };
             self.reply(id, Err(Refusal::Failed { message }));
         }
     }

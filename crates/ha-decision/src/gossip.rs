@@ -12,6 +12,7 @@ use ha_core::{Epoch, MemberId, MemberName, MonoTime, Revision};
 use crate::action::Action;
 use crate::decider::Decider;
 use crate::job::{Access, Job};
+use crate::primary::Leadership;
 use crate::status::{MemberRole, Status};
 use crate::switchover::Switchover;
 use crate::timers::Timer;
@@ -46,11 +47,12 @@ impl Decider {
         }
         self.gossip.told = Some((self.now, state.clone()));
         self.timers.set(Timer::Gossip, self.now + GOSSIP_EVERY);
-        let beat = self.beats_for();
+        let generation = self.leadership.as_ref().map(|leadership| leadership.generation);
+        let beat = self.beats_for().zip(generation);
         for to in self.others() {
             self.act(Action::Send { to: to.clone(), message: PeerMessage::State(state.clone()) });
-            if let Some(epoch) = beat {
-                let message = PeerMessage::Beat(Beat { epoch, sent_at: self.now });
+            if let Some((epoch, generation)) = beat {
+                let message = PeerMessage::Beat(Beat { epoch, generation, sent_at: self.now });
                 self.act(Action::Send { to, message });
             }
         }
@@ -138,12 +140,17 @@ impl Decider {
         let Some(member) = self.me_id() else { return };
         let revoked = self.node.promise.as_ref().is_some_and(|p| p.epoch >= beat.epoch)
             || self.sync().is_some_and(|s| s.record.epoch > beat.epoch);
-        let echo = Echo { epoch: beat.epoch, sent_at: beat.sent_at, member, revoked };
+        let Beat { epoch, generation, sent_at } = *beat;
+        let echo = Echo { epoch, generation, sent_at, member, revoked };
         self.act(Action::Send { to: from.clone(), message: PeerMessage::Echo(echo) });
     }
 
     pub(crate) fn echo_heard(&mut self, echo: Echo) {
-        if self.leadership.as_ref().is_some_and(|l| l.epoch == echo.epoch) && !echo.revoked {
+        // An answer to a beat of an earlier life of this leadership, perhaps before a reboot, names an instant of another
+        // clock: counted, it would put the deadline far into the future.
+        let mine = |l: &Leadership| l.epoch == echo.epoch && l.generation == echo.generation;
+        let this_life = self.leadership.as_ref().is_some_and(mine) && echo.sent_at <= self.now;
+        if this_life && !echo.revoked {
             let newest = self.gossip.echoes.entry(echo.member).or_insert(echo.sent_at);
             *newest = (*newest).max(echo.sent_at);
         }

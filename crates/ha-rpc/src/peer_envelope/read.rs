@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use ha_core::peer_message as core;
-use ha_core::{Epoch, Lsn, MonoTime, Revision, SystemId, Timeline};
+use ha_core::{Epoch, Generation, Lsn, MonoTime, Revision, SystemId, Timeline};
 
 use super::ReadError;
 use crate::proto;
@@ -13,11 +13,14 @@ use crate::proto::peer_envelope::Message;
 pub(super) fn message(message: Message) -> Result<core::PeerMessage, ReadError> {
     Ok(match message {
         Message::State(it) => core::PeerMessage::State(state(it)?),
-        Message::Beat(it) => {
-            core::PeerMessage::Beat(core::Beat { epoch: Epoch(it.epoch), sent_at: MonoTime(it.sent_at) })
-        }
+        Message::Beat(it) => core::PeerMessage::Beat(core::Beat {
+            epoch: Epoch(it.epoch),
+            generation: Generation(it.generation),
+            sent_at: MonoTime(it.sent_at),
+        }),
         Message::Echo(it) => core::PeerMessage::Echo(core::Echo {
             epoch: Epoch(it.epoch),
+            generation: Generation(it.generation),
             sent_at: MonoTime(it.sent_at),
             member: text("echo.member", &it.member)?,
             revoked: it.revoked,

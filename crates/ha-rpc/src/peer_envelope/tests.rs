@@ -2,7 +2,7 @@ use ha_core::peer_message::{
     Beat, Echo, HandOver, HandOverSteps, PeerPhase, PeerState, PromiseRefusal, PromiseRefused,
     PromiseRequest, Promised, TakeOver, Trigger,
 };
-use ha_core::{Epoch, Incarnation, Lsn, MemberId, MonoTime, Revision, SystemId, Timeline};
+use ha_core::{Epoch, Generation, Incarnation, Lsn, MemberId, MonoTime, Revision, SystemId, Timeline};
 use prost::Message as _;
 
 use super::*;
@@ -42,11 +42,17 @@ fn state(phase: PeerPhase) -> PeerState {
 }
 
 fn all() -> Vec<PeerMessage> {
-    let epoch = Epoch(7);
+    let (epoch, generation) = (Epoch(7), Generation(11));
     let revision = Revision(8);
     let mut all = vec![
-        PeerMessage::Beat(Beat { epoch, sent_at: MonoTime(9) }),
-        PeerMessage::Echo(Echo { epoch, sent_at: MonoTime(9), member: member("pg3"), revoked: true }),
+        PeerMessage::Beat(Beat { epoch, generation, sent_at: MonoTime(9) }),
+        PeerMessage::Echo(Echo {
+            epoch,
+            generation,
+            sent_at: MonoTime(9),
+            member: member("pg3"),
+            revoked: true,
+        }),
         PeerMessage::Promised(promised()),
         PeerMessage::HandOver(HandOver {
             epoch,

@@ -8,11 +8,14 @@ use crate::proto::peer_envelope::Message;
 pub(super) fn message(message: &core::PeerMessage) -> Message {
     match message {
         core::PeerMessage::State(it) => Message::State(write_state(it)),
-        core::PeerMessage::Beat(it) => {
-            Message::Beat(proto::Beat { epoch: it.epoch.0, sent_at: it.sent_at.0 })
-        }
+        core::PeerMessage::Beat(it) => Message::Beat(proto::Beat {
+            epoch: it.epoch.0,
+            generation: it.generation.0,
+            sent_at: it.sent_at.0,
+        }),
         core::PeerMessage::Echo(it) => Message::Echo(proto::Echo {
             epoch: it.epoch.0,
+            generation: it.generation.0,
             sent_at: it.sent_at.0,
             member: it.member.to_string(),
             revoked: it.revoked,

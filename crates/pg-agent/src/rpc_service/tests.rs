@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use ha_core::peer_message::{Beat, PeerMessage};
-use ha_core::{Epoch, MonoTime};
+use ha_core::{Epoch, Generation, MonoTime};
 use ha_decision::SwitchoverMethod;
 use ha_rpc::proto::agent_client::AgentClient;
 use ha_rpc::proto::peer_client::PeerClient;
@@ -76,7 +76,7 @@ fn name(text: &str) -> MemberName {
 }
 
 fn beat(number: u64) -> PeerMessage {
-    PeerMessage::Beat(Beat { epoch: Epoch(1), sent_at: MonoTime(number) })
+    PeerMessage::Beat(Beat { epoch: Epoch(1), generation: Generation(1), sent_at: MonoTime(number) })
 }
 
 /// The agent of pg1 serves.
