@@ -3,7 +3,7 @@
 use ha_core::BootId;
 use ha_core::postgres_view::{PostgresProcess, PostgresView};
 use ha_decision::{
-    Action, Decider, Event, GuardCommand, MemberSetup, OpId, Request, RequestId, Setup, TxnOutcome,
+    Action, Decider, Event, GuardCommand, MemberSetup, OpId, Refusal, Request, RequestId, Setup, TxnOutcome,
 };
 
 use crate::clock::{MS, SECOND};
@@ -261,7 +261,9 @@ impl World {
                 }
             }
             Action::Reply { id, answer } => {
-                self.forced.retain(|forced| forced.request != id);
+                // Whoever accepted a loss has accepted what an unknown transaction may still do.
+                let unknown = matches!(&answer, Err(Refusal::Failed { message }) if message.starts_with("etcd did not say"));
+                self.forced.retain(|forced| forced.request != id || unknown);
                 if answer.is_ok() {
                     self.tally.requests_done += 1;
                 } else {

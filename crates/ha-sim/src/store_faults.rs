@@ -34,15 +34,12 @@ impl World {
 
     /// The store shows an old state, or nothing at all.
     pub(crate) fn restore_store(&mut self, empty: bool) {
-        // Before everybody with data has acted on a record nothing tells that there was one.
-        // And a member that missed a change of leader acts by what it sees, when the restored store is all that it sees.
-        let epoch = self.store.sync.as_ref().map(|s| s.record.epoch);
-        let all_know = self.hosts.iter().all(|h| Some(h.disk.node_state.seen.epoch) == epoch);
-        // A view of the newest record that is still on its way would arrive from a store that is no more.
+        // Before everybody has acted on the newest record nothing tells that there was one: a member that missed a change of
+        // leader or of the list acts by what it sees, when the restored store is all that it sees.
         let newest = self.store.sync.as_ref().map(|s| age(&s.record));
         let seen = |h: &Host| (h.disk.node_state.seen.epoch, h.disk.node_state.seen.generation);
-        let arrived = self.hosts.iter().any(|h| Some(seen(h)) == newest);
-        if self.store.restored.is_some() || self.store.sync.is_none() || !all_know || !arrived {
+        let all_know = self.hosts.iter().all(|h| Some(seen(h)) == newest);
+        if self.store.restored.is_some() || self.store.sync.is_none() || !all_know {
             return;
         }
         let backup: Model = match self.store.backup.take() {

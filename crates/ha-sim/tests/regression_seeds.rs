@@ -41,6 +41,14 @@ const SEEDS: &[(u64, usize, &str)] = &[
         3,
         "views of a store arrived after it had been put back, and a void promise was called forgotten",
     ),
+    (
+        83962,
+        3,
+        "an answer to a beat from before a reboot put the deadline so far ahead that the guard refused it",
+    ),
+    (37794, 3, "the same, and the guard took it when the clock had come near enough"),
+    (94185, 3, "a late transaction of a human who had accepted a loss was reported as nobody's"),
+    (58388, 3, "a store was put back although a member had missed a change of the list"),
     (185, 2, "a promise of a member whose PostgreSQL was down could not be carried out"),
 ];
 
