@@ -238,8 +238,14 @@ impl Decider {
             self.establish(record, life);
             return;
         }
-        if !opened && !self.pass_barrier(record, life) {
-            return;
+        if !opened {
+            if self.list_in_doubt() {
+                self.because(Reason::WaitingForOutcome);
+                return;
+            }
+            if !self.pass_barrier(record, life) {
+                return;
+            }
         }
         let names = self.wanted_names(record);
         let wanted = ServerSettings { standby_names: names, upstream: None, access: Access::Open };

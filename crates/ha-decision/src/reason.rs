@@ -180,6 +180,11 @@ pub enum Reason {
         /// How many.
         k: u32,
     },
+    /// After a crash, with a change of the sync record on its way.
+    #[error(
+        "closed after a crash: etcd has not said whether the last change of the synchronous list holds, and so not which standbys must have confirmed what became visible"
+    )]
+    WaitingForOutcome,
     /// Waiting for a first follower.
     #[error("unestablished: nothing is acknowledged until a standby has attached and holds everything")]
     WaitingForFollower,

@@ -87,6 +87,12 @@ impl Decider {
         possible
     }
 
+    /// Whether another sync record than the one in the view may be in force by this member's own doing: then it is not known
+    /// whose promises a successor needs.
+    pub(crate) fn list_in_doubt(&self) -> bool {
+        self.store.unresolved || self.store.pending.as_ref().is_some_and(|p| p.replaces_sync)
+    }
+
     /// Submits a transaction; the caller has asked [`Self::can_txn`].
     pub(crate) fn submit(&mut self, kind: TxnFor, txn: Txn) {
         assert!(self.store.pending.is_none(), "one transaction at a time");

@@ -4,9 +4,11 @@ mod member;
 
 use std::time::Duration;
 
+use ha_core::Epoch;
 use ha_core::peer_message::{HandOver, PeerMessage};
-use ha_decision::{Action, Job};
-use member::Member;
+use ha_core::record::{Policy, PolicyKind, SyncRecord};
+use ha_decision::{Access, Action, Event, Job, TxnOutcome};
+use member::{Member, standbys_with};
 
 const MEGABYTE: u64 = 1 << 20;
 
@@ -123,7 +125,7 @@ fn who_asked_in_vain_starts_again_here() {
     pg1.actions.retain(|action| !matches!(action, Action::Send { .. }));
     pg1.set_sync(taken_up);
     pg1.see_store();
-    pg1.end_txn(ha_decision::TxnOutcome::Won { revision: pg1.view.sync_revision() });
+    pg1.end_txn(TxnOutcome::Won { revision: pg1.view.sync_revision() });
     pg1.see_stopped_primary();
     assert!(starts(&pg1), "{:?}", pg1.decider.status());
     assert!(asked_to_be_replaced(&pg1).is_none(), "who did not answer is not asked again at once");
@@ -158,4 +160,56 @@ fn a_primary_whose_sessions_are_all_taken_is_left_alone() {
         pg1.pass(500);
     }
     assert!(!ends(&pg1), "it lives and serves those who are in");
+}
+
+/// It leads alone, for nobody confirmed any more.
+fn pinned() -> Member {
+    let mut pg1 = Member::of_leaderless_cluster("pg1", &["pg2", "pg3"]);
+    let pinned = SyncRecord { policy: Policy::pinned(Epoch(1)), ..pg1.sync() };
+    pg1.set_sync(pinned);
+    pg1.put_leader("pg1", 1);
+    pg1.see_store();
+    pg1.see_primary(100);
+    pg1.take_up_again();
+    assert!(pg1.decider.status().serves_writes, "{:?}", pg1.decider.status());
+    pg1
+}
+
+fn crash(member: &mut Member) {
+    member.actions.clear();
+    member.life += 1;
+    member.hear_both();
+    member.see_stopped_primary();
+    assert!(starts(member), "{:?}", member.decider.status());
+    member.come_to_serve(200);
+}
+
+fn opens(member: &Member) -> bool {
+    let opens = |job: &Job| match job {
+        Job::Configure { settings } | Job::Start { settings, .. } => settings.access == Access::Open,
+        _ => false,
+    };
+    member.jobs().iter().any(|(_, job)| opens(job))
+}
+
+#[test]
+fn it_opens_after_a_crash_when_pinned_for_certain() {
+    let mut pg1 = pinned();
+    crash(&mut pg1);
+    assert!(opens(&pg1) && pg1.decider.status().serves_writes, "{:?}", pg1.decider.status());
+}
+
+#[test]
+fn it_stays_closed_after_a_crash_when_nobody_knows_whether_a_list_is_back() {
+    let mut pg1 = pinned();
+    pg1.senders = standbys_with(100);
+    pg1.come_to_serve(100);
+    let wanted = pg1.wanted_sync().expect("its standbys are back, so it asks for a list");
+    assert_eq!(wanted.policy.kind, PolicyKind::Quorum);
+    pg1.end_txn(TxnOutcome::Unknown);
+    pg1.event(Event::StoreLost);
+    crash(&mut pg1);
+    let status = pg1.decider.status();
+    assert!(!opens(&pg1) && !status.serves_writes, "{status:?}");
+    assert!(status.doing.contains("has not said"), "{}", status.doing);
 }

@@ -56,6 +56,8 @@ pub(crate) struct Member {
     heartbeats: Heartbeats,
     /// What PostgreSQL showed last: whether it is in recovery, and its position.
     seen: Option<(bool, u64)>,
+    /// Which start of PostgreSQL shows itself.
+    pub(crate) life: u64,
     /// Timeline that a running PostgreSQL shows.
     pub(crate) timeline: Timeline,
     ended: Option<OpId>,
@@ -109,6 +111,19 @@ fn setup(me: &str, node_state: NodeState) -> Setup {
     }
 }
 
+/// The walsenders of both standbys, which have flushed this much.
+pub(crate) fn standbys_with(flush: u64) -> Vec<WalSender> {
+    let sender = |standby: &str| WalSender {
+        pid: u32::from(standby.as_bytes()[2]),
+        name: Some(StandbyName { member: id(standby), epoch: Epoch(1) }),
+        streaming: true,
+        flush: Lsn(flush),
+        sync_priority: 1,
+        reply_mark: 0,
+    };
+    ["pg2", "pg3"].map(sender).to_vec()
+}
+
 impl Member {
     /// A member of a cluster that pg1 leads at epoch 1 with the listed members, k = 1, whose lease has run out.
     pub(crate) fn of_leaderless_cluster(me: &str, listed: &[&str]) -> Self {
@@ -118,16 +133,7 @@ impl Member {
     /// pg1 leads and serves; pg2 and pg3 stream from it.
     pub(crate) fn leading() -> Self {
         let mut pg1 = Self::of_leaderless_cluster("pg1", &["pg2", "pg3"]);
-        pg1.senders = ["pg2", "pg3"]
-            .map(|standby| WalSender {
-                pid: u32::from(standby.as_bytes()[2]),
-                name: Some(StandbyName { member: id(standby), epoch: Epoch(1) }),
-                streaming: true,
-                flush: Lsn(100),
-                sync_priority: 1,
-                reply_mark: 0,
-            })
-            .to_vec();
+        pg1.senders = standbys_with(100);
         pg1.put_leader("pg1", 1);
         pg1.see_store();
         pg1.see_primary(100);
@@ -182,6 +188,7 @@ impl Member {
             heartbeats: Heartbeats::default(),
             seen: None,
             timeline: Timeline(1),
+            life: 1,
             ended: None,
         };
         let policy = Policy::quorum(Epoch(1), listed.iter().map(|m| id(m)).collect(), 1);
@@ -392,7 +399,7 @@ impl Member {
     fn see(&mut self, in_recovery: bool, flush: u64) {
         let incarnation = id(self.decider.status().me.as_str()).incarnation;
         let mut instance = Instance {
-            life: 1,
+            life: self.life,
             in_recovery,
             timeline: self.timeline,
             flush: Lsn(flush),
