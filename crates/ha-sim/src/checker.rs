@@ -240,6 +240,12 @@ impl Checker {
         }
         self.burned.insert((host, id.incarnation));
     }
+
+    /// Whether the directory that had this incarnation was thrown away.
+    fn is_burned(&self, hosts: &[Host], member: &MemberId) -> bool {
+        let host = hosts.iter().position(|h| h.name == member.name);
+        host.is_some_and(|host| self.burned.contains(&(host, member.incarnation)))
+    }
 }
 
 /// Whether the member's log, in this life of its directory, holds the record.

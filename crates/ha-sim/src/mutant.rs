@@ -90,7 +90,7 @@ mutants! {
     // Whose data it is.
     (OldIncarnationAfterRewind, 400, Fate::Killed, "a rewound directory keeps its incarnation"),
     (OldIncarnationAfterClone, 400, Fate::Killed, "a cloned directory keeps its incarnation"),
-    (StopWhileListed, 2500, Fate::Killed, "a member is stopped or cloned anew while it is listed"),
+    (StopWhileListed, 150, Fate::Redundant("a life of a directory that is over can promise nothing: such a takeover is blocked, and nothing is lost"), "a member is stopped or cloned anew while it is listed"),
     (RewindBeforeCheckpoint, 150, Fate::Redundant("a walsender refuses a standby that goes past the switch point"), "a rewind does not wait for the first checkpoint of its source"),
     (DivergenceIgnored, 150, Fate::Redundant("a walsender refuses a standby that goes past the switch point"), "a directory that diverged is started as a standby"),
     // Deadlines.

@@ -22,20 +22,21 @@ impl World {
         self.checker.look_again();
     }
 
-    /// SIGHUP: every process reads the file at its own time.
+    /// SIGHUP to the postmaster, which reads the files and then signals the children that it has at
+    /// that moment (`process_pm_reload_request` of PostgreSQL's postmaster.c).
     pub(crate) fn send_reload(&mut self, host: usize) {
         let Some(server) = &self.hosts[host].server else { return };
         let life = server.life;
-        let mut processes =
-            vec![Process::Postmaster, Process::Checkpointer, Process::Startup, Process::Session];
-        processes.extend(server.senders.keys().map(|pid| Process::Sender(*pid)));
-        for process in processes {
-            let mut delay = self.rng.between(MS, 30 * MS);
-            if self.rng.chance(self.plan.late_reloads) {
-                delay += self.rng.between(10 * MS, 2500 * MS);
-            }
-            self.queue.after(delay, Ev::Reload { host, life, process });
+        self.signal(host, life, Process::Postmaster);
+    }
+
+    /// Every process reads the files at its own time after the signal.
+    fn signal(&mut self, host: usize, life: u64, process: Process) {
+        let mut delay = self.rng.between(MS, 30 * MS);
+        if self.rng.chance(self.plan.late_reloads) {
+            delay += self.rng.between(10 * MS, 2500 * MS);
         }
+        self.queue.after(delay, Ev::Reload { host, life, process });
     }
 
     pub(crate) fn reload(&mut self, host: usize, life: u64, process: Process) {
@@ -44,6 +45,11 @@ impl World {
         let answered = match process {
             Process::Postmaster => {
                 server.postmaster = settings;
+                let senders: Vec<Process> = server.senders.keys().map(|pid| Process::Sender(*pid)).collect();
+                let others = [Process::Checkpointer, Process::Startup, Process::Session];
+                for child in others.into_iter().chain(senders) {
+                    self.signal(host, life, child);
+                }
                 Vec::new()
             }
             Process::Session => {

@@ -49,6 +49,21 @@ const SEEDS: &[(u64, usize, &str)] = &[
     (37794, 3, "the same, and the guard took it when the clock had come near enough"),
     (94185, 3, "a late transaction of a human who had accepted a loss was reported as nobody's"),
     (58388, 3, "a store was put back although a member had missed a change of the list"),
+    (
+        60912,
+        3,
+        "the postmaster reloaded after a walsender had been forked with the old list, and never signalled it",
+    ),
+    (
+        12999,
+        3,
+        "a pinned primary opened after a crash while the list that it had asked for was in force unknown to it",
+    ),
+    (
+        23772,
+        3,
+        "a late transaction listed a member that was being cloned anew (nothing broke: nobody could promise for it)",
+    ),
     (185, 2, "a promise of a member whose PostgreSQL was down could not be carried out"),
 ];
 

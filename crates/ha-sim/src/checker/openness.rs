@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ha_core::MemberId;
 use ha_core::record::{PolicyKind, SyncRecord};
 use ha_store::LeaseId;
 
@@ -99,7 +100,9 @@ impl Checker {
         let safe = if !leads {
             held(hosts, &record.leader.id(), recovered, last)
         } else if record.policy.kind == PolicyKind::Quorum {
-            let holders = record.policy.members.iter().filter(|m| held(hosts, m, recovered, last)).count();
+            // A life of a directory that is over promises nothing any more.
+            let counts = |m: &&MemberId| self.is_burned(hosts, m) || held(hosts, m, recovered, last);
+            let holders = record.policy.members.iter().filter(counts).count();
             record.is_established() && holders >= record.policy.k as usize
         } else {
             true
