@@ -79,6 +79,8 @@ pub struct ProxyHost {
     pub name: MemberName,
     /// Its own address.
     pub address: IpAddr,
+    /// Where it stands; its reads go to standbys of the same zone first.
+    pub zone: Option<String>,
 }
 
 /// What a member may be used for (`[database.tags]`).
@@ -96,6 +98,10 @@ pub struct Tags {
     pub replicatefrom: Option<MemberName>,
     /// Among equals the highest wins; 0 means the same as `nofailover`.
     pub failover_priority: u32,
+    /// How many of the reads it takes compared with others, 1 to 256.
+    pub weight: u32,
+    /// Where it stands: proxies of the same zone prefer it for reads.
+    pub zone: Option<String>,
 }
 
 impl Default for Tags {
@@ -107,6 +113,8 @@ impl Default for Tags {
             clonefrom: false,
             replicatefrom: None,
             failover_priority: 1,
+            weight: 1,
+            zone: None,
         }
     }
 }

@@ -63,7 +63,8 @@ pub(crate) fn read(top: &Table<'_>, postgres_table: &Table<'_>, cluster: &Postgr
     for table in top.tables("proxy") {
         let entry = read_entry(&table, "proxy");
         if let (Some(name), Some(address)) = (&entry.name, &entry.address) {
-            hosts.proxies.push(ProxyHost { name: name.value.clone(), address: address.value });
+            let zone = read_zone(&table);
+            hosts.proxies.push(ProxyHost { name: name.value.clone(), address: address.value, zone });
         }
         entries.push(entry);
     }
@@ -91,8 +92,17 @@ fn read_tags(table: &Table<'_>) -> (Tags, Option<At<MemberName>>) {
         clonefrom: flag("clonefrom"),
         replicatefrom: replicatefrom.as_ref().map(|at| at.value.clone()),
         failover_priority: table.number("failover_priority", 0..=1000).unwrap_or(default.failover_priority),
+        weight: table.number("weight", 1..=256).unwrap_or(default.weight),
+        zone: read_zone(table),
     };
     (tags, replicatefrom)
+}
+
+fn read_zone(table: &Table<'_>) -> Option<String> {
+    let read = table.read("zone", "a name of a zone, not empty", |value| {
+        value.as_str().filter(|zone| !zone.is_empty()).map(str::to_owned)
+    });
+    read.map(|at| at.value)
 }
 
 /// Names are unique within a list, addresses within the cluster; a host in both lists has one address.

@@ -25,6 +25,10 @@ pub struct Routing {
     pub hold_timeout: Duration,
     /// How long a connection to PostgreSQL may take.
     pub connect_timeout: Duration,
+    /// How long a client may stay silent after its server's last word; none: for ever.
+    pub client_timeout: Option<Duration>,
+    /// How long a server may stay silent after its client's last word; none: for ever.
+    pub server_timeout: Option<Duration>,
     /// How often an agent that does not push its role is asked for it.
     pub check_interval: Duration,
     /// How long such a question may take.
@@ -43,6 +47,8 @@ pub struct Routing {
     pub balance: Balance,
     /// Whether each session gets a line in the proxy's log when it ends.
     pub log_sessions: bool,
+    /// Whether each thread that relays stays on a processor of its own.
+    pub pin_threads: bool,
 }
 
 /// How reads are spread over the standbys.
@@ -52,6 +58,8 @@ pub enum Balance {
     LeastConnections,
     /// To each in turn.
     RoundRobin,
+    /// To the one of two drawn ones that has fewer sessions.
+    Random,
 }
 
 impl Default for Routing {
@@ -66,6 +74,8 @@ impl Default for Routing {
             queue_timeout: Duration::from_secs(10),
             hold_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(1),
+            client_timeout: None,
+            server_timeout: None,
             check_interval: Duration::from_millis(500),
             check_timeout: Duration::from_secs(1),
             check_rise: 2,
@@ -75,6 +85,7 @@ impl Default for Routing {
             read_from_leader: false,
             balance: Balance::RoundRobin,
             log_sessions: true,
+            pin_threads: true,
         }
     }
 }
@@ -82,12 +93,13 @@ impl Default for Routing {
 impl Routing {
     pub(crate) fn read(table: &Table<'_>) -> Self {
         const MS: fn(u64) -> Duration = Duration::from_millis;
+        let silence = || MS(1_000)..=MS(7 * 24 * 3_600_000);
         let default = Self::default();
-        let balance = table.read("balance", "\"least-connections\" or \"round-robin\"", |value| match value
-            .as_str()?
-        {
+        let names = "\"round-robin\", \"least-connections\" or \"random\"";
+        let balance = table.read("balance", names, |value| match value.as_str()? {
             "least-connections" => Some(Balance::LeastConnections),
             "round-robin" => Some(Balance::RoundRobin),
+            "random" => Some(Balance::Random),
             _ => None,
         });
         Self {
@@ -108,6 +120,8 @@ impl Routing {
             connect_timeout: table
                 .duration("connect_timeout", MS(50)..=MS(60_000))
                 .unwrap_or(default.connect_timeout),
+            client_timeout: table.duration("client_timeout", silence()),
+            server_timeout: table.duration("server_timeout", silence()),
             check_interval: table
                 .duration("check_interval", MS(50)..=MS(60_000))
                 .unwrap_or(default.check_interval),
@@ -123,6 +137,7 @@ impl Routing {
             read_from_leader: table.boolean("read_from_leader").unwrap_or(default.read_from_leader),
             balance: balance.map_or(default.balance, |at| at.value),
             log_sessions: table.boolean("log_sessions").unwrap_or(default.log_sessions),
+            pin_threads: table.boolean("pin_threads").unwrap_or(default.pin_threads),
         }
     }
 

@@ -72,6 +72,8 @@ fn every_option_can_be_given_and_arrives() {
     assert_eq!(pg2.postgres.parameters["pg_stat_statements.max"], "5000");
     assert_eq!(pg2.tags.replicatefrom.as_ref().map(ToString::to_string), Some("pg3".into()));
     assert!(pg2.tags.nosync && pg2.tags.nofailover && pg2.tags.noloadbalance && pg2.tags.clonefrom);
+    assert_eq!((pg2.tags.weight, pg2.tags.zone.as_deref()), (3, Some("north")));
+    assert_eq!(cluster.proxies[0].zone.as_deref(), Some("south"));
     assert_eq!(cluster.postgres.hba.len(), 2);
     assert_eq!(cluster.postgres.parameters["jit"], "off");
     assert_eq!(cluster.vips[0].preference[0].as_str(), "pg1");

@@ -388,10 +388,10 @@ fn front_cases() -> Vec<Case> {
         },
         Case {
             name: "ports twice and an unknown balance",
-            text: after_hosts("[routing]\nread_port = 5000\nbalance = \"random\"\nmax_connections = 0\n"),
+            text: after_hosts("[routing]\nread_port = 5000\nbalance = \"first\"\nmax_connections = 0\n"),
             problems: &[
                 (Some(12), "routing.read_port", &["5000", "routing.write_port"]),
-                (Some(13), "routing.balance", &["\"random\"", "\"round-robin\""]),
+                (Some(13), "routing.balance", &["\"first\"", "\"round-robin\""]),
                 (Some(14), "routing.max_connections", &["found 0,"]),
             ],
         },

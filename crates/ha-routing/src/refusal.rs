@@ -86,9 +86,16 @@ impl Refusal {
         Self::new("57P02", format!("the connection to {member} was lost"), "Connect again.")
     }
 
-    /// 57P05: nothing happened for too long.
-    pub fn idle_timeout(limit: Duration) -> Self {
-        Self::new("57P05", format!("the session was idle for {} s", limit.as_secs_f32()), "")
+    /// 57P05: the client said nothing for too long.
+    pub fn client_silent(limit: Duration) -> Self {
+        let message = format!("the session ends: nothing came from the client for {} s", limit.as_secs_f32());
+        Self::new("57P05", message, "Connect again, or raise routing.client_timeout.")
+    }
+
+    /// 08006: the server answered nothing for too long.
+    pub fn server_silent(member: &str, limit: Duration) -> Self {
+        let message = format!("the session ends: no answer of {member} for {} s", limit.as_secs_f32());
+        Self::new("08006", message, "Connect again, or raise routing.server_timeout.")
     }
 
     /// 08007: the server vanished while a COMMIT was unanswered.
@@ -191,7 +198,8 @@ mod tests {
             (Refusal::role_lost("x"), "57P01"),
             (Refusal::shutting_down(), "57P01"),
             (Refusal::server_lost("pg1"), "57P02"),
-            (Refusal::idle_timeout(second), "57P05"),
+            (Refusal::client_silent(second), "57P05"),
+            (Refusal::server_silent("pg1", second), "08006"),
             (Refusal::outcome_unknown("pg1"), "08007"),
             (Refusal::not_allowed("x"), "28000"),
             (Refusal::plaintext(), "28000"),

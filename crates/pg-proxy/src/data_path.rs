@@ -2,7 +2,7 @@
 //! sides say, and cuts sessions whose server lost its role. It decides nothing about the cluster: the table does.
 //!
 //! ```text
-//!  clients -> accept thread -> least loaded worker thread -> one task per session <-> PostgreSQL
+//!  clients -> first worker thread -> least loaded worker thread -> one task per session <-> PostgreSQL
 //!  table_changed / cut / drain / cut_all ------^        counters, alive, reports <------'
 //! ```
 
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use ha_core::MemberName;
-use ha_routing::balance::Balance;
+use ha_routing::balance::{Balance, Share};
 use ha_routing::{Sessions, Table};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
@@ -28,16 +28,18 @@ mod farewell;
 mod greeting;
 mod message_boundary;
 mod places;
+mod processors;
 mod pump;
 mod reach;
 mod relay;
 mod scratch;
 mod session;
 mod session_log;
+mod silence;
 mod sockets;
 mod worker;
 
-use accept::Duty;
+use accept::{Accepting, Duty};
 use cancel_keys::CancelKeys;
 use places::{Limits, Places};
 use session_log::SessionLog;
@@ -63,6 +65,8 @@ pub struct Options {
     pub listeners: Vec<(Port, SocketAddr)>,
     /// Threads that relay; at least one.
     pub workers: usize,
+    /// Whether each of these threads stays on a processor of its own, where there are as many.
+    pub pin_threads: bool,
     /// Largest number of client sessions, waiting ones included; one more is told so and closed.
     pub max_connections: u32,
     /// Largest number of sessions with one PostgreSQL; the next ones wait in the order of their arrival.
@@ -73,6 +77,10 @@ pub struct Options {
     pub hold_timeout: Duration,
     /// How long one attempt to connect to a PostgreSQL may take.
     pub connect_timeout: Duration,
+    /// How long a client may stay silent after its server's last word; exact to a second.
+    pub client_timeout: Option<Duration>,
+    /// How long a server may stay silent after its client's last word; exact to a second.
+    pub server_timeout: Option<Duration>,
     /// How sessions are spread when several PostgreSQL qualify.
     pub balance: Balance,
     /// Whether clients have another proxy to turn to. Then a full proxy answers 57P03, the only code that makes
@@ -82,6 +90,8 @@ pub struct Options {
     pub log_sessions: bool,
     /// Members and their PostgreSQL, in the order of the table's `upstreams`.
     pub upstreams: Vec<(MemberName, SocketAddr)>,
+    /// What each of them is to this proxy, in the same order; those beyond the end are as good as any.
+    pub shares: Vec<Share>,
 }
 
 /// What the data path tells the driver about a PostgreSQL.
@@ -160,7 +170,6 @@ pub struct DataPath {
     shared: Arc<Shared>,
     workers: Arc<Vec<WorkerHandle>>,
     duty: watch::Sender<Duty>,
-    accept_seen_ms: Arc<AtomicU64>,
     local_addresses: Vec<SocketAddr>,
 }
 
@@ -187,18 +196,12 @@ impl DataPath {
         let workers = options.workers.max(1);
         let session_log = SessionLog::start(options.log_sessions)?;
         let shared = Arc::new(share(options, table, reports, session_log));
-        let workers = (0..workers).map(|number| worker::spawn(number, &shared));
+        let processors = if shared.options.pin_threads { processors::of(workers) } else { Vec::new() };
+        let workers = (0..workers).map(|n| worker::spawn(n, processors.get(n).copied(), &shared));
         let workers = Arc::new(workers.collect::<io::Result<Vec<_>>>()?);
         let (duty, duty_seen) = watch::channel(Duty::Listen);
-        let accept_seen_ms = Arc::new(AtomicU64::new(shared.now_ms()));
-        accept::spawn(
-            listeners,
-            Arc::clone(&shared),
-            Arc::clone(&workers),
-            duty_seen,
-            Arc::clone(&accept_seen_ms),
-        )?;
-        Ok(Self { shared, workers, duty, accept_seen_ms, local_addresses })
+        accept(listeners, &workers, duty_seen)?;
+        Ok(Self { shared, workers, duty, local_addresses })
     }
 
     /// The addresses that are listened on, in the order of [`Options::listeners`].
@@ -257,7 +260,7 @@ impl DataPath {
         let now = self.shared.now_ms();
         let recent =
             |seen_ms: &AtomicU64| now.saturating_sub(seen_ms.load(Ordering::Relaxed)) <= STUCK_AFTER_MS;
-        recent(&self.accept_seen_ms) && self.workers.iter().all(|worker| recent(&worker.seen_ms))
+        self.workers.iter().all(|worker| recent(&worker.seen_ms))
     }
 
     fn order(&self, order: impl Fn() -> Order) {
@@ -270,9 +273,24 @@ impl DataPath {
 
 impl Drop for DataPath {
     fn drop(&mut self) {
-        self.duty.send_replace(Duty::Stop);
+        self.duty.send_replace(Duty::Drain);
         self.order(|| Order::Stop);
+        self.shared.session_log.flush();
     }
+}
+
+/// Lets the first worker accept.
+fn accept(
+    listeners: Vec<(Port, std::net::TcpListener)>,
+    workers: &Arc<Vec<WorkerHandle>>,
+    duty: watch::Receiver<Duty>,
+) -> io::Result<()> {
+    let (watched, outcome) = std::sync::mpsc::sync_channel(1);
+    let accepting = Accepting { listeners, workers: Arc::clone(workers), duty, watched };
+    let gone = || io::Error::other("the thread ended at once");
+    let first = workers.first().ok_or_else(gone)?;
+    first.orders.send(Order::Accept(Box::new(accepting))).map_err(|_| gone())?;
+    outcome.recv().unwrap_or_else(|_| Err(gone()))
 }
 
 fn share(
@@ -282,8 +300,10 @@ fn share(
     session_log: SessionLog,
 ) -> Shared {
     let now = Instant::now();
+    let mut shares = options.shares.clone();
+    shares.resize(options.upstreams.len(), Share::default());
     let limits = Limits {
-        upstreams: options.upstreams.len(),
+        shares,
         upstream_connections: options.upstream_connections,
         queue_timeout: options.queue_timeout,
         hold_timeout: options.hold_timeout,

@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use ha_config::{Balance, Cluster, GRPC_PORT, ProxyHost, REST_PORT};
 use ha_core::MemberName;
 use ha_daemon::{ExitCode, Signals};
+use ha_routing::balance::Share;
 use ha_routing::{Router, Setup};
 use ha_rpc::TlsFiles;
 use tokio::sync::{mpsc, watch};
@@ -138,19 +139,31 @@ fn data_options(cluster: &Cluster, host: &ProxyHost) -> Options {
     Options {
         listeners: listeners.collect(),
         workers: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        pin_threads: routing.pin_threads,
         max_connections: routing.max_connections,
         upstream_connections: routing.upstream_connections,
         queue_timeout: routing.queue_timeout,
         hold_timeout: routing.hold_timeout,
         connect_timeout: routing.connect_timeout,
+        client_timeout: routing.client_timeout,
+        server_timeout: routing.server_timeout,
         balance: match routing.balance {
             Balance::RoundRobin => ha_routing::balance::Balance::RoundRobin,
             Balance::LeastConnections => ha_routing::balance::Balance::LeastConnections,
+            Balance::Random => ha_routing::balance::Balance::Random,
         },
         other_proxies: cluster.proxies.len() > 1,
         log_sessions: routing.log_sessions,
         upstreams: upstreams(cluster),
+        shares: shares(cluster, host),
     }
+}
+
+/// A host without a zone is near to everybody.
+fn shares(cluster: &Cluster, proxy: &ProxyHost) -> Vec<Share> {
+    let near = |zone: &Option<String>| proxy.zone.is_none() || zone.is_none() || *zone == proxy.zone;
+    let tags = cluster.databases.iter().map(|host| &host.tags);
+    tags.map(|tags| Share { weight: tags.weight, near: near(&tags.zone) }).collect()
 }
 
 fn upstreams(cluster: &Cluster) -> Vec<(MemberName, SocketAddr)> {

@@ -362,7 +362,7 @@ fn an_agent_that_comes_back_is_followed_again_within_a_second() {
 
 #[test]
 fn a_file_with_problems_is_refused_with_all_of_them() {
-    let world = World::new(13, "write_port = 0\nbalance = \"random\"\nunheard_of = 1");
+    let world = World::new(13, "write_port = 0\nbalance = \"first\"\nunheard_of = 1");
     for check in [&["--check-config"] as &[&str], &[]] {
         let output = Command::new(env!("CARGO_BIN_EXE_pg-proxy"))
             .arg("--config")

@@ -139,5 +139,11 @@ fn shown_tags(tags: &Tags) -> Map<String, Value> {
     if tags.failover_priority != Tags::default().failover_priority {
         shown.insert("failover_priority".to_owned(), json!(tags.failover_priority));
     }
+    if tags.weight != Tags::default().weight {
+        shown.insert("weight".to_owned(), json!(tags.weight));
+    }
+    if let Some(zone) = &tags.zone {
+        shown.insert("zone".to_owned(), json!(zone));
+    }
     shown
 }

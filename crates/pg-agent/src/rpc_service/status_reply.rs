@@ -159,5 +159,11 @@ fn tags(tags: &Tags) -> BTreeMap<String, String> {
     if tags.failover_priority != default.failover_priority {
         shown.insert("failover_priority".to_owned(), tags.failover_priority.to_string());
     }
+    if tags.weight != default.weight {
+        shown.insert("weight".to_owned(), tags.weight.to_string());
+    }
+    if let Some(zone) = &tags.zone {
+        shown.insert("zone".to_owned(), zone.clone());
+    }
     shown
 }

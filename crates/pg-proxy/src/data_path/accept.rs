@@ -1,18 +1,19 @@
-//! The thread that accepts clients and hands them to the workers, and that looks after those who wait.
+//! Accepts clients and hands them to the workers, and looks after those who wait. This happens on the first worker's thread: a
+//! thread of its own would cost every connection two switches between threads more.
 
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::thread;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpListener;
-use tokio::runtime::{Builder, LocalOptions};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::Port;
-use super::worker::{Order, SIGN_OF_LIFE, Shared, WorkerHandle};
+use super::worker::{Order, Shared, Worker, WorkerHandle};
 
 /// Connections beyond the limit that are served at the same time, to tell them so or because they carry a cancel
 /// request. More than that are closed at once: each costs a descriptor.
@@ -24,78 +25,48 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 /// How exactly the ends of waits are kept.
 const WAIT_TICK: Duration = Duration::from_millis(20);
 
-/// What the accept thread shall do.
+/// What whoever accepts shall do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Duty {
     Listen,
     /// Close the listeners, keep looking after those who wait.
     Drain,
-    Stop,
 }
 
-/// Starts the thread; it ends with [`Duty::Stop`] or when the sender of duties is gone.
-pub(super) fn spawn(
-    listeners: Vec<(Port, std::net::TcpListener)>,
-    shared: Arc<Shared>,
-    workers: Arc<Vec<WorkerHandle>>,
-    duty: watch::Receiver<Duty>,
-    seen_ms: Arc<AtomicU64>,
-) -> io::Result<()> {
-    let (built, outcome) = std::sync::mpsc::sync_channel(1);
-    thread::Builder::new().name("accept".to_owned()).spawn(move || {
-        let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
-            Ok(runtime) => runtime,
-            Err(error) => {
-                drop(built.send(Err(error)));
-                return;
-            }
-        };
-        let started = runtime.block_on(async {
-            let mut watched = Vec::new();
-            for (port, listener) in listeners {
-                watched.push((port, TcpListener::from_std(listener)?));
-            }
-            Ok(watched)
-        });
-        match started {
-            Ok(watched) => {
-                drop(built.send(Ok(())));
-                runtime.block_on(run(watched, shared, workers, duty, seen_ms));
-            }
-            Err(error) => {
-                drop(built.send(Err(error)));
-            }
-        }
-    })?;
-    outcome.recv().unwrap_or_else(|_| Err(io::Error::other("the thread ended at once")))
+/// What it takes to accept.
+#[derive(Debug)]
+pub(super) struct Accepting {
+    pub(super) listeners: Vec<(Port, std::net::TcpListener)>,
+    /// All of them; the first one accepts.
+    pub(super) workers: Arc<Vec<WorkerHandle>>,
+    /// When the sender is gone, the listeners are closed too.
+    pub(super) duty: watch::Receiver<Duty>,
+    /// Told once whether the listeners could be watched.
+    pub(super) watched: SyncSender<io::Result<()>>,
 }
 
-async fn run(
-    listeners: Vec<(Port, TcpListener)>,
-    shared: Arc<Shared>,
-    workers: Arc<Vec<WorkerHandle>>,
-    mut duty: watch::Receiver<Duty>,
-    seen_ms: Arc<AtomicU64>,
-) {
-    drop(tokio::task::spawn_local(look_after_waiting(Arc::clone(&shared))));
-    for (port, listener) in listeners {
-        let (shared, workers, mut duty) = (Arc::clone(&shared), Arc::clone(&workers), duty.clone());
-        drop(tokio::task::spawn_local(async move {
-            tokio::select! {
-                biased;
-                _ = duty.wait_for(|duty| *duty != Duty::Listen) => {}
-                () = accept(&listener, port, &shared, &workers) => {}
-            }
-        }));
-    }
-    let mut life = tokio::time::interval(SIGN_OF_LIFE);
-    loop {
-        tokio::select! {
-            biased;
-            _ = duty.wait_for(|duty| *duty == Duty::Stop) => return,
-            _ = life.tick() => seen_ms.store(shared.now_ms(), Ordering::Relaxed),
+/// Starts to accept on the calling worker's thread.
+pub(super) fn begin(own: &Rc<Worker>, accepting: Accepting) {
+    let Accepting { listeners, workers, duty, watched } = accepting;
+    let listeners = listeners
+        .into_iter()
+        .map(|(port, listener)| TcpListener::from_std(listener).map(|listener| (port, listener)));
+    let outcome = listeners.collect::<io::Result<Vec<_>>>().map(|listeners| {
+        drop(tokio::task::spawn_local(look_after_waiting(Arc::clone(&own.shared))));
+        for (port, listener) in listeners {
+            let door = Door { listener, port, own: Rc::clone(own), workers: Arc::clone(&workers) };
+            let mut duty = duty.clone();
+            drop(tokio::task::spawn_local(async move {
+                tokio::select! {
+                    biased;
+                    _ = duty.wait_for(|duty| *duty != Duty::Listen) => {}
+                    () = door.accept() => {}
+                }
+            }));
         }
-    }
+    });
+    // Whoever asked is gone only when the whole data path is.
+    drop(watched.send(outcome));
 }
 
 /// Ends waits that took too long. Sleeps while nobody waits.
@@ -108,16 +79,55 @@ async fn look_after_waiting(shared: Arc<Shared>) {
     }
 }
 
-async fn accept(listener: &TcpListener, port: Port, shared: &Shared, workers: &[WorkerHandle]) {
-    loop {
-        // The worker watches it with its own runtime, so this one lets go of it.
-        match listener.accept().await.and_then(|(client, from)| Ok((client.into_std()?, from))) {
-            Ok((client, from)) => hand_over(client, from, port, shared, workers),
-            Err(error) if is_client_gone(&error) => {}
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept clients");
-                tokio::time::sleep(EXHAUSTED_PAUSE).await;
+/// One listener.
+struct Door {
+    listener: TcpListener,
+    port: Port,
+    own: Rc<Worker>,
+    workers: Arc<Vec<WorkerHandle>>,
+}
+
+impl Door {
+    async fn accept(self) {
+        loop {
+            match self.listener.accept().await {
+                Ok((client, from)) => self.hand_over(client, from),
+                Err(error) if is_client_gone(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept clients");
+                    tokio::time::sleep(EXHAUSTED_PAUSE).await;
+                }
             }
+        }
+    }
+
+    fn hand_over(&self, client: TcpStream, from: SocketAddr) {
+        let shared = &self.own.shared;
+        let admitted = take(&shared.open, shared.options.max_connections);
+        if !admitted && !take(&shared.beyond, BEYOND_LIMIT) {
+            return;
+        }
+        let give_back = || {
+            let limit = if admitted { &shared.open } else { &shared.beyond };
+            limit.fetch_sub(1, Ordering::Relaxed);
+        };
+        let workers = self.workers.iter().enumerate();
+        // Among equals the first: it needs no switch to another thread.
+        let Some((number, worker)) = workers.min_by_key(|(_, worker)| worker.load.load(Ordering::Relaxed))
+        else {
+            return give_back();
+        };
+        worker.load.fetch_add(1, Ordering::Relaxed);
+        if number == 0 {
+            return self.own.serve(client, from, self.port, admitted);
+        }
+        // Another worker watches it with its own runtime, so this one lets go of it.
+        let handed_over = client.into_std().is_ok_and(|client| {
+            worker.orders.send(Order::Serve { client, from, port: self.port, admitted }).is_ok()
+        });
+        if !handed_over {
+            worker.load.fetch_sub(1, Ordering::Relaxed);
+            give_back();
         }
     }
 }
@@ -126,31 +136,6 @@ async fn accept(listener: &TcpListener, port: Port, shared: &Shared, workers: &[
 fn is_client_gone(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, NetworkUnreachable, TimedOut};
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted | NetworkUnreachable | TimedOut)
-}
-
-fn hand_over(
-    client: std::net::TcpStream,
-    from: SocketAddr,
-    port: Port,
-    shared: &Shared,
-    workers: &[WorkerHandle],
-) {
-    let admitted = take(&shared.open, shared.options.max_connections);
-    if !admitted && !take(&shared.beyond, BEYOND_LIMIT) {
-        return;
-    }
-    let give_back = || {
-        let limit = if admitted { &shared.open } else { &shared.beyond };
-        limit.fetch_sub(1, Ordering::Relaxed);
-    };
-    let Some(worker) = workers.iter().min_by_key(|worker| worker.load.load(Ordering::Relaxed)) else {
-        return give_back();
-    };
-    worker.load.fetch_add(1, Ordering::Relaxed);
-    if worker.orders.send(Order::Serve { client, from, port, admitted }).is_err() {
-        worker.load.fetch_sub(1, Ordering::Relaxed);
-        give_back();
-    }
 }
 
 /// Takes one of `limit`. Only this thread takes, so looking before adding is no race.

@@ -163,7 +163,7 @@ impl Client {
                 order = self.seat.cut() => match order {
                     CutOrder::ShuttingDown => return Err(Stop::Refuse(Refusal::draining())),
                     // Of a server that has not seen the login yet: another one will.
-                    CutOrder::RoleLost(_) => {
+                    CutOrder::RoleLost(_) | CutOrder::Silent(_) => {
                         self.seat.concern(None);
                         continue;
                     }

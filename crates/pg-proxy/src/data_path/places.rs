@@ -4,13 +4,14 @@
 //! order of arrival exact over all of them.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher as _, RandomState};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use ha_routing::balance::{Balance, Choice, Load, choose};
+use ha_routing::balance::{Balance, Candidate, Choice, Share, Turns};
 use ha_routing::{Route, RouteState, Table};
 use tokio::sync::Notify;
 
@@ -29,7 +30,8 @@ const OPENINGS_AT_ONCE: u32 = 32;
 /// What bounds the waiting.
 #[derive(Debug, Clone)]
 pub(super) struct Limits {
-    pub(super) upstreams: usize,
+    /// What each upstream is to this proxy.
+    pub(super) shares: Vec<Share>,
     pub(super) upstream_connections: u32,
     pub(super) queue_timeout: Duration,
     pub(super) hold_timeout: Duration,
@@ -61,6 +63,8 @@ struct State {
     next_ticket: u64,
     ports: [PortState; 2],
     upstreams: Vec<UpstreamState>,
+    /// Its hashes are random enough to draw by.
+    dice: RandomState,
     /// Answers for tickets that have not fetched them yet.
     settled: HashMap<u64, Result<usize, NoPlace>>,
 }
@@ -69,8 +73,7 @@ struct State {
 struct PortState {
     /// By ticket, which is the order of arrival.
     waiting: BTreeMap<u64, Waiter>,
-    /// Turns of the round robin.
-    cursor: u64,
+    turns: Turns,
     wait: Wait,
     /// Since when `wait` is what it is.
     wait_since: Instant,
@@ -99,10 +102,20 @@ struct UpstreamState {
 
 impl Places {
     pub(super) fn new(limits: Limits, table: Arc<ArcSwap<Table>>, now: Instant) -> Self {
-        let port =
-            || PortState { waiting: BTreeMap::new(), cursor: 0, wait: Wait::Upstream, wait_since: now };
-        let upstreams = (0..limits.upstreams).map(|_| UpstreamState::default()).collect();
-        let state = State { next_ticket: 0, ports: [port(), port()], upstreams, settled: HashMap::new() };
+        let count = limits.shares.len();
+        let port = || PortState {
+            waiting: BTreeMap::new(),
+            turns: Turns::new(count),
+            wait: Wait::Upstream,
+            wait_since: now,
+        };
+        let state = State {
+            next_ticket: 0,
+            ports: [port(), port()],
+            upstreams: (0..count).map(|_| UpstreamState::default()).collect(),
+            dice: RandomState::new(),
+            settled: HashMap::new(),
+        };
         Self { limits, table, state: Mutex::new(state), somebody_waits: Notify::new() }
     }
 
@@ -191,12 +204,10 @@ impl Places {
         }
         let mut wait = Wait::Upstream;
         while let Some(number) = state.first(port) {
-            match self.next_upstream(state, route, port, now) {
+            match self.next_upstream(state, route, port, number, now) {
                 Choice::Take(upstream) => {
                     state.upstreams[upstream].sessions += 1;
                     state.upstreams[upstream].openings += 1;
-                    let cursor = &mut state.ports[port.index()].cursor;
-                    *cursor = cursor.wrapping_add(1);
                     state.settle(port, number, Ok(upstream));
                     continue;
                 }
@@ -212,26 +223,27 @@ impl Places {
         }
     }
 
-    /// The upstream that the next session of `port` goes to.
-    fn next_upstream(&self, state: &State, route: &Route, port: Port, now: Instant) -> Choice {
+    /// The upstream that the next session of `port`, which has this ticket, goes to.
+    fn next_upstream(
+        &self,
+        state: &mut State,
+        route: &Route,
+        port: Port,
+        number: u64,
+        now: Instant,
+    ) -> Choice {
         if route.state != RouteState::Open {
             return Choice::Empty;
         }
         let limit = self.limits.upstream_connections;
-        let usable = |upstream: &usize| {
-            state.upstreams.get(*upstream).is_some_and(|upstream| !upstream.backoff.pauses(now))
+        let candidate = |&upstream: &usize| {
+            let of = state.upstreams.get(upstream).filter(|of| !of.backoff.pauses(now))?;
+            let sessions = if of.openings >= OPENINGS_AT_ONCE { limit } else { of.sessions };
+            Some(Candidate { upstream, sessions, limit, share: self.limits.shares[upstream] })
         };
-        let candidates: Vec<usize> = route.upstreams.iter().copied().filter(usable).collect();
-        let load = |upstream: &usize| {
-            let upstream = &state.upstreams[*upstream];
-            let opening = upstream.openings >= OPENINGS_AT_ONCE;
-            Load { sessions: if opening { limit } else { upstream.sessions }, limit }
-        };
-        let loads: Vec<Load> = candidates.iter().map(load).collect();
-        match choose(self.limits.balance, state.ports[port.index()].cursor, &loads) {
-            Choice::Take(chosen) => Choice::Take(candidates[chosen]),
-            other => other,
-        }
+        let candidates: Vec<Candidate> = route.upstreams.iter().filter_map(candidate).collect();
+        let dice = state.dice.hash_one(number);
+        state.ports[port.index()].turns.choose(self.limits.balance, dice, &candidates)
     }
 
     /// Sends away the clients of a port whose patience is used up.

@@ -69,7 +69,7 @@ pub(super) async fn reach(
             biased;
             order = seat.cut() => match order {
                 CutOrder::ShuttingDown => return Err(Stop::NoServer(Refusal::draining())),
-                CutOrder::RoleLost(_) => Err(Failure::Rerouted),
+                CutOrder::RoleLost(_) | CutOrder::Silent(_) => Err(Failure::Rerouted),
             },
             stop = listen(stream, early, greeting) => match stop {
                 Ok(never) => match never {},

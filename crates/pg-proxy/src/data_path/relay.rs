@@ -18,8 +18,9 @@ use super::places::Place;
 use super::pump::{Broken, Pump};
 use super::scratch;
 use super::session_log::{self, Ended, Record};
+use super::silence::Side;
 use super::sockets;
-use super::worker::{CutOrder, Seat};
+use super::worker::{CutOrder, Seat, Shared};
 
 /// How long one direction may stay silent when the other has ended.
 const HALF_CLOSED: Duration = Duration::from_secs(5);
@@ -82,17 +83,12 @@ pub(super) struct Relay {
     /// Bytes passed since `closing` was wound up.
     moved: bool,
     client_gone: bool,
-    /// Who ended first, and whether the server has.
     first_end: Option<Side>,
+    /// Who has said something since this was looked at last.
+    spoke: Option<Side>,
     /// Bytes to the server and to the client.
     passed: (u64, u64),
     record: Option<Box<Record>>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Side {
-    Client,
-    Server,
 }
 
 /// How a session ends.
@@ -127,6 +123,7 @@ impl Relay {
         counters.to_client.add(said.len() as u64);
         counters.to_upstream.add(early.len() as u64);
         let passed = (early.len() as u64, said.len() as u64);
+        seat.heard(Side::Server);
         Self {
             client,
             server,
@@ -139,6 +136,7 @@ impl Relay {
             moved: false,
             client_gone: false,
             first_end: None,
+            spoke: None,
             passed,
             record,
         }
@@ -154,6 +152,9 @@ impl Relay {
             }
             self.poll_down(context, scratch)
         });
+        if let Some(side) = self.spoke.take() {
+            self.seat.heard(side);
+        }
         if let Some(end) = ended {
             return Poll::Ready(end);
         }
@@ -168,8 +169,9 @@ impl Relay {
             return None;
         }
         let count = &self.seat.worker().counters.upstreams[self.place.upstream()].to_upstream;
-        let (moved, passed) = (&mut self.moved, &mut self.passed.0);
+        let (moved, passed, spoke) = (&mut self.moved, &mut self.passed.0, &mut self.spoke);
         let see = |bytes: &[u8]| {
+            *spoke = Some(Side::Client);
             count.add(bytes.len() as u64);
             *passed += bytes.len() as u64;
             *moved = true;
@@ -197,8 +199,9 @@ impl Relay {
         let count = &self.seat.worker().counters.upstreams[upstream].to_client;
         let keys = &self.seat.shared().cancel_keys;
         let (watch, place, moved) = (&mut self.watch, &mut self.place, &mut self.moved);
-        let passed = &mut self.passed.1;
+        let (passed, spoke) = (&mut self.passed.1, &mut self.spoke);
         let see = |bytes: &[u8]| {
+            *spoke = Some(Side::Server);
             count.add(bytes.len() as u64);
             *passed += bytes.len() as u64;
             watch.see(bytes, keys, upstream);
@@ -269,6 +272,7 @@ impl Relay {
             End::Stalled => Some(None),
             End::ServerLost => Some(Some(Refusal::server_lost(member))),
             End::Cut(CutOrder::ShuttingDown) => Some(Some(Refusal::shutting_down())),
+            End::Cut(CutOrder::Silent(side)) => Some(Some(silent(shared, side, member))),
             End::Cut(CutOrder::RoleLost(why)) => {
                 seat.worker().counters.upstreams[place.upstream()].cut.add(1);
                 Some(Some(Refusal::role_lost(&why)))
@@ -287,5 +291,14 @@ impl Relay {
             }
             Some(_) => sockets::reset_on_close(&client),
         }
+    }
+}
+
+/// What a client is told when one side was silent for too long.
+fn silent(shared: &Shared, side: Side, member: &str) -> Refusal {
+    let options = &shared.options;
+    match side {
+        Side::Client => Refusal::client_silent(options.client_timeout.unwrap_or_default()),
+        Side::Server => Refusal::server_silent(member, options.server_timeout.unwrap_or_default()),
     }
 }

@@ -11,14 +11,29 @@ use std::time::{Duration, Instant};
 use ha_routing::startup_packet::StartupInfo;
 
 use super::Port;
+use super::silence::Side;
 use super::worker::{CutOrder, Shared};
 
 /// Sessions that may wait for their line. More than this ended faster than the log takes; the rest is only counted.
 const WAITING_LINES: usize = 4096;
 
+/// How long lines gather before they are written. A thread that is woken for each of them costs as much as the writing.
+const GATHER: Duration = Duration::from_millis(20);
+
+/// How long the end of the process waits for the last lines.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
 /// Where lines go; `None` where nobody wants them.
 #[derive(Debug)]
-pub(super) struct SessionLog(Option<SyncSender<Line>>);
+pub(super) struct SessionLog(Option<SyncSender<Entry>>);
+
+/// What the thread that writes is told.
+#[derive(Debug)]
+enum Entry {
+    Line(Line),
+    /// Everything before this is to be written, and that is to be told.
+    Flush(SyncSender<()>),
+}
 
 /// What is known of a session while it lives.
 #[derive(Debug)]
@@ -82,6 +97,12 @@ impl fmt::Display for Ended {
             Self::HalfClosed => f.write_str("one side had closed and the other stayed silent"),
             Self::Cut(CutOrder::RoleLost(why)) => write!(f, "cut: {why}"),
             Self::Cut(CutOrder::ShuttingDown) => f.write_str("cut: the proxy ends"),
+            Self::Cut(CutOrder::Silent(Side::Client)) => {
+                f.write_str("cut: the client was silent for too long")
+            }
+            Self::Cut(CutOrder::Silent(Side::Server)) => {
+                f.write_str("cut: the server was silent for too long")
+            }
             Self::Refused { sqlstate, message } => write!(f, "refused with {sqlstate}: {message}"),
             Self::NeverBegan => f.write_str("the client left before it had a server"),
         }
@@ -109,7 +130,17 @@ impl SessionLog {
     /// False when the line had to be dropped.
     fn send(&self, line: Line) -> bool {
         let Some(lines) = &self.0 else { return true };
-        !matches!(lines.try_send(line), Err(TrySendError::Full(_)))
+        !matches!(lines.try_send(Entry::Line(line)), Err(TrySendError::Full(_)))
+    }
+
+    /// Waits, but not for long, until all lines of sessions that have ended are written.
+    pub(super) fn flush(&self) {
+        let Some(lines) = &self.0 else { return };
+        let (written, outcome) = sync_channel(1);
+        if lines.try_send(Entry::Flush(written)).is_ok() {
+            // In vain only when the log takes nothing: whoever ends cannot wait for that.
+            let _ = outcome.recv_timeout(LAST_LINES);
+        }
     }
 }
 
@@ -143,8 +174,22 @@ pub(super) fn ended(
     }
 }
 
-fn write(lines: &Receiver<Line>) {
-    for Line { record, lasted, member, to_server, to_client, end } in lines {
+fn write(entries: &Receiver<Entry>) {
+    while let Ok(first) = entries.recv() {
+        thread::sleep(GATHER);
+        for entry in std::iter::once(first).chain(entries.try_iter()) {
+            match entry {
+                Entry::Line(line) => line.write(),
+                // Whoever asked may have given up.
+                Entry::Flush(written) => drop(written.send(())),
+            }
+        }
+    }
+}
+
+impl Line {
+    fn write(self) {
+        let Self { record, lasted, member, to_server, to_client, end } = self;
         let port = match record.port {
             Port::Writes => "writes",
             Port::Reads => "reads",
@@ -195,8 +240,21 @@ mod tests {
         };
         assert!(log.send(line()));
         assert!(!log.send(line()), "nobody takes them");
-        assert_eq!(received.recv().unwrap().to_client, 2);
+        assert!(matches!(received.recv().unwrap(), Entry::Line(Line { to_client: 2, .. })));
         assert!(log.send(line()));
+    }
+
+    #[test]
+    fn who_ends_waits_until_the_log_has_come_so_far() {
+        let (lines, received) = sync_channel(2);
+        let log = SessionLog(Some(lines));
+        let writer = thread::spawn(move || {
+            let Entry::Flush(written) = received.recv().unwrap() else { return false };
+            written.send(()).is_ok()
+        });
+        log.flush();
+        assert!(writer.join().unwrap());
+        log.flush();
     }
 
     #[test]

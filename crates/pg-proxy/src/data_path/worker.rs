@@ -1,6 +1,6 @@
 //! One thread that relays: its sessions, and the orders it takes.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::{SocketAddr, TcpStream};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,11 +15,14 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::time::MissedTickBehavior;
 
+use super::accept::{self, Accepting};
 use super::cancel_keys::CancelKeys;
 use super::counting::WorkerCounters;
 use super::places::Places;
+use super::processors;
 use super::session::Session;
 use super::session_log::SessionLog;
+use super::silence::{LastWord, Patience, Side};
 use super::{Options, Port, SessionReport};
 
 /// How often each thread shows that it is not stuck.
@@ -63,12 +66,14 @@ impl Shared {
     }
 }
 
-/// What a worker is told. The queue has no bound of its own: the accept thread hands over no more connections than
+/// What a worker is told. The queue has no bound of its own: no more connections are handed over than
 /// the limits allow, and the driver's orders are few.
 #[derive(Debug)]
 pub(super) enum Order {
     /// Serve this client.
     Serve { client: TcpStream, from: SocketAddr, port: Port, admitted: bool },
+    /// Accept clients from now on; one worker does.
+    Accept(Box<Accepting>),
     /// End the sessions of one upstream.
     Cut { upstream: usize, which: Sessions, reason: Arc<str> },
     /// End all sessions.
@@ -88,8 +93,12 @@ pub(super) struct WorkerHandle {
     pub(super) seen_ms: Arc<AtomicU64>,
 }
 
-/// Starts a worker.
-pub(super) fn spawn(number: usize, shared: &Arc<Shared>) -> io::Result<WorkerHandle> {
+/// Starts a worker, which stays on that processor if there is one.
+pub(super) fn spawn(
+    number: usize,
+    processor: Option<usize>,
+    shared: &Arc<Shared>,
+) -> io::Result<WorkerHandle> {
     let (orders, received) = tokio::sync::mpsc::unbounded_channel();
     let handle = WorkerHandle {
         orders,
@@ -104,8 +113,11 @@ pub(super) fn spawn(number: usize, shared: &Arc<Shared>) -> io::Result<WorkerHan
     thread::Builder::new().name(format!("relay-{number}")).spawn(
         move || match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
             Ok(runtime) => {
+                if let Some(processor) = processor {
+                    processors::stay_on(processor);
+                }
                 drop(built.send(Ok(())));
-                let worker = Rc::new(Worker { shared, counters, load, roster: RefCell::default() });
+                let worker = Rc::new(Worker::new(shared, counters, load));
                 runtime.block_on(run(worker, received, seen_ms));
             }
             Err(error) => {
@@ -125,13 +137,18 @@ async fn run(worker: Rc<Worker>, mut orders: UnboundedReceiver<Order>, seen_ms: 
             biased;
             order = orders.recv() => match order {
                 Some(Order::Serve { client, from, port, admitted }) => {
-                    worker.serve(client, from, port, admitted);
+                    worker.take_over(client, from, port, admitted);
                 }
+                Some(Order::Accept(accepting)) => accept::begin(&worker, *accepting),
                 Some(Order::Cut { upstream, which, reason }) => worker.cut(upstream, which, &reason),
                 Some(Order::CutAll) => worker.cut_all(),
                 Some(Order::Stop) | None => return,
             },
-            _ = life.tick() => seen_ms.store(worker.shared.now_ms(), Ordering::Relaxed),
+            _ = life.tick() => {
+                let now = worker.shared.now_ms();
+                seen_ms.store(now, Ordering::Relaxed);
+                worker.end_silent(now / 1000);
+            }
         }
     }
 }
@@ -143,6 +160,9 @@ pub(super) struct Worker {
     pub(super) counters: Arc<WorkerCounters>,
     load: Arc<AtomicU32>,
     roster: RefCell<Roster>,
+    patience: Patience,
+    /// Seconds since the start, exact to a tenth.
+    second: Cell<u32>,
 }
 
 /// The sessions of a worker, so that they can be cut. Entries are used again.
@@ -160,6 +180,8 @@ struct Entry {
     upstream: Option<u16>,
     reads: bool,
     taken: bool,
+    /// Of a session that has its server, where silence is limited.
+    word: Option<LastWord>,
 }
 
 /// Why a session has to end.
@@ -169,15 +191,46 @@ pub(super) enum CutOrder {
     RoleLost(Arc<str>),
     /// The proxy ends.
     ShuttingDown,
+    /// This side left the other waiting for too long.
+    Silent(Side),
 }
 
 impl Worker {
-    fn serve(self: &Rc<Self>, client: TcpStream, from: SocketAddr, port: Port, admitted: bool) {
+    fn new(shared: Arc<Shared>, counters: Arc<WorkerCounters>, load: Arc<AtomicU32>) -> Self {
+        let patience = Patience::new(shared.options.client_timeout, shared.options.server_timeout);
+        Self { shared, counters, load, roster: RefCell::default(), patience, second: Cell::new(0) }
+    }
+
+    /// Ends the sessions that have been silent for too long, once in each second.
+    fn end_silent(&self, second: u64) {
+        let second = u32::try_from(second).unwrap_or(u32::MAX);
+        if self.second.replace(second) == second || !self.patience.is_limited() {
+            return;
+        }
+        self.order(|entry| self.patience.exhausted(entry.word?, second).map(CutOrder::Silent));
+    }
+
+    /// Serves a client that this thread has accepted.
+    pub(super) fn serve(
+        self: &Rc<Self>,
+        client: tokio::net::TcpStream,
+        from: SocketAddr,
+        port: Port,
+        admitted: bool,
+    ) {
         let seat = Seat::take(Rc::clone(self), port, admitted);
         self.counters.sessions_total.add(1);
+        drop(tokio::task::spawn_local(Session::new(client, from, seat)));
+    }
+
+    /// Serves a client that another thread has accepted.
+    fn take_over(self: &Rc<Self>, client: TcpStream, from: SocketAddr, port: Port, admitted: bool) {
         match tokio::net::TcpStream::from_std(client) {
-            Ok(client) => drop(tokio::task::spawn_local(Session::new(client, from, seat))),
-            Err(error) => tracing::warn!(%error, "cannot watch an accepted connection"),
+            Ok(client) => self.serve(client, from, port, admitted),
+            Err(error) => {
+                tracing::warn!(%error, "cannot watch an accepted connection");
+                drop(Seat::take(Rc::clone(self), port, admitted));
+            }
         }
     }
 
@@ -242,6 +295,14 @@ impl Seat {
     /// The service that the client asked for.
     pub(super) fn port(&self) -> Port {
         self.port
+    }
+
+    /// Notes who has said something. Costs nothing where silence is not limited.
+    pub(super) fn heard(&self, side: Side) {
+        if self.worker.patience.is_limited() {
+            let word = LastWord { of: side, at: self.worker.second.get() };
+            self.worker.roster.borrow_mut().entries[self.entry as usize].word = Some(word);
+        }
     }
 
     /// Whether the session is within the limit; one that is not may only be refused or cancel something.

@@ -57,6 +57,10 @@ impl Proxy {
             other_proxies: false,
             log_sessions: false,
             upstreams: upstreams.clone(),
+            shares: Vec::new(),
+            pin_threads: false,
+            client_timeout: None,
+            server_timeout: None,
         };
         adjust(&mut options);
         let view = |(member, address): &(MemberName, SocketAddr)| UpstreamView {

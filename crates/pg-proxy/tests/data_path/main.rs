@@ -13,4 +13,6 @@ mod harness;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod silence;
+#[cfg(test)]
 mod waiting;

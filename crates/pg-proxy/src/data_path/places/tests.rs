@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use ha_core::{Epoch, MonoTime};
-use ha_routing::balance::Balance;
+use ha_routing::balance::{Balance, Share};
 use ha_routing::{Route, RouteState, Table};
 
 use super::{Limits, NoPlace, OPENINGS_AT_ONCE, Place, Places, Ticket};
@@ -34,8 +34,9 @@ impl World {
         let table = Table { generation: 1, writes: closed(), reads: closed(), upstreams: Vec::new() };
         let table = Arc::new(ArcSwap::from_pointee(table));
         let balance = Balance::RoundRobin;
+        let shares = vec![Share::default(); upstreams];
         let limits =
-            Limits { upstreams, upstream_connections, queue_timeout: QUEUE, hold_timeout: HOLD, balance };
+            Limits { shares, upstream_connections, queue_timeout: QUEUE, hold_timeout: HOLD, balance };
         let places = Arc::new(Places::new(limits, Arc::clone(&table), now));
         Self { places, table, now }
     }
