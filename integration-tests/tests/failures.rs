@@ -6,6 +6,7 @@ mod agents_unreachable_from_one_proxy;
 mod all_hosts_power_cycle;
 mod bootstrap_all_at_once;
 mod cancel_through_either_proxy;
+mod commit_wait_cancelled;
 mod direct_clients_of_an_old_primary;
 mod disk_full;
 mod etcd_lost_and_back;

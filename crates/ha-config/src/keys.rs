@@ -89,6 +89,8 @@ pub(crate) const CLUSTER: &[&str] = &[
     "routing.drain_timeout",
     "routing.maximum_read_lag",
     "routing.read_from_leader",
+    "routing.cancelled_commits",
+    "routing.lowered_commits",
     "routing.balance",
     "routing.log_sessions",
     "routing.pin_threads",

@@ -43,12 +43,25 @@ pub struct Routing {
     pub maximum_read_lag_bytes: Option<u64>,
     /// Whether reads go to the leader while no standby can take them.
     pub read_from_leader: bool,
+    /// What becomes of a commit whose wait for its standbys was cancelled.
+    pub cancelled_commits: Doubtful,
+    /// What becomes of a session that may lower `synchronous_commit`.
+    pub lowered_commits: Doubtful,
     /// How reads are spread.
     pub balance: Balance,
     /// Whether each session gets a line in the proxy's log when it ends.
     pub log_sessions: bool,
     /// Whether each thread that relays stays on a processor of its own.
     pub pin_threads: bool,
+}
+
+/// What becomes of something that weakens the guarantee of commits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doubtful {
+    /// It passes as PostgreSQL has it.
+    Pass,
+    /// The client gets an error, and the session ends.
+    Refuse,
 }
 
 /// How reads are spread over the standbys.
@@ -83,6 +96,8 @@ impl Default for Routing {
             drain_timeout: Duration::from_secs(30),
             maximum_read_lag_bytes: None,
             read_from_leader: false,
+            cancelled_commits: Doubtful::Refuse,
+            lowered_commits: Doubtful::Pass,
             balance: Balance::RoundRobin,
             log_sessions: true,
             pin_threads: true,
@@ -95,6 +110,14 @@ impl Routing {
         const MS: fn(u64) -> Duration = Duration::from_millis;
         let silence = || MS(1_000)..=MS(7 * 24 * 3_600_000);
         let default = Self::default();
+        let doubtful = |key| {
+            let read = table.read(key, "\"pass\" or \"refuse\"", |value| match value.as_str()? {
+                "pass" => Some(Doubtful::Pass),
+                "refuse" => Some(Doubtful::Refuse),
+                _ => None,
+            });
+            read.map(|at| at.value)
+        };
         let names = "\"round-robin\", \"least-connections\" or \"random\"";
         let balance = table.read("balance", names, |value| match value.as_str()? {
             "least-connections" => Some(Balance::LeastConnections),
@@ -135,6 +158,8 @@ impl Routing {
                 .unwrap_or(default.drain_timeout),
             maximum_read_lag_bytes: table.size("maximum_read_lag"),
             read_from_leader: table.boolean("read_from_leader").unwrap_or(default.read_from_leader),
+            cancelled_commits: doubtful("cancelled_commits").unwrap_or(default.cancelled_commits),
+            lowered_commits: doubtful("lowered_commits").unwrap_or(default.lowered_commits),
             balance: balance.map_or(default.balance, |at| at.value),
             log_sessions: table.boolean("log_sessions").unwrap_or(default.log_sessions),
             pin_threads: table.boolean("pin_threads").unwrap_or(default.pin_threads),

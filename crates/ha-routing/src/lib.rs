@@ -2,7 +2,7 @@
 //!
 //! Everything here is a pure function of what it is given: no clock, socket or file. [`Router`] turns what agents
 //! claim and health checks find into a [`Table`]; [`balance`] picks among upstreams; [`startup_packet`] and [`login`]
-//! read the beginning of a session; [`refusal`] writes the error for a client that cannot be served.
+//! read the beginning of a session, [`messages`] the rest of it; [`refusal`] writes the error for a client that cannot be served.
 //!
 //! Routing is never what keeps two primaries apart: agents and guards do that. A wrong route costs a client an error,
 //! and this crate is about making that rare and short. Begin reading at [`router`].
@@ -17,6 +17,7 @@ mod cutting;
 pub mod event;
 mod health;
 pub mod login;
+pub mod messages;
 mod polling;
 mod reads;
 pub mod reason;

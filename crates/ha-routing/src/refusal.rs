@@ -98,12 +98,23 @@ impl Refusal {
         Self::new("08006", message, "Connect again, or raise routing.server_timeout.")
     }
 
-    /// 08007: the server vanished while a COMMIT was unanswered.
-    pub fn outcome_unknown(member: &str) -> Self {
+    /// 08007: a commit's wait for its standbys was cancelled. PostgreSQL reports it as done.
+    pub fn commit_unconfirmed() -> Self {
         Self::new(
             "08007",
-            format!("the connection to {member} was lost before it answered: the outcome is not known"),
-            "Look whether the transaction was committed before you repeat it.",
+            "the commit's wait for its standbys was cancelled: it is done on the primary, and may be lost with it"
+                .to_owned(),
+            "Look whether the transaction is there before you repeat it.",
+        )
+    }
+
+    /// 42501: a session tried to let its commits wait for less.
+    pub fn lowers_commits() -> Self {
+        Self::new(
+            "42501",
+            "this proxy refuses what names synchronous_commit: commits here are confirmed by standbys"
+                .to_owned(),
+            "Ask who runs this cluster about routing.lowered_commits.",
         )
     }
 
@@ -115,11 +126,6 @@ impl Refusal {
     /// 28000: without TLS where it is required.
     pub fn plaintext() -> Self {
         Self::new("28000", "this port takes sessions with TLS only".to_owned(), "Use sslmode=require.")
-    }
-
-    /// 3D000: no such database here.
-    pub fn unknown_database(database: &str) -> Self {
-        Self::new("3D000", format!("there is no route to database \"{database}\""), "")
     }
 
     /// 08P01: not the PostgreSQL protocol.
@@ -178,8 +184,6 @@ mod tests {
     fn the_bytes_are_an_error_response() {
         let bytes = Refusal::protocol_violation("no").to_bytes();
         assert_eq!(bytes, b"E\0\0\0\x1ESFATAL\0VFATAL\0C08P01\0Mno\0\0");
-        let hinted = Refusal::unknown_database("shop");
-        assert!(hinted.hint.is_empty());
         let bytes = Refusal::shutting_down().to_bytes();
         assert!(bytes.ends_with(b"\0HConnect again.\0\0"), "{bytes:?}");
         assert_eq!(bytes[1..5], u32::try_from(bytes.len() - 1).unwrap().to_be_bytes());
@@ -200,10 +204,10 @@ mod tests {
             (Refusal::server_lost("pg1"), "57P02"),
             (Refusal::client_silent(second), "57P05"),
             (Refusal::server_silent("pg1", second), "08006"),
-            (Refusal::outcome_unknown("pg1"), "08007"),
+            (Refusal::commit_unconfirmed(), "08007"),
+            (Refusal::lowers_commits(), "42501"),
             (Refusal::not_allowed("x"), "28000"),
             (Refusal::plaintext(), "28000"),
-            (Refusal::unknown_database("x"), "3D000"),
             (Refusal::protocol_violation("x"), "08P01"),
             (Refusal::opening_too_slow(second), "08P01"),
             (Refusal::unsupported("x"), "0A000"),

@@ -55,6 +55,8 @@ pub struct StartupInfo {
     pub protocol: (u16, u16),
     /// Length of the packet in bytes.
     pub length: usize,
+    /// Whether a parameter, or the server options among them, names `synchronous_commit`.
+    pub names_synchronous_commit: bool,
 }
 
 /// Bytes that are no beginning of a session.
@@ -220,6 +222,7 @@ fn startup(version: u32, body: &[u8], length: usize) -> Result<StartupInfo, Open
     }
     let (mut user, mut database, mut application_name) = (String::new(), String::new(), String::new());
     let mut replication = Replication::None;
+    let mut names_synchronous_commit = false;
     let mut rest = body;
     loop {
         let name = text(&mut rest)?;
@@ -233,7 +236,8 @@ fn startup(version: u32, body: &[u8], length: usize) -> Result<StartupInfo, Open
             b"database" => database = String::from_utf8_lossy(value).into_owned(),
             b"application_name" => application_name = String::from_utf8_lossy(value).into_owned(),
             b"replication" => replication = replicates(value),
-            _ => {}
+            b"options" => names_synchronous_commit |= mentions(value, b"synchronous_commit"),
+            _ => names_synchronous_commit |= name.eq_ignore_ascii_case(b"synchronous_commit"),
         }
     }
     if !rest.is_empty() {
@@ -245,7 +249,22 @@ fn startup(version: u32, body: &[u8], length: usize) -> Result<StartupInfo, Open
     if database.is_empty() {
         database.clone_from(&user);
     }
-    Ok(StartupInfo { user, database, application_name, replication, protocol: (major, minor), length })
+    Ok(StartupInfo {
+        user,
+        database,
+        application_name,
+        replication,
+        protocol: (major, minor),
+        length,
+        names_synchronous_commit,
+    })
+}
+
+fn mentions(text: &[u8], word: &[u8]) -> bool {
+    // In the options of a login '-' and '_' are the same in names (PostgreSQL's ParseLongOption).
+    let plain: Vec<u8> =
+        text.iter().map(|byte| if *byte == b'-' { b'_' } else { byte.to_ascii_lowercase() }).collect();
+    plain.windows(word.len()).any(|part| part == word)
 }
 
 /// A value that is neither a truth value nor `database` is the server's to refuse.

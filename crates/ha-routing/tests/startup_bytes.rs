@@ -89,6 +89,7 @@ fn a_login_is_understood_and_its_packet_kept_byte_by_byte() {
             replication: Replication::None,
             protocol: (3, 0),
             length: 0x4B,
+            names_synchronous_commit: false,
         }
     );
     let mut reader = OpeningReader::new();

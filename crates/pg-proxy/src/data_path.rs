@@ -26,7 +26,6 @@ mod cancel_keys;
 mod counting;
 mod farewell;
 mod greeting;
-mod message_boundary;
 mod places;
 mod processors;
 mod pump;
@@ -81,6 +80,11 @@ pub struct Options {
     pub client_timeout: Option<Duration>,
     /// How long a server may stay silent after its client's last word; exact to a second.
     pub server_timeout: Option<Duration>,
+    /// Whether a commit that did not wait for its standbys, because the wait was cancelled, is an error to the client
+    /// instead of a success with a warning.
+    pub refuse_cancelled_commits: bool,
+    /// Whether a session that may lower `synchronous_commit` is ended.
+    pub refuse_lowered_commits: bool,
     /// How sessions are spread when several PostgreSQL qualify.
     pub balance: Balance,
     /// Whether clients have another proxy to turn to. Then a full proxy answers 57P03, the only code that makes

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use ha_config::{Balance, Cluster, GRPC_PORT, ProxyHost, REST_PORT};
+use ha_config::{Balance, Cluster, Doubtful, GRPC_PORT, ProxyHost, REST_PORT};
 use ha_core::MemberName;
 use ha_daemon::{ExitCode, Signals};
 use ha_routing::balance::Share;
@@ -145,6 +145,8 @@ fn data_options(cluster: &Cluster, host: &ProxyHost) -> Options {
         queue_timeout: routing.queue_timeout,
         hold_timeout: routing.hold_timeout,
         connect_timeout: routing.connect_timeout,
+        refuse_cancelled_commits: routing.cancelled_commits == Doubtful::Refuse,
+        refuse_lowered_commits: routing.lowered_commits == Doubtful::Refuse,
         client_timeout: routing.client_timeout,
         server_timeout: routing.server_timeout,
         balance: match routing.balance {

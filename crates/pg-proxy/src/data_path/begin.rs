@@ -130,6 +130,9 @@ impl Client {
                     if let Some(refusal) = denied {
                         return Err(Stop::Refuse(refusal));
                     }
+                    if info.names_synchronous_commit && self.seat.shared().options.refuse_lowered_commits {
+                        return Err(Stop::Refuse(Refusal::lowers_commits()));
+                    }
                     let packet = reader.into_packet();
                     let mut reached = reach(self, &mut turn, Greeting::Login(&packet), connected).await?;
                     let login = reached.login.take();

@@ -29,11 +29,13 @@ pub(super) struct Pump {
     discards: bool,
 }
 
-/// Which side failed.
+/// Why a direction cannot go on.
 #[derive(Debug)]
 pub(super) enum Broken {
     Sender,
     Receiver,
+    /// What comes next must not pass. Everything before it was written, or is in the spill.
+    Stopped,
 }
 
 impl Pump {
@@ -72,8 +74,8 @@ impl Pump {
         rest
     }
 
-    /// Moves what there is; `see` looks at each piece before it is written. Ready when the sender has ended and that
-    /// was passed on.
+    /// Moves what there is; `see` looks at each piece before it is written, and says where in it to stop, if at all. Ready
+    /// when the sender has ended and that was passed on.
     ///
     /// A read that does not fill the buffer tells the runtime that the socket is empty, so the next one returns
     /// Pending without a system call: a small message costs exactly one recv and one send.
@@ -83,7 +85,7 @@ impl Pump {
         from: &mut TcpStream,
         to: &mut TcpStream,
         scratch: &mut [u8],
-        mut see: impl FnMut(&[u8]),
+        mut see: impl FnMut(&[u8]) -> Option<usize>,
     ) -> Poll<Result<(), Broken>> {
         for _ in 0..ROUNDS {
             ready!(self.poll_spill(context, to))?;
@@ -106,7 +108,8 @@ impl Pump {
             if self.discards {
                 continue;
             }
-            see(bytes);
+            let stop = see(bytes);
+            let bytes = &bytes[..stop.unwrap_or(bytes.len())];
             let written = match Pin::new(&mut *to).poll_write(context, bytes) {
                 Poll::Ready(written) => written.map_err(|_| Broken::Receiver)?,
                 Poll::Pending => 0,
@@ -114,6 +117,9 @@ impl Pump {
             self.slow = written < bytes.len();
             if self.slow {
                 self.spill = bytes[written..].to_vec();
+            }
+            if stop.is_some() {
+                return Poll::Ready(Err(Broken::Stopped));
             }
         }
         context.waker().wake_by_ref();

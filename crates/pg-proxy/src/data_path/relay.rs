@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use ha_routing::Refusal;
 use ha_routing::login::LoginWatcher;
+use ha_routing::messages::{CommitWatch, MessageWalker, OptOutWatch};
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
 use super::cancel_keys::{CancelKeys, KnownKey};
 use super::farewell::farewell;
-use super::message_boundary::MessageBoundary;
 use super::places::Place;
 use super::pump::{Broken, Pump};
 use super::scratch;
@@ -33,7 +33,9 @@ pub(super) enum Watch {
     /// They are messages.
     Messages {
         /// Whether what passed are whole messages, so that one of ours may follow.
-        boundary: MessageBoundary,
+        walker: MessageWalker,
+        /// Whether a commit waited for its standbys; `None` where nobody asks.
+        commits: Option<CommitWatch>,
         /// Until the login is done.
         login: Option<Box<LoginWatcher>>,
         /// What the server gave for cancelling.
@@ -44,27 +46,40 @@ pub(super) enum Watch {
 impl Watch {
     /// For a login; nothing of the server's answer has been seen.
     pub(super) fn login(login: Option<Box<LoginWatcher>>) -> Self {
-        Self::Messages { boundary: MessageBoundary::default(), login, key: None }
+        Self::Messages { walker: MessageWalker::default(), commits: None, login, key: None }
     }
 
-    /// Sees bytes before the client does: when it reads its cancel key, the key is known here.
-    fn see(&mut self, bytes: &[u8], keys: &Arc<CancelKeys>, upstream: usize) {
-        let Self::Messages { boundary, login, key } = self else { return };
-        boundary.advance(bytes);
-        let Some(watcher) = login else { return };
-        watcher.watch(bytes);
-        if key.is_none()
-            && let Some(given) = watcher.key()
-        {
-            *key = Some(keys.remember(upstream, given.pid, &given.key));
+    /// From now on commits that did not wait for their standbys are noticed.
+    fn watch_commits(&mut self) {
+        if let Self::Messages { commits, .. } = self {
+            *commits = Some(CommitWatch::default());
         }
-        if watcher.is_done() {
-            *login = None;
+    }
+
+    /// Sees bytes before the client does: when it reads its cancel key, the key is known here. Says where to stop, if
+    /// what follows there is not true.
+    fn see(&mut self, bytes: &[u8], keys: &Arc<CancelKeys>, upstream: usize) -> Option<usize> {
+        let Self::Messages { walker, commits, login, key } = self else { return None };
+        let stop = match commits {
+            Some(commits) => walker.advance(bytes, |piece| commits.see(piece)),
+            None => walker.advance(bytes, |_| false),
+        };
+        if let Some(watcher) = login {
+            watcher.watch(bytes);
+            if key.is_none()
+                && let Some(given) = watcher.key()
+            {
+                *key = Some(keys.remember(upstream, given.pid, &given.key));
+            }
+            if watcher.is_done() {
+                *login = None;
+            }
         }
+        stop
     }
 
     fn between_messages(&self) -> bool {
-        matches!(self, Self::Messages { boundary, .. } if boundary.between_messages())
+        matches!(self, Self::Messages { walker, .. } if walker.between_messages())
     }
 }
 
@@ -76,6 +91,8 @@ pub(super) struct Relay {
     up: Pump,
     down: Pump,
     watch: Watch,
+    /// Where the client's statements are looked at.
+    statements: Option<Box<Statements>>,
     place: Place,
     seat: Seat,
     /// The last seconds of a session of which one direction has ended.
@@ -102,6 +119,27 @@ pub(super) enum End {
     ServerLost,
     /// It was ordered.
     Cut(CutOrder),
+    /// The server would have reported a commit that did not wait for its standbys.
+    Unconfirmed,
+    /// A statement named `synchronous_commit`.
+    LowersCommits,
+}
+
+/// What the client says, where it matters.
+#[derive(Debug, Default)]
+struct Statements {
+    walker: MessageWalker,
+    opt_out: OptOutWatch,
+    /// One of them was refused.
+    refused: bool,
+}
+
+impl Statements {
+    /// Whether these bytes must not reach the server. What went before ends inside a message then, and is not carried out.
+    fn refuse(&mut self, bytes: &[u8]) -> bool {
+        self.refused |= self.walker.advance(bytes, |piece| self.opt_out.see(piece)).is_some();
+        self.refused
+    }
 }
 
 impl Relay {
@@ -118,7 +156,17 @@ impl Relay {
         seat: Seat,
         record: Option<Box<Record>>,
     ) -> Self {
-        watch.see(&said, &seat.shared().cancel_keys, place.upstream());
+        let options = &seat.shared().options;
+        if options.refuse_cancelled_commits {
+            watch.watch_commits();
+        }
+        let is_readable = matches!(watch, Watch::Messages { .. });
+        let mut statements: Option<Box<Statements>> =
+            (options.refuse_lowered_commits && is_readable).then(Box::default);
+        let refused = statements.as_mut().is_some_and(|statements| statements.refuse(&early));
+        let early = if refused { Vec::new() } else { early };
+        // A login holds no commit.
+        let _ = watch.see(&said, &seat.shared().cancel_keys, place.upstream());
         let counters = &seat.worker().counters.upstreams[place.upstream()];
         counters.to_client.add(said.len() as u64);
         counters.to_upstream.add(early.len() as u64);
@@ -130,6 +178,7 @@ impl Relay {
             up: Pump::with(early),
             down: Pump::with(said),
             watch,
+            statements,
             place,
             seat,
             closing: None,
@@ -145,6 +194,9 @@ impl Relay {
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<End> {
         if let Poll::Ready(order) = self.seat.poll_cut(context) {
             return Poll::Ready(End::Cut(order));
+        }
+        if self.statements.as_ref().is_some_and(|statements| statements.refused) {
+            return Poll::Ready(End::LowersCommits);
         }
         let ended = scratch::with(|scratch| {
             if let Some(end) = self.poll_up(context, scratch) {
@@ -170,15 +222,21 @@ impl Relay {
         }
         let count = &self.seat.worker().counters.upstreams[self.place.upstream()].to_upstream;
         let (moved, passed, spoke) = (&mut self.moved, &mut self.passed.0, &mut self.spoke);
+        let statements = &mut self.statements;
         let see = |bytes: &[u8]| {
+            if statements.as_mut().is_some_and(|statements| statements.refuse(bytes)) {
+                return Some(0);
+            }
             *spoke = Some(Side::Client);
             count.add(bytes.len() as u64);
             *passed += bytes.len() as u64;
             *moved = true;
+            None
         };
         match self.up.poll(context, &mut self.client, &mut self.server, scratch, see) {
             Poll::Pending | Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(Broken::Sender)) => self.lose_client(context),
+            Poll::Ready(Err(Broken::Stopped)) => return Some(End::LowersCommits),
             // The server may have said why before it went: let the client read that.
             Poll::Ready(Err(Broken::Receiver)) => {
                 self.up.discard();
@@ -204,9 +262,9 @@ impl Relay {
             *spoke = Some(Side::Server);
             count.add(bytes.len() as u64);
             *passed += bytes.len() as u64;
-            watch.see(bytes, keys, upstream);
             place.opened();
             *moved = true;
+            watch.see(bytes, keys, upstream)
         };
         let polled = self.down.poll(context, &mut self.server, &mut self.client, scratch, see);
         if self.first_end.is_none() && self.down.ended() {
@@ -216,6 +274,7 @@ impl Relay {
             Poll::Pending | Poll::Ready(Ok(())) => None,
             Poll::Ready(Err(Broken::Sender)) if self.client_gone => Some(End::Done),
             Poll::Ready(Err(Broken::Sender)) => Some(End::ServerLost),
+            Poll::Ready(Err(Broken::Stopped)) => Some(End::Unconfirmed),
             Poll::Ready(Err(Broken::Receiver)) => {
                 self.lose_client(context);
                 None
@@ -265,12 +324,16 @@ impl Relay {
             End::Stalled => Ended::HalfClosed,
             End::ServerLost => Ended::ServerLost,
             End::Cut(order) => Ended::Cut(order.clone()),
+            End::Unconfirmed => Ended::Unconfirmed,
+            End::LowersCommits => Ended::LowersCommits,
         });
         let member = shared.member(place.upstream()).as_str();
         let words = match end {
             End::Done => None,
             End::Stalled => Some(None),
             End::ServerLost => Some(Some(Refusal::server_lost(member))),
+            End::Unconfirmed => Some(Some(Refusal::commit_unconfirmed())),
+            End::LowersCommits => Some(Some(Refusal::lowers_commits())),
             End::Cut(CutOrder::ShuttingDown) => Some(Some(Refusal::shutting_down())),
             End::Cut(CutOrder::Silent(side)) => Some(Some(silent(shared, side, member))),
             End::Cut(CutOrder::RoleLost(why)) => {

@@ -81,6 +81,10 @@ pub(super) enum Ended {
     HalfClosed,
     /// It was ordered.
     Cut(CutOrder),
+    /// A commit did not wait for its standbys, and the client must not take it for one that did.
+    Unconfirmed,
+    /// The client tried to let its commits wait for less.
+    LowersCommits,
     /// It never had a server; the client was told this.
     Refused { sqlstate: &'static str, message: String },
     /// It never had a server, and the client left.
@@ -103,6 +107,8 @@ impl fmt::Display for Ended {
             Self::Cut(CutOrder::Silent(Side::Server)) => {
                 f.write_str("cut: the server was silent for too long")
             }
+            Self::Unconfirmed => f.write_str("cut: the wait of a commit for its standbys was cancelled"),
+            Self::LowersCommits => f.write_str("cut: a statement named synchronous_commit"),
             Self::Refused { sqlstate, message } => write!(f, "refused with {sqlstate}: {message}"),
             Self::NeverBegan => f.write_str("the client left before it had a server"),
         }

@@ -59,6 +59,8 @@ impl Proxy {
             upstreams: upstreams.clone(),
             shares: Vec::new(),
             pin_threads: false,
+            refuse_cancelled_commits: true,
+            refuse_lowered_commits: false,
             client_timeout: None,
             server_timeout: None,
         };

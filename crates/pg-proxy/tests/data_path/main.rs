@@ -5,6 +5,8 @@ mod bytes;
 #[cfg(test)]
 mod cancelling;
 #[cfg(test)]
+mod commits;
+#[cfg(test)]
 mod cutting;
 #[cfg(test)]
 mod encryption;
