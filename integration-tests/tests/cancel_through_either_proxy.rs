@@ -3,9 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use ha_lab::front::WRITE_PORT;
+use ha_lab::front::{READ_PORT, WRITE_PORT};
+use ha_lab::wait::wait_for;
 use ha_lab::wire::WireSession;
 use integration_tests::front::{Front, front_scenario};
+
+/// Pairs of reads that are cancelled.
+const ROUNDS: usize = 25;
 
 #[test]
 fn cancel_through_either_proxy() {
@@ -16,8 +20,40 @@ fn cancel_through_either_proxy() {
                     .with_context(|| format!("session through {session}, cancel through {request}"))?;
             }
         }
+        for round in 0..ROUNDS {
+            read_cancelled(front, round).with_context(|| format!("reads, round {round}"))?;
+        }
         Ok(())
     });
+}
+
+/// One of two reads, which are on one standby or on two; the request comes by either proxy.
+fn read_cancelled(front: &Front<'_>, round: usize) -> Result<()> {
+    let lab = front.lab;
+    let proxies = lab.proxies();
+    let proxy = |number: usize| lab.address(proxies[number % proxies.len()]);
+    let mut sessions = Vec::new();
+    for number in 0..2 {
+        let mut session = WireSession::open(lab, proxy(round + number)?, READ_PORT)?;
+        session.send_query("SELECT pg_sleep(30)")?;
+        sessions.push(session);
+    }
+    for number in 0..2 {
+        let request = proxy(round / 2 + number)?;
+        let (session, rest) = sessions[number..].split_first_mut().context("a session")?;
+        // A request that comes before its query finds nothing to cancel.
+        let error = wait_for("a cancelled query", Duration::from_secs(5), || {
+            let sent = session.cancel_through(lab, request, READ_PORT);
+            sent.and_then(|()| session.error(Duration::from_millis(500)))
+                .map_err(|error| format!("{error:#}"))
+        })?;
+        ensure!(error == "57014", "SQLSTATE {error} instead of query_canceled");
+        ensure!(
+            rest.iter().all(|other| other.still_waits().unwrap_or(false)),
+            "another one was cancelled too"
+        );
+    }
+    Ok(())
 }
 
 fn cancelled(front: &Front<'_>, session: &str, request: &str) -> Result<()> {

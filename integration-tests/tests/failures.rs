@@ -37,6 +37,7 @@ mod proxy_stopped;
 mod push_silent;
 mod role_swap_sampled_every_10ms;
 mod rolling_agent_restart;
+mod sessions_of_all_kinds;
 mod standby_power_loss;
 mod standby_recloned;
 mod switchover_named_candidate;

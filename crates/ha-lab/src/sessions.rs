@@ -22,11 +22,14 @@ use crate::topology::CLIENT;
 /// Role without password that [`sampling_rules`] lets in: a login by password costs more than all the rest of a session.
 pub const SAMPLER: &str = "sampler";
 
+/// Role with the right to replicate, for whoever makes it: the lines of [`sampling_rules`] let it in by password.
+pub const WAL_READER: &str = "wal_reader";
+
 /// Lines of `[postgres] hba` that let the sampler's role in, and everybody else as by default.
 pub fn sampling_rules() -> String {
     format!(
         "\n[postgres]\nhba = [\"host all {SAMPLER} samenet trust\", \"host all all samenet scram-sha-256\", \
-         \"local all all scram-sha-256\"]\n"
+         \"local all all scram-sha-256\", \"host replication {WAL_READER} samenet scram-sha-256\"]\n"
     )
 }
 

@@ -118,6 +118,21 @@ impl WireSession {
         Ok(())
     }
 
+    /// Whether nothing has come since the query was sent.
+    ///
+    /// # Errors
+    /// The connection is broken.
+    pub fn still_waits(&self) -> Result<bool> {
+        self.stream.set_nonblocking(true)?;
+        let peeked = self.stream.peek(&mut [0]);
+        self.stream.set_nonblocking(false)?;
+        match peeked {
+            Ok(_) => Ok(false),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(true),
+            Err(error) => Err(error).context("look for an answer"),
+        }
+    }
+
     /// Waits for the error that ends the query. Returns its SQLSTATE.
     ///
     /// # Errors
