@@ -33,6 +33,7 @@ mod primary_power_loss_with_etcd_leader;
 mod proxy_drain;
 mod proxy_host_power_cycle;
 mod proxy_killed;
+mod proxy_restarted;
 mod proxy_stopped;
 mod push_silent;
 mod role_swap_sampled_every_10ms;
