@@ -1,8 +1,9 @@
 //! Where a new session goes, and the first bytes of a PostgreSQL client and server.
 //!
 //! Everything here is a pure function of what it is given: no clock, socket or file. [`Router`] turns what agents
-//! claim and health checks find into a [`Table`]; [`balance`] picks among upstreams; [`startup_packet`] and [`login`]
-//! read the beginning of a session, [`messages`] the rest of it; [`refusal`] writes the error for a client that cannot be served.
+//! claim and health checks find into a [`Table`]; [`balance`] picks among upstreams; [`proxy_header`], [`startup_packet`]
+//! and [`login`] read the beginning of a session, [`messages`] the rest of it; [`refusal`] writes the error for a client that
+//! cannot be served.
 //!
 //! Routing is never what keeps two primaries apart: agents and guards do that. A wrong route costs a client an error,
 //! and this crate is about making that rare and short. Begin reading at [`router`].
@@ -19,6 +20,7 @@ mod health;
 pub mod login;
 pub mod messages;
 mod polling;
+pub mod proxy_header;
 mod reads;
 pub mod reason;
 pub mod refusal;

@@ -106,12 +106,18 @@ pub struct OpeningReader {
     complete: bool,
     asked_ssl: bool,
     asked_gss: bool,
+    encrypted: bool,
 }
 
 impl OpeningReader {
     /// Begins.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Begins inside TLS, where no encryption can be asked for any more.
+    pub fn encrypted() -> Self {
+        Self { encrypted: true, ..Self::default() }
     }
 
     /// The largest number of bytes to read now without reading past the packet: reading more would swallow bytes that
@@ -131,7 +137,7 @@ impl OpeningReader {
             self.packet.clear();
             self.complete = false;
         }
-        if self.packet.is_empty() && bytes.first() == Some(&TLS_HANDSHAKE) {
+        if !self.encrypted && self.packet.is_empty() && bytes.first() == Some(&TLS_HANDSHAKE) {
             return Ok((0, Some(Opening::DirectTls)));
         }
         let mut consumed = 0;
@@ -181,6 +187,9 @@ impl OpeningReader {
     fn understand(&mut self) -> Result<Opening, OpeningError> {
         let body = &self.packet[HEADER..];
         match number(&self.packet, 4) {
+            SSL_CODE | GSS_CODE if self.encrypted => {
+                Err(OpeningError::Malformed { what: "a request for encryption inside TLS" })
+            }
             SSL_CODE => {
                 once(&mut self.asked_ssl, body, "a second request for TLS")?;
                 Ok(Opening::SslRequest)

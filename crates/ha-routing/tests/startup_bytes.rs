@@ -66,6 +66,20 @@ fn read_in_all_pieces(packet: &[u8]) -> Opening {
     whole
 }
 
+#[test]
+fn nothing_can_be_encrypted_twice() {
+    for request in [SSL, GSS] {
+        let error = read_with(&mut OpeningReader::encrypted(), &request, 8).expect_err("inside TLS");
+        assert!(matches!(error, OpeningError::Malformed { .. }), "{error}");
+    }
+    let hello = [0x16, 3, 1, 2, 0, 1, 0, 1];
+    let error = read_with(&mut OpeningReader::encrypted(), &hello, 8).expect_err("TLS inside TLS");
+    assert!(matches!(error, OpeningError::TooLong { .. }), "{error}");
+    let login = startup(0, &[("user", "alice")]);
+    let (opening, consumed) = read_with(&mut OpeningReader::encrypted(), &login, 3).expect("a login");
+    assert!(matches!(opening, Opening::Startup(_)) && consumed == login.len());
+}
+
 fn info(bytes: &[u8]) -> StartupInfo {
     match read_in_all_pieces(bytes) {
         Opening::Startup(info) => info,
