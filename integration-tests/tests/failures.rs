@@ -45,6 +45,7 @@ mod switchover_named_candidate;
 mod switchover_under_pgbench_through_vip;
 mod system_calls_per_transaction;
 mod ten_thousand_idle_sessions;
+mod tls_ended_at_the_proxy;
 mod tls_passed_through;
 mod vip_moved_by_hand;
 mod vrrp_with_keepalived;

@@ -17,9 +17,13 @@ pub fn run_check_config(path: &Path, node: Option<&str>) -> u8 {
     tell(check(path, node))
 }
 
-/// The same for the proxy host `node`.
-pub fn run_check_proxy_config(path: &Path, node: Option<&str>) -> u8 {
-    tell(check_proxy(path, node))
+/// The same for the proxy host `node`; `more` checks what only the daemon itself can.
+pub fn run_check_proxy_config(
+    path: &Path,
+    node: Option<&str>,
+    more: impl FnOnce(&Cluster) -> Result<(), Problems>,
+) -> u8 {
+    tell(check_proxy(path, node, more))
 }
 
 fn tell(checked: Result<String, Problems>) -> u8 {
@@ -45,11 +49,16 @@ fn check(path: &Path, node: Option<&str>) -> Result<String, Problems> {
     together(summary, secrets.map(drop))
 }
 
-fn check_proxy(path: &Path, node: Option<&str>) -> Result<String, Problems> {
+fn check_proxy(
+    path: &Path,
+    node: Option<&str>,
+    more: impl FnOnce(&Cluster) -> Result<(), Problems>,
+) -> Result<String, Problems> {
     let secrets = load_proxy_secrets(&path.with_file_name("secrets.toml"));
     let summary = load(path).and_then(|cluster| {
-        let host = cluster.this_proxy(node)?;
-        Ok(summary(path, &cluster, &host.name, host.address))
+        let host = cluster.this_proxy(node);
+        let summary = host.map(|host| summary(path, &cluster, &host.name, host.address));
+        together(summary, more(&cluster))
     });
     together(summary, secrets.map(drop))
 }

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod check_config;
+mod client_tls;
 mod cluster;
 mod digest;
 mod etcd;
@@ -20,6 +21,7 @@ mod hooks;
 mod hosts;
 mod keys;
 mod load;
+mod networks;
 mod owned_parameters;
 mod postgres;
 mod problem;
@@ -33,6 +35,7 @@ mod tls;
 mod units;
 mod vip;
 
+pub use client_tls::ClientTls;
 pub use cluster::{
     Cluster, DatabaseHost, GRPC_PORT, HEARTBEAT_PORT, ProxyHost, REST_PORT, Tags, VRRPD_GRPC_PORT,
     VRRPD_METRICS_PORT,

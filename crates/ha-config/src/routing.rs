@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use ipnet::IpNet;
+
+use crate::client_tls::ClientTls;
+use crate::networks;
 use crate::reader::Table;
 
 /// Settings of pg-proxy.
@@ -53,6 +57,12 @@ pub struct Routing {
     pub log_sessions: bool,
     /// Whether each thread that relays stays on a processor of its own.
     pub pin_threads: bool,
+    /// Who ends the TLS of clients.
+    pub tls: ClientTls,
+    /// Whether clients without TLS are refused.
+    pub require_tls: bool,
+    /// Networks whose connections begin with a header of the PROXY protocol, and no others do.
+    pub proxy_protocol_from: Vec<IpNet>,
 }
 
 /// What becomes of something that weakens the guarantee of commits.
@@ -101,6 +111,9 @@ impl Default for Routing {
             balance: Balance::RoundRobin,
             log_sessions: true,
             pin_threads: true,
+            tls: ClientTls::PassThrough,
+            require_tls: false,
+            proxy_protocol_from: Vec::new(),
         }
     }
 }
@@ -163,6 +176,9 @@ impl Routing {
             balance: balance.map_or(default.balance, |at| at.value),
             log_sessions: table.boolean("log_sessions").unwrap_or(default.log_sessions),
             pin_threads: table.boolean("pin_threads").unwrap_or(default.pin_threads),
+            tls: ClientTls::read(table),
+            require_tls: table.boolean("require_tls").unwrap_or(default.require_tls),
+            proxy_protocol_from: networks::read(table, "proxy_protocol_from"),
         }
     }
 

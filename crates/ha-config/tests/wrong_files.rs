@@ -396,6 +396,35 @@ fn front_cases() -> Vec<Case> {
             ],
         },
         Case {
+            name: "TLS that ends nowhere and networks that are none",
+            text: after_hosts(
+                "[routing]\ntls = \"terminate\"\ntls_key = \"clients.key\"\nrequire_tls = 1\n\
+                 proxy_protocol_from = [\"10.0.0.0/33\", \"10.1.2.3/8\", \"10.0.0.1\", \"10.0.0.1/32\", \"lb\"]\n",
+            ),
+            problems: &[
+                (Some(11), "routing.tls_certificate", &["found nothing", "beside tls_key"]),
+                (Some(13), "routing.tls_key", &["absolute"]),
+                (Some(14), "routing.require_tls", &["found 1"]),
+                (Some(15), "routing.proxy_protocol_from[0]", &["\"10.0.0.0/33\"", "a network"]),
+                (Some(15), "routing.proxy_protocol_from[1]", &["\"10.1.2.3/8\"", "\"10.0.0.0/8\""]),
+                (Some(15), "routing.proxy_protocol_from[3]", &["a second time"]),
+                (Some(15), "routing.proxy_protocol_from[4]", &["\"lb\""]),
+            ],
+        },
+        Case {
+            name: "a certificate that nobody would see",
+            text: after_hosts("[routing]\ntls_certificate = \"/srv/c.crt\"\ntls_key = \"/srv/c.key\"\n"),
+            problems: &[
+                (Some(12), "routing.tls_certificate", &["pass-through", "\"terminate\""]),
+                (Some(13), "routing.tls_key", &["pass-through", "\"terminate\""]),
+            ],
+        },
+        Case {
+            name: "an unknown way with TLS",
+            text: after_hosts("[routing]\ntls = \"both\"\ntls_certificate = \"/srv/c.crt\"\n"),
+            problems: &[(Some(12), "routing.tls", &["\"both\"", "\"terminate\""])],
+        },
+        Case {
             name: "a proxy port that PostgreSQL has on the same host",
             text: after_hosts(
                 "[[proxy]]\nname = \"pg1\"\naddress = \"10.0.1.11\"\n[routing]\nread_port = 5432\nwrite_port = 8009\n",

@@ -16,16 +16,22 @@ use arc_swap::ArcSwap;
 use ha_core::MemberName;
 use ha_routing::balance::{Balance, Share};
 use ha_routing::{Sessions, Table};
+use ipnet::IpNet;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
+
+use crate::client_tls::ClientTls;
 
 mod accept;
 mod begin;
 mod cancel;
 mod cancel_keys;
+mod client_stream;
 mod counting;
 mod farewell;
 mod greeting;
+mod handshake;
+mod origin;
 mod places;
 mod processors;
 mod pump;
@@ -96,6 +102,12 @@ pub struct Options {
     pub upstreams: Vec<(MemberName, SocketAddr)>,
     /// What each of them is to this proxy, in the same order; those beyond the end are as good as any.
     pub shares: Vec<Share>,
+    /// What clients see when their TLS ends here; `None`: it ends at PostgreSQL.
+    pub tls: Option<Arc<ClientTls>>,
+    /// Whether a login without TLS is refused.
+    pub require_tls: bool,
+    /// Networks whose connections begin with a header of the PROXY protocol, and no others do.
+    pub proxy_protocol_from: Vec<IpNet>,
 }
 
 /// What the data path tells the driver about a PostgreSQL.
@@ -128,6 +140,12 @@ pub struct Counters {
     pub refused_total: u64,
     /// Cancel requests.
     pub cancels_total: u64,
+    /// Connections whose TLS ends at this proxy.
+    pub tls_sessions_total: u64,
+    /// Attempts at such TLS that failed.
+    pub tls_failures_total: u64,
+    /// Connections that were closed because they had no good header of the PROXY protocol.
+    pub headers_refused_total: u64,
     /// Ends of sessions that got no line because the log was too slow.
     pub lines_dropped: u64,
     /// One entry per upstream, in the order of [`Options::upstreams`].
@@ -211,6 +229,11 @@ impl DataPath {
     /// The addresses that are listened on, in the order of [`Options::listeners`].
     pub fn local_addresses(&self) -> &[SocketAddr] {
         &self.local_addresses
+    }
+
+    /// The certificate that clients see, to be loaded again; `None` where TLS is passed through.
+    pub fn client_tls(&self) -> Option<&Arc<ClientTls>> {
+        self.shared.options.tls.as_ref()
     }
 
     /// Call after the table was swapped: waiting sessions are led on at once.

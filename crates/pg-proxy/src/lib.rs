@@ -9,6 +9,7 @@
 
 pub mod args;
 mod causes;
+pub mod client_tls;
 pub mod data_path;
 pub mod drain;
 pub mod driver;

@@ -3,11 +3,13 @@
 use clap::Parser as _;
 use ha_daemon::ExitCode;
 use pg_proxy::args::Args;
+use pg_proxy::client_tls::ClientTls;
 
 fn main() -> ExitCode {
     let args = Args::parse();
     if args.check_config {
-        return match ha_config::run_check_proxy_config(&args.config, args.node.as_deref()) {
+        let files = |cluster: &ha_config::Cluster| ClientTls::load(&cluster.routing).map(drop);
+        return match ha_config::run_check_proxy_config(&args.config, args.node.as_deref(), files) {
             0 => ExitCode::Ok,
             _ => ExitCode::Usage,
         };

@@ -90,6 +90,13 @@ fn whole(page: &mut Page, shown: &Snapshot) {
     page.sample(name, "counter", "Clients that were refused with an error.", shown.refused_total);
     let name = "matriarch_proxy_cancel_requests_total";
     page.sample(name, "counter", "Cancel requests.", shown.cancels_total);
+    let name = "matriarch_proxy_tls_sessions_total";
+    page.sample(name, "counter", "Connections whose TLS ends at this proxy.", shown.tls_sessions_total);
+    let name = "matriarch_proxy_tls_failures_total";
+    page.sample(name, "counter", "Attempts at such TLS that failed.", shown.tls_failures_total);
+    let name = "matriarch_proxy_headers_refused_total";
+    let help = "Connections without a good header of the PROXY protocol.";
+    page.sample(name, "counter", help, shown.headers_refused_total);
     let name = "matriarch_proxy_session_lines_dropped_total";
     page.sample(name, "counter", "Ends of sessions that the log was too slow for.", shown.lines_dropped);
 }

@@ -16,6 +16,7 @@ use ha_rpc::TlsFiles;
 use tokio::sync::{mpsc, watch};
 
 use crate::args::Args;
+use crate::client_tls::ClientTls;
 use crate::data_path::{DataPath, Options, Port};
 use crate::drain::{ANNOUNCE, Drain};
 use crate::driver::{Driver, Parts, Sources};
@@ -37,7 +38,7 @@ const WISHES_WAITING: usize = 16;
 
 /// Runs the proxy until it is asked to end.
 pub fn run(args: &Args) -> ExitCode {
-    let (cluster, host) = match configuration(args) {
+    let (cluster, host, tls) = match configuration(args) {
         Ok(read) => read,
         Err(problems) => {
             tracing::error!("{problems}");
@@ -48,7 +49,7 @@ pub fn run(args: &Args) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = runtime
         .context("starting the runtime")
-        .and_then(|runtime| runtime.block_on(drive(args, &cluster, &host)));
+        .and_then(|runtime| runtime.block_on(drive(args, &cluster, &host, tls)));
     match result {
         Ok(signal) => {
             tracing::info!(signal, "proxy ends");
@@ -61,13 +62,21 @@ pub fn run(args: &Args) -> ExitCode {
     }
 }
 
-fn configuration(args: &Args) -> Result<(Cluster, ProxyHost), ha_config::Problems> {
+type Configuration = (Cluster, ProxyHost, Option<Arc<ClientTls>>);
+
+fn configuration(args: &Args) -> Result<Configuration, ha_config::Problems> {
     let cluster = ha_config::load(&args.config)?;
     let host = cluster.this_proxy(args.node.as_deref())?.clone();
-    Ok((cluster, host))
+    let tls = ClientTls::load(&cluster.routing)?.map(Arc::new);
+    Ok((cluster, host, tls))
 }
 
-async fn drive(args: &Args, cluster: &Cluster, host: &ProxyHost) -> anyhow::Result<&'static str> {
+async fn drive(
+    args: &Args,
+    cluster: &Cluster,
+    host: &ProxyHost,
+    client_tls: Option<Arc<ClientTls>>,
+) -> anyhow::Result<&'static str> {
     let signals = Signals::listen().context("listening to signals")?;
     tracing::info!(cluster = %cluster.name, proxy = %host.name, digest = %cluster.digest, "proxy starts");
     let routing = &cluster.routing;
@@ -76,7 +85,7 @@ async fn drive(args: &Args, cluster: &Cluster, host: &ProxyHost) -> anyhow::Resu
     let table = Arc::new(ArcSwap::new(router.table()));
 
     let (reports, reports_in) = mpsc::unbounded_channel();
-    let data = DataPath::start(data_options(cluster, host), Arc::clone(&table), reports);
+    let data = DataPath::start(data_options(cluster, host, client_tls), Arc::clone(&table), reports);
     let data = Arc::new(data.context("starting to take sessions")?);
     let snapshot = Arc::new(SnapshotSource::new(cluster, &host.name, router.table(), Arc::clone(&data)));
     let page = StatusPage::bind(own(routing.status_port), Arc::clone(&snapshot)).await?;
@@ -128,7 +137,7 @@ fn setup(cluster: &Cluster) -> Setup {
     }
 }
 
-fn data_options(cluster: &Cluster, host: &ProxyHost) -> Options {
+fn data_options(cluster: &Cluster, host: &ProxyHost, tls: Option<Arc<ClientTls>>) -> Options {
     let routing = &cluster.routing;
     // Floating addresses come and go; the port is there before the address.
     let addresses = std::iter::once(host.address).chain(cluster.vips.iter().map(|vip| vip.address));
@@ -158,6 +167,9 @@ fn data_options(cluster: &Cluster, host: &ProxyHost) -> Options {
         log_sessions: routing.log_sessions,
         upstreams: upstreams(cluster),
         shares: shares(cluster, host),
+        tls,
+        require_tls: routing.require_tls,
+        proxy_protocol_from: routing.proxy_protocol_from.clone(),
     }
 }
 

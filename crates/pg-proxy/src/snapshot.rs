@@ -59,6 +59,12 @@ pub struct Snapshot {
     pub refused_total: u64,
     /// Cancel requests.
     pub cancels_total: u64,
+    /// Connections whose TLS ends here.
+    pub tls_sessions_total: u64,
+    /// Attempts at such TLS that failed.
+    pub tls_failures_total: u64,
+    /// Connections without the header of the PROXY protocol that they had to begin with.
+    pub headers_refused_total: u64,
     /// Ends of sessions that the log was too slow for.
     pub lines_dropped: u64,
     /// The newest decisions, newest first.
@@ -275,6 +281,9 @@ impl SnapshotSource {
             sessions_total,
             refused_total,
             cancels_total,
+            tls_sessions_total,
+            tls_failures_total,
+            headers_refused_total,
             lines_dropped,
             upstreams,
         } = self.data.counters();
@@ -305,6 +314,9 @@ impl SnapshotSource {
             sessions_total,
             refused_total,
             cancels_total,
+            tls_sessions_total,
+            tls_failures_total,
+            headers_refused_total,
             lines_dropped,
             decisions: decisions.iter().cloned().collect(),
             proxies: self.proxies.clone(),

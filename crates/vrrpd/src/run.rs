@@ -30,7 +30,7 @@ pub fn check_config(args: &Args) -> ExitCode {
         drop(std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("{problems}\n")));
         return ExitCode::Usage;
     }
-    match ha_config::run_check_proxy_config(&args.config, args.node.as_deref()) {
+    match ha_config::run_check_proxy_config(&args.config, args.node.as_deref(), |_| Ok(())) {
         0 => ExitCode::Ok,
         _ => ExitCode::Usage,
     }

@@ -10,8 +10,10 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::cancel;
+use super::client_stream::ClientStream;
 use super::farewell::farewell;
 use super::greeting::Greeting;
+use super::handshake::{self, Failed, shake_hands};
 use super::reach::{Reached, Turn, reach};
 use super::relay::{Relay, Watch};
 use super::scratch;
@@ -20,7 +22,7 @@ use super::worker::{CutOrder, Seat};
 
 /// How long a client may take for all it has to say before its login goes to a server. Waiting for a server does not
 /// count.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a server answers when it goes on with TLS.
 const TLS_GRANTED: &[u8] = b"S";
@@ -36,12 +38,25 @@ pub(super) enum Stop {
     Refuse(Refusal),
     /// No server in time. A client that asked for TLS can be told only when it goes on without.
     NoServer(Refusal),
+    /// A load balancer did not say whose connection it is.
+    NoHeader(String),
+    /// TLS that was to end here failed.
+    NoTls(Failed),
+}
+
+/// What came of listening to a client.
+#[derive(Debug)]
+pub(super) enum Heard {
+    Bytes,
+    End,
+    /// For too long.
+    Nothing,
 }
 
 /// The client while it has no server.
 #[derive(Debug)]
 pub(super) struct Client {
-    pub(super) stream: TcpStream,
+    pub(super) stream: ClientStream,
     /// What it said beyond what was asked for; goes to the server.
     pub(super) early: Vec<u8>,
     pub(super) seat: Seat,
@@ -55,8 +70,8 @@ pub(super) struct Client {
 pub(super) async fn begin(stream: TcpStream, from: SocketAddr, seat: Seat) -> Option<Relay> {
     let record = seat.shared().session_log.begin(from, seat.port());
     let came = std::time::Instant::now();
-    let mut client = Client { stream, early: Vec::new(), seat, record, came };
-    match client.lead().await {
+    let mut client = Client { stream: ClientStream::Plain(stream), early: Vec::new(), seat, record, came };
+    match client.lead(from).await {
         Ok((reached, watch)) => {
             let Client { stream, early, seat, record, .. } = client;
             let record = record.map(|mut record| {
@@ -68,6 +83,20 @@ pub(super) async fn begin(stream: TcpStream, from: SocketAddr, seat: Seat) -> Op
         }
         Err(Stop::Silent) => {
             client.note_end(Ended::NeverBegan);
+            None
+        }
+        Err(Stop::NoHeader(why)) => {
+            client.seat.worker().counters.headers_refused.add(1);
+            client.note_end(Ended::NoProxyHeader(why));
+            None
+        }
+        Err(Stop::NoTls(Failed { why, socket })) => {
+            client.seat.worker().counters.tls_failures.add(1);
+            client.note_end(Ended::TlsFailed(why));
+            if let Some(socket) = socket {
+                // The alert says why, if it is not destroyed by a reset.
+                Box::pin(farewell(ClientStream::Plain(socket), &[])).await;
+            }
             None
         }
         Err(Stop::Refuse(refusal) | Stop::NoServer(refusal)) => {
@@ -85,15 +114,34 @@ impl Client {
         session_log::ended(self.seat.shared(), self.record.take(), None, (0, 0), || end);
     }
 
-    async fn lead(&mut self) -> Result<(Reached, Watch), Stop> {
+    async fn lead(&mut self, from: SocketAddr) -> Result<(Reached, Watch), Stop> {
         let mut reader = OpeningReader::new();
         let mut turn = Turn::default();
         let mut patience = PATIENCE;
+        let options = &self.seat.shared().options;
+        let terminates = options.tls.is_some();
+        if options.proxy_protocol_from.iter().any(|network| network.contains(&from.ip())) {
+            let client = Box::pin(self.read_origin(&mut patience)).await?;
+            if let (Some(client), Some(record)) = (client, &mut self.record) {
+                record.comes_from(client);
+            }
+        }
         let mut connected = None;
         let mut denied = (!self.seat.admitted()).then(|| self.too_many());
         loop {
             match self.read(&mut reader, &mut patience).await? {
                 Opening::GssRequest => self.answer(TLS_DENIED).await?,
+                Opening::SslRequest if terminates => {
+                    self.still_silent()?;
+                    self.answer(TLS_GRANTED).await?;
+                    Box::pin(self.begin_tls(&mut patience)).await?;
+                    reader = OpeningReader::encrypted();
+                }
+                Opening::DirectTls if terminates => {
+                    Box::pin(self.begin_tls(&mut patience)).await?;
+                    self.speaks_postgresql()?;
+                    reader = OpeningReader::encrypted();
+                }
                 Opening::SslRequest if denied.is_some() => self.answer(TLS_DENIED).await?,
                 Opening::SslRequest => match reach(self, &mut turn, Greeting::Tls, None).await {
                     Ok(reached) if reached.said == TLS_DENIED => {
@@ -121,6 +169,11 @@ impl Client {
                     // It is no session.
                     self.record = None;
                     Box::pin(cancel::deliver(self.seat.shared(), &request)).await;
+                    if self.stream.is_tls() {
+                        // Without TLS's own good-bye libpq would take the end for a failure.
+                        let stream = std::mem::replace(&mut self.stream, ClientStream::Gone);
+                        Box::pin(farewell(stream, &[])).await;
+                    }
                     return Err(Stop::Silent);
                 }
                 Opening::Startup(info) => {
@@ -132,6 +185,9 @@ impl Client {
                     }
                     if info.names_synchronous_commit && self.seat.shared().options.refuse_lowered_commits {
                         return Err(Stop::Refuse(Refusal::lowers_commits()));
+                    }
+                    if self.seat.shared().options.require_tls && !self.stream.is_tls() {
+                        return Err(Stop::Refuse(Refusal::plaintext()));
                     }
                     let packet = reader.into_packet();
                     let mut reached = reach(self, &mut turn, Greeting::Login(&packet), connected).await?;
@@ -160,7 +216,32 @@ impl Client {
         let mut bytes = Vec::new();
         loop {
             bytes.clear();
-            let next = scratch::read(&mut self.stream, &mut bytes, reader.wanted());
+            match self.hear(&mut bytes, reader.wanted(), deadline).await? {
+                Heard::Bytes => {}
+                Heard::End => return Err(Stop::Silent),
+                Heard::Nothing => return Err(Stop::Refuse(Refusal::opening_too_slow(PATIENCE))),
+            }
+            let (consumed, opening) = reader.push(&bytes).map_err(|error| Stop::Refuse(error.refusal()))?;
+            if let Some(opening) = opening {
+                self.early.extend_from_slice(&bytes[consumed..]);
+                *patience = patience.saturating_sub(begun.elapsed());
+                return Ok(opening);
+            }
+        }
+    }
+
+    /// Appends the next bytes of a client that has no server yet, at most `wanted`, to `bytes`.
+    ///
+    /// # Errors
+    /// When the proxy ends.
+    pub(super) async fn hear(
+        &mut self,
+        bytes: &mut Vec<u8>,
+        wanted: usize,
+        deadline: Instant,
+    ) -> Result<Heard, Stop> {
+        loop {
+            let next = scratch::read(&mut self.stream, bytes, wanted);
             let read = tokio::select! {
                 biased;
                 order = self.seat.cut() => match order {
@@ -173,18 +254,61 @@ impl Client {
                 },
                 read = tokio::time::timeout_at(deadline, next) => read,
             };
-            let Ok(read) = read else {
-                return Err(Stop::Refuse(Refusal::opening_too_slow(PATIENCE)));
-            };
-            if !matches!(read, Ok(1..)) {
-                return Err(Stop::Silent);
-            }
-            let (consumed, opening) = reader.push(&bytes).map_err(|error| Stop::Refuse(error.refusal()))?;
-            if let Some(opening) = opening {
-                self.early.extend_from_slice(&bytes[consumed..]);
-                *patience = patience.saturating_sub(begun.elapsed());
-                return Ok(opening);
-            }
+            return Ok(match read {
+                Ok(Ok(1..)) => Heard::Bytes,
+                Ok(_) => Heard::End,
+                Err(_) => Heard::Nothing,
+            });
+        }
+    }
+
+    /// Goes on in TLS that ends here, and charges `patience` for the handshake.
+    async fn begin_tls(&mut self, patience: &mut Duration) -> Result<(), Stop> {
+        let Some(tls) = &self.seat.shared().options.tls else { return Err(Stop::Silent) };
+        let Some(socket) = self.stream.take_plain() else { return Err(Stop::Silent) };
+        let begun = Instant::now();
+        let said = std::mem::take(&mut self.early);
+        let handshake = tokio::time::timeout_at(begun + *patience, shake_hands(tls.current(), socket, &said));
+        let ended = self.seat.ends();
+        let shaken = tokio::select! {
+            biased;
+            // There is no way to tell it why.
+            () = ended => return Err(Stop::Silent),
+            shaken = handshake => shaken,
+        };
+        let late = |_| Failed { why: format!("no handshake within {} s", PATIENCE.as_secs()), socket: None };
+        let stream = shaken.map_err(late).and_then(|shaken| shaken).map_err(Stop::NoTls)?;
+        *patience = patience.saturating_sub(begun.elapsed());
+        self.seat.worker().counters.tls_sessions.add(1);
+        if let Some(record) = &mut self.record {
+            record.encrypted(handshake::version(&stream));
+        }
+        self.stream = ClientStream::Tls(stream);
+        Ok(())
+    }
+
+    /// Refuses a client that said something between its request for TLS and the answer: that is not encrypted, and
+    /// anybody may have put it there.
+    fn still_silent(&self) -> Result<(), Stop> {
+        let stuffed = match &self.stream {
+            ClientStream::Plain(socket) => matches!(socket.try_read(&mut [0]), Ok(1..)),
+            ClientStream::Tls(_) | ClientStream::Gone => false,
+        };
+        if stuffed || !self.early.is_empty() {
+            return Err(Stop::Refuse(Refusal::protocol_violation(
+                "bytes follow the request for encryption before it was answered",
+            )));
+        }
+        Ok(())
+    }
+
+    /// Refuses a client that began with TLS for something else.
+    fn speaks_postgresql(&self) -> Result<(), Stop> {
+        match &self.stream {
+            ClientStream::Tls(stream) if handshake::agreed(stream) => Ok(()),
+            _ => Err(Stop::Refuse(Refusal::protocol_violation(
+                "a connection that begins with TLS must name the protocol postgresql by ALPN",
+            ))),
         }
     }
 

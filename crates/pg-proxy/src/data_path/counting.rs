@@ -53,6 +53,9 @@ pub(super) struct WorkerCounters {
     pub(super) sessions_total: Count,
     pub(super) refused: Count,
     pub(super) cancels: Count,
+    pub(super) tls_sessions: Count,
+    pub(super) tls_failures: Count,
+    pub(super) headers_refused: Count,
     pub(super) upstreams: Vec<UpstreamCount>,
 }
 
@@ -79,6 +82,9 @@ impl WorkerCounters {
         sum.sessions_total += self.sessions_total.get();
         sum.refused_total += self.refused.get();
         sum.cancels_total += self.cancels.get();
+        sum.tls_sessions_total += self.tls_sessions.get();
+        sum.tls_failures_total += self.tls_failures.get();
+        sum.headers_refused_total += self.headers_refused.get();
         for (count, sum) in self.upstreams.iter().zip(&mut sum.upstreams) {
             count.add_to(sum);
         }

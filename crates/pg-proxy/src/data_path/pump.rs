@@ -4,7 +4,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 /// What is read at once for a receiver that is slower than its sender: this is what a stuck session keeps.
 const SLOW_READ: usize = 16 * 1024;
@@ -82,8 +81,8 @@ impl Pump {
     pub(super) fn poll(
         &mut self,
         context: &mut Context<'_>,
-        from: &mut TcpStream,
-        to: &mut TcpStream,
+        from: &mut (impl AsyncRead + Unpin),
+        to: &mut (impl AsyncWrite + Unpin),
         scratch: &mut [u8],
         mut see: impl FnMut(&[u8]) -> Option<usize>,
     ) -> Poll<Result<(), Broken>> {
@@ -126,7 +125,11 @@ impl Pump {
         Poll::Pending
     }
 
-    fn poll_spill(&mut self, context: &mut Context<'_>, to: &mut TcpStream) -> Poll<Result<(), Broken>> {
+    fn poll_spill(
+        &mut self,
+        context: &mut Context<'_>,
+        to: &mut (impl AsyncWrite + Unpin),
+    ) -> Poll<Result<(), Broken>> {
         while self.taken < self.spill.len() {
             let left = &self.spill[self.taken..];
             let written =
@@ -138,6 +141,10 @@ impl Pump {
             self.spill = Vec::new();
         }
         self.taken = 0;
-        Poll::Ready(Ok(()))
+        if self.discards {
+            return Poll::Ready(Ok(()));
+        }
+        // TLS takes bytes that its socket does not take yet; a mere socket has nothing to do here.
+        Pin::new(to).poll_flush(context).map_err(|_| Broken::Receiver)
     }
 }

@@ -9,6 +9,7 @@ use ha_routing::login::LoginWatcher;
 use tokio::net::TcpStream;
 
 use super::begin::{Client, Stop};
+use super::client_stream::ClientStream;
 use super::greeting::Greeting;
 use super::places::{NoPlace, Place};
 use super::worker::{CutOrder, Seat, Shared};
@@ -106,7 +107,7 @@ pub(super) async fn reach(
 }
 
 async fn wait(
-    stream: &mut TcpStream,
+    stream: &mut ClientStream,
     early: &mut Vec<u8>,
     seat: &Seat,
     turn: &mut Turn,
@@ -140,7 +141,7 @@ fn refusal(seat: &Seat, since: Instant, why: NoPlace) -> Refusal {
 
 /// Watches a client that has nothing to say until its server has. Ends only with the reason to give up.
 async fn listen(
-    stream: &mut TcpStream,
+    stream: &mut ClientStream,
     early: &mut Vec<u8>,
     greeting: Greeting<'_>,
 ) -> Result<Infallible, Stop> {
@@ -160,7 +161,7 @@ async fn listen(
 
 /// Looks once more, now that the answer is here.
 async fn still_silent(
-    stream: &mut TcpStream,
+    stream: &mut ClientStream,
     early: &mut Vec<u8>,
     greeting: Greeting<'_>,
 ) -> Result<(), Stop> {

@@ -13,13 +13,13 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
 use super::cancel_keys::{CancelKeys, KnownKey};
+use super::client_stream::ClientStream;
 use super::farewell::farewell;
 use super::places::Place;
 use super::pump::{Broken, Pump};
 use super::scratch;
 use super::session_log::{self, Ended, Record};
 use super::silence::Side;
-use super::sockets;
 use super::worker::{CutOrder, Seat, Shared};
 
 /// How long one direction may stay silent when the other has ended.
@@ -86,7 +86,7 @@ impl Watch {
 /// The pair of sockets and what belongs to it. This is what an idle session costs: keep it small.
 #[derive(Debug)]
 pub(super) struct Relay {
-    client: TcpStream,
+    client: ClientStream,
     server: TcpStream,
     up: Pump,
     down: Pump,
@@ -147,7 +147,7 @@ impl Relay {
     /// passed on, and `watch` has not seen them.
     #[expect(clippy::too_many_arguments, reason = "everything that the beginning of a session has gathered")]
     pub(super) fn new(
-        client: TcpStream,
+        client: ClientStream,
         server: TcpStream,
         early: Vec<u8>,
         said: Vec<u8>,
@@ -352,7 +352,7 @@ impl Relay {
                 rest.extend(words.to_bytes());
                 farewell(client, &rest).await;
             }
-            Some(_) => sockets::reset_on_close(&client),
+            Some(_) => client.reset_on_close(),
         }
     }
 }

@@ -7,7 +7,6 @@ use std::pin::Pin;
 use std::task::{Poll, ready};
 
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::TcpStream;
 
 /// Measured to cost least per byte in bulk: smaller means more system calls, larger more cache misses.
 const SIZE: usize = 64 * 1024;
@@ -23,7 +22,11 @@ pub(super) fn with<T>(user: impl FnOnce(&mut [u8]) -> T) -> T {
 
 /// Appends what there is to read, at most `limit` bytes, to `bytes`; says how many, 0 at the end. May be given up
 /// without losing anything.
-pub(super) async fn read(stream: &mut TcpStream, bytes: &mut Vec<u8>, limit: usize) -> io::Result<usize> {
+pub(super) async fn read(
+    stream: &mut (impl AsyncRead + Unpin),
+    bytes: &mut Vec<u8>,
+    limit: usize,
+) -> io::Result<usize> {
     poll_fn(|context| {
         with(|buffer| {
             let limit = limit.min(buffer.len());

@@ -40,7 +40,11 @@ enum Entry {
 pub(super) struct Record {
     began: Instant,
     client: SocketAddr,
+    /// The load balancer that said so.
+    through: Option<SocketAddr>,
     port: Port,
+    /// Of TLS that ends here.
+    tls: &'static str,
     /// Whoever encrypts past the proxy does not tell.
     who: Option<Who>,
     /// How long it took until a server had said its first word.
@@ -89,6 +93,10 @@ pub(super) enum Ended {
     Refused { sqlstate: &'static str, message: String },
     /// It never had a server, and the client left.
     NeverBegan,
+    /// A load balancer did not say whose connection it is.
+    NoProxyHeader(String),
+    /// TLS was begun and failed.
+    TlsFailed(String),
 }
 
 impl fmt::Display for Ended {
@@ -111,6 +119,8 @@ impl fmt::Display for Ended {
             Self::LowersCommits => f.write_str("cut: a statement named synchronous_commit"),
             Self::Refused { sqlstate, message } => write!(f, "refused with {sqlstate}: {message}"),
             Self::NeverBegan => f.write_str("the client left before it had a server"),
+            Self::NoProxyHeader(why) => write!(f, "closed: {why}"),
+            Self::TlsFailed(why) => write!(f, "TLS failed: {why}"),
         }
     }
 }
@@ -129,7 +139,15 @@ impl SessionLog {
     /// A record for a session that begins, if lines are wanted.
     pub(super) fn begin(&self, client: SocketAddr, port: Port) -> Option<Box<Record>> {
         self.0.as_ref().map(|_| {
-            Box::new(Record { began: Instant::now(), client, port, who: None, waited: Duration::ZERO })
+            Box::new(Record {
+                began: Instant::now(),
+                client,
+                through: None,
+                port,
+                tls: "",
+                who: None,
+                waited: Duration::ZERO,
+            })
         })
     }
 
@@ -157,6 +175,16 @@ impl Record {
             database: info.database.clone(),
             application: info.application_name.clone(),
         });
+    }
+
+    /// The connection is `client`'s: its peer said so.
+    pub(super) fn comes_from(&mut self, client: SocketAddr) {
+        self.through = Some(std::mem::replace(&mut self.client, client));
+    }
+
+    /// TLS of this version ends here.
+    pub(super) fn encrypted(&mut self, version: &'static str) {
+        self.tls = version;
     }
 
     pub(super) fn reached(&mut self) {
@@ -204,7 +232,9 @@ impl Line {
             record.who.as_ref().map_or(("", "", ""), |who| (&who.user, &who.database, &who.application));
         tracing::info!(
             client = %record.client,
+            through = record.through.map(tracing::field::display),
             port,
+            tls = record.tls,
             server = member.as_deref().unwrap_or(""),
             user,
             database,

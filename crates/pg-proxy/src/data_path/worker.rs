@@ -339,6 +339,13 @@ impl Seat {
     pub(super) async fn cut(&self) -> CutOrder {
         std::future::poll_fn(|context| self.poll_cut(context)).await
     }
+
+    /// Waits for the order to end that concerns every session, whatever its server.
+    pub(super) async fn ends(&self) {
+        while self.cut().await != CutOrder::ShuttingDown {
+            self.concern(None);
+        }
+    }
 }
 
 impl Drop for Seat {

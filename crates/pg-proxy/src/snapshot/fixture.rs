@@ -45,6 +45,9 @@ pub(crate) fn snapshot() -> Snapshot {
         sessions_total: 40_112,
         refused_total: 7,
         cancels_total: 1,
+        tls_sessions_total: 2,
+        tls_failures_total: 1,
+        headers_refused_total: 1,
         lines_dropped: 0,
         decisions: vec![Decision {
             at: "2026-03-01T12:00:00.250Z".to_owned(),

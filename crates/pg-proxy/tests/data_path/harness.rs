@@ -9,7 +9,7 @@ use ha_core::{Epoch, MemberName, MonoTime};
 use ha_routing::balance::Balance;
 use ha_routing::{AdminState, Route, RouteState, SeenRole, Source, Table, UpstreamView};
 use pg_proxy::data_path::{Counters, DataPath, Options, Port, SessionReport};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -63,6 +63,9 @@ impl Proxy {
             refuse_lowered_commits: false,
             client_timeout: None,
             server_timeout: None,
+            tls: None,
+            require_tls: false,
+            proxy_protocol_from: Vec::new(),
         };
         adjust(&mut options);
         let view = |(member, address): &(MemberName, SocketAddr)| UpstreamView {
@@ -247,7 +250,7 @@ pub(crate) fn login_done(pid: u32, key: &[u8]) -> Vec<u8> {
     [message(b'R', &[0; 4]), message(b'K', &key), message(b'Z', b"I")].concat()
 }
 
-pub(crate) async fn read_packet(stream: &mut TcpStream) -> Vec<u8> {
+pub(crate) async fn read_packet(stream: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
     let mut packet = vec![0; 4];
     soon(stream.read_exact(&mut packet)).await.expect("a packet's length");
     let length = u32::from_be_bytes(packet[..4].try_into().expect("four bytes"));
@@ -256,21 +259,21 @@ pub(crate) async fn read_packet(stream: &mut TcpStream) -> Vec<u8> {
     packet
 }
 
-pub(crate) async fn read_exactly(stream: &mut TcpStream, length: usize) -> Vec<u8> {
+pub(crate) async fn read_exactly(stream: &mut (impl AsyncRead + Unpin), length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
     soon(stream.read_exact(&mut bytes)).await.expect("the bytes arrive");
     bytes
 }
 
 /// Everything until the peer closes; an error says that it was no clean end.
-pub(crate) async fn read_all(stream: &mut TcpStream) -> (Vec<u8>, std::io::Result<()>) {
+pub(crate) async fn read_all(stream: &mut (impl AsyncRead + Unpin)) -> (Vec<u8>, std::io::Result<()>) {
     let mut bytes = Vec::new();
     let ended = soon(stream.read_to_end(&mut bytes)).await.map(drop);
     (bytes, ended)
 }
 
 /// The error that a refused client reads: SQLSTATE and message. Anything but exactly one error and a clean end fails.
-pub(crate) async fn read_refusal(stream: &mut TcpStream) -> (String, String) {
+pub(crate) async fn read_refusal(stream: &mut (impl AsyncRead + Unpin)) -> (String, String) {
     let (bytes, ended) = read_all(stream).await;
     assert!(ended.is_ok(), "no clean end: {ended:?}");
     parse_error(&bytes)

@@ -15,6 +15,10 @@ mod harness;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod load_balancer;
+#[cfg(test)]
 mod silence;
+#[cfg(test)]
+mod terminating;
 #[cfg(test)]
 mod waiting;
