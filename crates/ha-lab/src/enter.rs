@@ -49,16 +49,18 @@ pub(crate) fn run_outer(init: ProcessId, user: &str, argv: &[String]) -> Result<
     }
     std::env::set_current_dir("/").context("enter the host's root")?;
     // The inner half hears Ctrl-C itself.
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGINT);
-    signals.add(Signal::SIGQUIT);
-    signals.thread_block().context("block signals")?;
+    keyboard_signals().thread_block().context("block signals")?;
     let mut child = Command::new(format!("{}/hactl-lab", crate::host::PROGRAM_DIR))
         .args(["host-exec", "--user", user, "--"])
         .args(argv)
         .spawn()
         .context("start a process in the host")?;
     child.wait().context("wait for the process in the host")
+}
+
+/// What the keyboard sends to both halves at once.
+fn keyboard_signals() -> SigSet {
+    SigSet::from_iter([Signal::SIGINT, Signal::SIGQUIT])
 }
 
 /// Body of the inner half: becomes the user and then the command.
@@ -73,6 +75,8 @@ pub(crate) fn run_inner(user: &str, argv: &[String]) -> Result<std::convert::Inf
         setgid(account.gid).context("change the group")?;
         setuid(account.uid).context("change the user")?;
     }
+    // A blocked signal stays so in every program that follows, and Ctrl-C would be lost on it.
+    keyboard_signals().thread_unblock().context("unblock signals")?;
     // Changing the user cancels an earlier wish.
     prctl::set_pdeathsig(Signal::SIGKILL).context("ask for the outer half's death")?;
     let error = Command::new(program)
