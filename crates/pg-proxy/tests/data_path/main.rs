@@ -21,4 +21,6 @@ mod silence;
 #[cfg(test)]
 mod terminating;
 #[cfg(test)]
+mod tls_client;
+#[cfg(test)]
 mod waiting;

@@ -1,78 +1,19 @@
 //! TLS that ends at the proxy.
 
-use std::net::{IpAddr, Ipv4Addr};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use ha_routing::Sessions;
-use pg_proxy::client_tls::ClientTls;
 use pg_proxy::data_path::{Options, Port};
-use rcgen::{CertifiedKey, generate_simple_self_signed};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{AlertDescription, ClientConfig, RootCertStore};
+use rustls::AlertDescription;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::client::TlsStream;
 
 use crate::harness::{
     FakeServer, GSS_REQUEST, Proxy, SSL_REQUEST, cancel, login_done, message, nobody, parse_error, read_all,
     read_exactly, read_packet, read_refusal, soon, startup, until,
 };
-
-const POSTGRESQL: &[&[u8]] = &[b"postgresql"];
-
-/// The files of one certificate for 127.0.0.1.
-struct Files {
-    _dir: tempfile::TempDir,
-    certificate: PathBuf,
-    key: PathBuf,
-}
-
-impl Files {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let files = Self { certificate: dir.path().join("c.crt"), key: dir.path().join("c.key"), _dir: dir };
-        files.renew();
-        files
-    }
-
-    /// Another certificate, of another key.
-    fn renew(&self) {
-        let CertifiedKey { cert, signing_key } =
-            generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-        std::fs::write(&self.certificate, cert.pem()).unwrap();
-        std::fs::write(&self.key, signing_key.serialize_pem()).unwrap();
-        std::fs::set_permissions(&self.key, std::fs::Permissions::from_mode(0o600)).unwrap();
-    }
-
-    fn tls(&self) -> Arc<ClientTls> {
-        Arc::new(ClientTls::read(&self.certificate, &self.key).unwrap())
-    }
-}
-
-/// A client that trusts this certificate only.
-fn connector(certificate: &Path, alpn: &[&[u8]]) -> TlsConnector {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(certificate).unwrap()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let mut config = config.with_root_certificates(roots).with_no_client_auth();
-    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-    TlsConnector::from(Arc::new(config))
-}
-
-async fn shake_hands(
-    client: TcpStream,
-    certificate: &Path,
-    alpn: &[&[u8]],
-) -> std::io::Result<TlsStream<TcpStream>> {
-    let name = ServerName::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST).into());
-    soon(connector(certificate, alpn).connect(name, client)).await
-}
+use crate::tls_client::{Files, POSTGRESQL, connector, local, shake_hands};
 
 /// The proxy with a certificate, and a server that takes writes.
 struct World {
@@ -209,6 +150,36 @@ async fn slow_reader_in_tls_stops_its_sender() {
     assert_eq!(heard.len(), written);
 }
 
+/// TLS takes bytes which its socket does not take yet. Whatever the amount with which the socket is just full, nothing may
+/// wait for more to follow.
+#[tokio::test]
+async fn last_bytes_reach_a_slow_reader_though_nothing_follows() {
+    let world = World::new().await;
+    for length in (1..32).map(|step| step * 32 * 1024) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(8 * 1024).unwrap();
+        let mut client = socket.connect(world.proxy.address(Port::Writes)).await.unwrap();
+        client.write_all(&SSL_REQUEST).await.unwrap();
+        assert_eq!(read_exactly(&mut client, 1).await, b"S");
+        let mut client = shake_hands(client, &world.files.certificate, &[]).await.unwrap();
+        let mut upstream = world.log_in(&mut client).await;
+        let writer = tokio::spawn(async move {
+            upstream.write_all(&vec![7; length]).await.unwrap();
+            upstream
+        });
+        let mut passed = 0;
+        loop {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            let now = world.proxy.counters().upstreams[0].bytes_to_client;
+            if std::mem::replace(&mut passed, now) == now {
+                break;
+            }
+        }
+        assert!(read_exactly(&mut client, length).await.iter().all(|&byte| byte == 7), "of {length} bytes");
+        drop(writer.await.unwrap());
+    }
+}
+
 #[tokio::test]
 async fn bytes_behind_a_request_for_tls_are_refused() {
     let world = World::new().await;
@@ -291,9 +262,8 @@ async fn client_hello_may_come_byte_by_byte() {
         };
         drop(tokio::join!(up, tokio::io::copy(&mut from_proxy, &mut to_client)));
     });
-    let name = ServerName::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST).into());
     let connector = connector(&world.files.certificate, POSTGRESQL);
-    let mut client = soon(connector.connect(name, &mut near)).await.unwrap();
+    let mut client = soon(connector.connect(local(), &mut near)).await.unwrap();
     client.write_all(&startup("alice")).await.unwrap();
     assert_eq!(world.server.next_user().await.0, "alice");
     carry.abort();
@@ -425,7 +395,7 @@ async fn renewed_certificate_is_shown_to_new_clients_only() {
     let world = World::new().await;
     let mut old = world.client().await;
     let mut upstream = world.log_in(&mut old).await;
-    let kept = world.files._dir.path().join("kept.crt");
+    let kept = world.files.certificate.with_file_name("kept.crt");
     std::fs::copy(&world.files.certificate, &kept).unwrap();
     world.files.renew();
     let shown = world.proxy.path.client_tls().unwrap();
