@@ -27,7 +27,14 @@ const KEY: &str = "routing.tls_key";
 /// The certificate and key in force.
 #[derive(Debug)]
 pub struct ClientTls {
-    config: ArcSwap<ServerConfig>,
+    in_force: ArcSwap<InForce>,
+}
+
+#[derive(Debug)]
+struct InForce {
+    config: Arc<ServerConfig>,
+    /// Seconds since 1970.
+    ends: Option<i64>,
 }
 
 impl ClientTls {
@@ -47,7 +54,7 @@ impl ClientTls {
     /// # Errors
     /// As [`Self::load`].
     pub fn read(certificate: &Path, key: &Path) -> Result<Self, Problems> {
-        Ok(Self { config: ArcSwap::from_pointee(config(certificate, key)?) })
+        Ok(Self { in_force: ArcSwap::from_pointee(load(certificate, key)?) })
     }
 
     /// Reads both files, the same as before or others, for connections that come from now on.
@@ -55,18 +62,23 @@ impl ClientTls {
     /// # Errors
     /// All problems of both files at once; what was in force stays.
     pub fn reload(&self, certificate: &Path, key: &Path) -> Result<(), Problems> {
-        self.config.store(Arc::new(config(certificate, key)?));
+        self.in_force.store(Arc::new(load(certificate, key)?));
         Ok(())
     }
 
     /// What is in force.
     pub(crate) fn current(&self) -> Arc<ServerConfig> {
-        self.config.load_full()
+        Arc::clone(&self.in_force.load().config)
+    }
+
+    /// When the certificate in force ends, seconds since 1970; none when that cannot be read.
+    pub fn ends(&self) -> Option<i64> {
+        self.in_force.load().ends
     }
 }
 
-fn config(certificate: &Path, key: &Path) -> Result<ServerConfig, Problems> {
-    let (chain, secret) = match (read_chain(certificate), read_key(key)) {
+fn load(certificate: &Path, key: &Path) -> Result<InForce, Problems> {
+    let ((chain, ends), secret) = match (read_chain(certificate), read_key(key)) {
         (Ok(chain), Ok(secret)) => (chain, secret),
         (Err(problem), Ok(_)) | (Ok(_), Err(problem)) => return Err(Problems::one(problem)),
         (Err(one), Err(other)) => return Err(Problems::one(one).and(Problems::one(other))),
@@ -89,17 +101,18 @@ fn config(certificate: &Path, key: &Path) -> Result<ServerConfig, Problems> {
     // PostgreSQL's clients never resume a session.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    Ok(config)
+    Ok(InForce { config: Arc::new(config), ends })
 }
 
-fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Problem> {
+/// The certificates, and when the first of them ends.
+fn read_chain(path: &Path) -> Result<(Vec<CertificateDer<'static>>, Option<i64>), Problem> {
     let expected = "the proxy's certificate in PEM (-----BEGIN CERTIFICATE-----), then those between it and its authority";
     let problem = |found: String| Problem::new(path, None, CERTIFICATE, found, expected);
     let text = fs::read(path).map_err(|error| problem(error.to_string()))?;
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     match chain {
         Ok(chain) if chain.is_empty() => Err(problem("a file without any certificate".to_owned())),
-        Ok(chain) => Ok(chain),
+        Ok(chain) => Ok((chain, ha_rpc::identity::end_of_validity(&text))),
         Err(error) => Err(problem(broken(&error))),
     }
 }

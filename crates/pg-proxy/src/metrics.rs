@@ -94,6 +94,10 @@ fn whole(page: &mut Page, shown: &Snapshot) {
     page.sample(name, "counter", "Connections whose TLS ends at this proxy.", shown.tls_sessions_total);
     let name = "matriarch_proxy_tls_failures_total";
     page.sample(name, "counter", "Attempts at such TLS that failed.", shown.tls_failures_total);
+    if let Some(ends) = shown.tls_certificate_ends {
+        let name = "matriarch_proxy_tls_certificate_ends_seconds";
+        page.sample(name, "gauge", "When the certificate that clients see ends, since 1970.", ends);
+    }
     let name = "matriarch_proxy_headers_refused_total";
     let help = "Connections without a good header of the PROXY protocol.";
     page.sample(name, "counter", help, shown.headers_refused_total);

@@ -63,6 +63,8 @@ pub struct Snapshot {
     pub tls_sessions_total: u64,
     /// Attempts at such TLS that failed.
     pub tls_failures_total: u64,
+    /// When the certificate that clients see ends, seconds since 1970; none where TLS is passed through.
+    pub tls_certificate_ends: Option<i64>,
     /// Connections without the header of the PROXY protocol that they had to begin with.
     pub headers_refused_total: u64,
     /// Ends of sessions that the log was too slow for.
@@ -316,6 +318,7 @@ impl SnapshotSource {
             cancels_total,
             tls_sessions_total,
             tls_failures_total,
+            tls_certificate_ends: self.data.client_tls().and_then(|tls| tls.ends()),
             headers_refused_total,
             lines_dropped,
             decisions: decisions.iter().cloned().collect(),

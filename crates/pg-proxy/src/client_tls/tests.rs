@@ -32,6 +32,8 @@ fn good_files_are_taken_and_tell_the_protocol() {
         chmod(&key, mode);
         let tls = ClientTls::read(&certificate, &key).unwrap();
         assert_eq!(tls.current().alpn_protocols, [b"postgresql"]);
+        // What rcgen gives when it is not asked for anything else: 4096-01-01.
+        assert_eq!(tls.ends(), Some(67_090_118_400));
     }
 }
 

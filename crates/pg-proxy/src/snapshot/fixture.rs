@@ -47,6 +47,7 @@ pub(crate) fn snapshot() -> Snapshot {
         cancels_total: 1,
         tls_sessions_total: 2,
         tls_failures_total: 1,
+        tls_certificate_ends: Some(1_900_000_000),
         headers_refused_total: 1,
         lines_dropped: 0,
         decisions: vec![Decision {
