@@ -83,6 +83,9 @@ fn names_and_addresses(front: &Front<'_>) -> Result<()> {
             ensure!(output.stdout.trim() == "f|f", "{host}: {output:?}");
         }
     }
+    let older =
+        psql(lab, &format!("{verified} host={} ssl_max_protocol_version=TLSv1.2", front.vip), "\\conninfo")?;
+    ensure!(older.stdout.contains("protocol: TLSv1.2"), "an older client: {older:?}");
     let wrong = psql(lab, &format!("{verified} host={} hostaddr={}", front.leader, front.vip), SERVER)?;
     ensure!(wrong.code != Some(0) && wrong.stderr.contains("does not match"), "a server's name: {wrong:?}");
     Ok(())

@@ -60,6 +60,12 @@ fn check_knows_what_a_proxy_host_needs() {
     ] {
         assert!(text.contains(part), "{part} is missing in:\n{text}");
     }
+    let ending =
+        "[routing]\ntls = \"terminate\"\ntls_certificate = \"/srv/c.crt\"\ntls_key = \"/srv/c.key\"\n";
+    std::fs::write(config, format!("{good}\n{ending}")).unwrap();
+    let (code, text) = check(&[]);
+    assert!(code == Some(0) && text.contains("TLS of clients ends at the proxies"), "{text}");
+    std::fs::write(config, &good).unwrap();
     let write = |text: &str| {
         std::fs::write(&secrets, text).unwrap();
         std::fs::set_permissions(&secrets, std::fs::Permissions::from_mode(0o600)).unwrap();

@@ -134,7 +134,13 @@ fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, Problem> {
 }
 
 fn broken(error: &pem::Error) -> String {
-    format!("a file that is not PEM ({error})")
+    let what = match error {
+        pem::Error::MissingSectionEnd { .. } => "a section without its end",
+        pem::Error::IllegalSectionStart { .. } => "a section without a whole first line",
+        pem::Error::Base64Decode(_) => "a section that is not in Base64",
+        _ => "unreadable",
+    };
+    format!("a file that is not PEM ({what})")
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 
-use ha_config::{Cluster, Problems};
+use ha_config::{ClientTls, Cluster, Problems};
 use ha_core::MemberName;
 
 use crate::args::{Args, CheckArgs};
@@ -94,6 +94,10 @@ fn about_front(cluster: &Cluster) -> Vec<String> {
     if !cluster.proxies.is_empty() {
         let proxies = names(&mut cluster.proxies.iter().map(|host| host.name.as_str()));
         lines.push(format!("proxies {proxies}: port {writes} for writes, {reads} for reads"));
+        if cluster.routing.tls != ClientTls::PassThrough {
+            let line = "TLS of clients ends at the proxies: between them and PostgreSQL nothing is encrypted";
+            lines.push(line.to_owned());
+        }
     }
     for vip in &cluster.vips {
         let order = names(&mut vip.order(&cluster.proxies).into_iter().map(MemberName::as_str));

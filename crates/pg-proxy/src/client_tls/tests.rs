@@ -60,7 +60,7 @@ fn files_that_hold_something_else_are_refused() {
     assert!(message.contains("routing.tls_certificate: found a file without any certificate"), "{message}");
     let torn = dir.path().join("torn");
     fs::write(&torn, "-----BEGIN CERTIFICATE-----\nMIIB").unwrap();
-    assert!(refused(&torn, &key).contains("not PEM"));
+    assert!(refused(&torn, &key).contains("not PEM (a section without its end)"));
 }
 
 #[test]
