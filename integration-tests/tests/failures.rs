@@ -14,6 +14,7 @@ mod etcd_member_lost;
 mod foreign_data_directory;
 mod guard_killed;
 mod haproxy_in_front_of_our_agents;
+mod haproxy_in_front_of_our_proxy;
 mod idle_cluster;
 mod libpq_and_psycopg_on_both_ports;
 mod limits_reached;

@@ -93,7 +93,15 @@ pub fn configure_patroni(lab: &Lab, times: PatroniTimes, access: EtcdAccess) -> 
 /// # Errors
 /// A file cannot be written.
 pub fn configure_haproxy(lab: &Lab, host: &str) -> Result<()> {
-    write(lab, host, "haproxy.cfg", 0o644, HAPROXY_CFG)
+    configure_haproxy_as(lab, host, HAPROXY_CFG)
+}
+
+/// Configures HAProxy on a host by this file.
+///
+/// # Errors
+/// It cannot be written.
+pub fn configure_haproxy_as(lab: &Lab, host: &str, text: &str) -> Result<()> {
+    write(lab, host, "haproxy.cfg", 0o644, text)
 }
 
 /// Configures keepalived on a host, in VRRP version 2 or 3, with this check of HAProxy.
