@@ -11,7 +11,6 @@
 #![forbid(unsafe_code)]
 
 mod check_config;
-mod client_tls;
 mod cluster;
 mod digest;
 mod etcd;
@@ -32,10 +31,10 @@ mod routing;
 mod secret;
 mod secrets;
 mod tls;
+mod tls_end;
 mod units;
 mod vip;
 
-pub use client_tls::ClientTls;
 pub use cluster::{
     Cluster, DatabaseHost, GRPC_PORT, HEARTBEAT_PORT, ProxyHost, REST_PORT, Tags, VRRPD_GRPC_PORT,
     VRRPD_METRICS_PORT,
@@ -51,6 +50,7 @@ pub use routing::{Balance, Doubtful, Routing};
 pub use secret::Secret;
 pub use secrets::{ProxySecrets, Secrets, load_proxy_secrets, load_secrets};
 pub use tls::Tls;
+pub use tls_end::TlsEnd;
 pub use units::parse_duration;
 pub use vip::Vip;
 

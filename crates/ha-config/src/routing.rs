@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::client_tls::ClientTls;
 use crate::networks;
 use crate::reader::Table;
+use crate::tls_end::TlsEnd;
 
 /// Settings of pg-proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,7 +58,7 @@ pub struct Routing {
     /// Whether each thread that relays stays on a processor of its own.
     pub pin_threads: bool,
     /// Who ends the TLS of clients.
-    pub tls: ClientTls,
+    pub tls: TlsEnd,
     /// Whether clients without TLS are refused.
     pub require_tls: bool,
     /// Networks whose connections begin with a header of the PROXY protocol, and no others do.
@@ -111,7 +111,7 @@ impl Default for Routing {
             balance: Balance::RoundRobin,
             log_sessions: true,
             pin_threads: true,
-            tls: ClientTls::PassThrough,
+            tls: TlsEnd::PassThrough,
             require_tls: false,
             proxy_protocol_from: Vec::new(),
         }
@@ -176,7 +176,7 @@ impl Routing {
             balance: balance.map_or(default.balance, |at| at.value),
             log_sessions: table.boolean("log_sessions").unwrap_or(default.log_sessions),
             pin_threads: table.boolean("pin_threads").unwrap_or(default.pin_threads),
-            tls: ClientTls::read(table),
+            tls: TlsEnd::read(table),
             require_tls: table.boolean("require_tls").unwrap_or(default.require_tls),
             proxy_protocol_from: networks::read(table, "proxy_protocol_from"),
         }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use ha_config::{Problem, Problems, Routing};
+use ha_config::{Problem, Problems, Routing, TlsEnd};
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::{self, PemObject as _};
@@ -44,8 +44,8 @@ impl ClientTls {
     /// All problems of both files at once.
     pub fn load(routing: &Routing) -> Result<Option<Self>, Problems> {
         match &routing.tls {
-            ha_config::ClientTls::PassThrough => Ok(None),
-            ha_config::ClientTls::Terminate { certificate, key } => Self::read(certificate, key).map(Some),
+            TlsEnd::PassThrough => Ok(None),
+            TlsEnd::Terminate { certificate, key } => Self::read(certificate, key).map(Some),
         }
     }
 

@@ -242,7 +242,7 @@ impl DataPath {
     }
 
     /// Ends the sessions of one upstream (index as in the table): with an ErrorResponse 57P01 where the session is
-    /// not encrypted and between two messages, else with a reset. Call after the table was swapped, so that no new
+    /// not encrypted past this proxy and between two messages, else with a reset. Call after the table was swapped, so that no new
     /// session slips in behind.
     pub fn cut(&self, member_index: usize, which: Sessions, reason: &str) {
         let reason: Arc<str> = reason.into();

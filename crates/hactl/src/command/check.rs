@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 
-use ha_config::{ClientTls, Cluster, Problems};
+use ha_config::{Cluster, Problems, TlsEnd};
 use ha_core::MemberName;
 
 use crate::args::{Args, CheckArgs};
@@ -94,7 +94,7 @@ fn about_front(cluster: &Cluster) -> Vec<String> {
     if !cluster.proxies.is_empty() {
         let proxies = names(&mut cluster.proxies.iter().map(|host| host.name.as_str()));
         lines.push(format!("proxies {proxies}: port {writes} for writes, {reads} for reads"));
-        if cluster.routing.tls != ClientTls::PassThrough {
+        if cluster.routing.tls != TlsEnd::PassThrough {
             let line = "TLS of clients ends at the proxies: between them and PostgreSQL nothing is encrypted";
             lines.push(line.to_owned());
         }

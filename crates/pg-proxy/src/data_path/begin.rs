@@ -13,7 +13,7 @@ use super::cancel;
 use super::client_stream::ClientStream;
 use super::farewell::farewell;
 use super::greeting::Greeting;
-use super::handshake::{self, Failed, shake_hands};
+use super::handshake::Failed;
 use super::reach::{Reached, Turn, reach};
 use super::relay::{Relay, Watch};
 use super::scratch;
@@ -259,56 +259,6 @@ impl Client {
                 Ok(_) => Heard::End,
                 Err(_) => Heard::Nothing,
             });
-        }
-    }
-
-    /// Goes on in TLS that ends here, and charges `patience` for the handshake.
-    async fn begin_tls(&mut self, patience: &mut Duration) -> Result<(), Stop> {
-        let Some(tls) = &self.seat.shared().options.tls else { return Err(Stop::Silent) };
-        let Some(socket) = self.stream.take_plain() else { return Err(Stop::Silent) };
-        let begun = Instant::now();
-        let said = std::mem::take(&mut self.early);
-        let handshake = tokio::time::timeout_at(begun + *patience, shake_hands(tls.current(), socket, &said));
-        let ended = self.seat.ends();
-        let shaken = tokio::select! {
-            biased;
-            // There is no way to tell it why.
-            () = ended => return Err(Stop::Silent),
-            shaken = handshake => shaken,
-        };
-        let late = |_| Failed { why: format!("no handshake within {} s", PATIENCE.as_secs()), socket: None };
-        let stream = shaken.map_err(late).and_then(|shaken| shaken).map_err(Stop::NoTls)?;
-        *patience = patience.saturating_sub(begun.elapsed());
-        self.seat.worker().counters.tls_sessions.add(1);
-        if let Some(record) = &mut self.record {
-            record.encrypted(handshake::version(&stream));
-        }
-        self.stream = ClientStream::Tls(stream);
-        Ok(())
-    }
-
-    /// Refuses a client that said something between its request for TLS and the answer: that is not encrypted, and
-    /// anybody may have put it there.
-    fn still_silent(&self) -> Result<(), Stop> {
-        let stuffed = match &self.stream {
-            ClientStream::Plain(socket) => matches!(socket.try_read(&mut [0]), Ok(1..)),
-            ClientStream::Tls(_) | ClientStream::Gone => false,
-        };
-        if stuffed || !self.early.is_empty() {
-            return Err(Stop::Refuse(Refusal::protocol_violation(
-                "bytes follow the request for encryption before it was answered",
-            )));
-        }
-        Ok(())
-    }
-
-    /// Refuses a client that began with TLS for something else.
-    fn speaks_postgresql(&self) -> Result<(), Stop> {
-        match &self.stream {
-            ClientStream::Tls(stream) if handshake::agreed(stream) => Ok(()),
-            _ => Err(Stop::Refuse(Refusal::protocol_violation(
-                "a connection that begins with TLS must name the protocol postgresql by ALPN",
-            ))),
         }
     }
 

@@ -6,7 +6,7 @@ use crate::reader::Table;
 
 /// Where a client's TLS ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ClientTls {
+pub enum TlsEnd {
     /// At PostgreSQL: the proxy passes on what it cannot read.
     PassThrough,
     /// At the proxy, which shows this certificate; what it says to PostgreSQL is not encrypted.
@@ -20,7 +20,7 @@ pub enum ClientTls {
 
 const FILES: [&str; 2] = ["tls_certificate", "tls_key"];
 
-impl ClientTls {
+impl TlsEnd {
     /// Reads the keys of `[routing]`.
     pub(crate) fn read(table: &Table<'_>) -> Self {
         let terminate =
