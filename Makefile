@@ -35,7 +35,7 @@ SEED ?=
 SIM_TESTS = $(patsubst crates/ha-sim/tests/%.rs,--test %,$(wildcard crates/ha-sim/tests/*.rs))
 
 .PHONY: help setup build build-tests fmt lint deny unit sim mutants model integration check test demo lab down pictures bench \
-	bench-failover bench-lab bench-proxy bench-proxy-lab fault-run calm-run clean
+	bench-failover bench-lab bench-proxy bench-proxy-lab bench-relays bench-relays-lab fault-run calm-run clean
 
 help: ## List these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -120,6 +120,15 @@ bench-proxy: ## pg-proxy beside HAProxy and PgBouncer: transactions, latency, pr
 bench-proxy-lab: build
 	$(AS_ROOT) $(LAB) --dir $(TARGET_DIR)/labs bench-proxy --rounds $(ROUNDS) $(if $(EVENT),--only '$(EVENT)') \
 		--results $(TARGET_DIR)/bench-proxy.json
+
+bench-relays: ## Ways to pass bytes on: pg-proxy, HAProxy, tokio's copy, splice, BPF sockmap (ROUNDS=5)
+	@deploy/setup.sh bench
+	CARGO_TARGET_DIR='$(TARGET_DIR)/experiments' cargo build --locked --release --manifest-path experiments/relay-ways/Cargo.toml
+	@$(MAKE) --no-print-directory bench-relays-lab PROFILE=$(BENCH_PROFILE)
+
+bench-relays-lab: build
+	$(AS_ROOT) $(LAB) --dir $(TARGET_DIR)/labs bench-proxy --rounds $(ROUNDS) $(if $(EVENT),--only '$(EVENT)') \
+		--relays $(TARGET_DIR)/experiments/release/relay-ways --results $(TARGET_DIR)/bench-relays.json
 
 fault-run: setup ## Random faults under load, and the proof that nothing is lost (SECONDS=1800 SEED=...)
 	@$(MAKE) --no-print-directory build

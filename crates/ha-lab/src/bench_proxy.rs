@@ -20,6 +20,7 @@ use anyhow::{Context as _, Result};
 use self::load::Work;
 use self::report::{Report, Sample};
 use self::setting::Setting;
+use self::usage::machine_cpu;
 use self::way::Way;
 use crate::machine::Machine;
 
@@ -34,6 +35,8 @@ pub struct BenchProxyOptions {
     pub only: String,
     /// Whether idle sessions are opened too.
     pub idle: bool,
+    /// The program of `experiments/relay-ways`: then ways to pass bytes on are compared instead of products.
+    pub relays: Option<PathBuf>,
     /// Where the labs go.
     pub labs: PathBuf,
     /// Where the results go, for programs.
@@ -47,10 +50,14 @@ pub struct BenchProxyOptions {
 pub fn run(options: &BenchProxyOptions) -> Result<()> {
     let works: Vec<Work> =
         Work::all().into_iter().filter(|work| work.name().contains(&options.only)).collect();
-    let mut report = Report { machine: Machine::look(), samples: Vec::new(), idle: Vec::new() };
-    let loaded = if works.is_empty() { Ok(()) } else { loads(options, &works, &mut report.samples) };
+    let ways: &[Way] = if options.relays.is_some() { &Way::RELAYS } else { &Way::PRODUCTS };
+    let ways = ways.to_vec();
+    let mut report = Report { machine: Machine::look(), ways, samples: Vec::new(), idle: Vec::new() };
+    let loaded = if works.is_empty() { Ok(()) } else { loads(options, &works, &mut report) };
     let idle = match &loaded {
-        Ok(()) if options.idle => idle::measure(&options.labs.join("bench-proxy-idle"), &mut report.idle),
+        Ok(()) if options.idle && options.relays.is_none() => {
+            idle::measure(&options.labs.join("bench-proxy-idle"), &mut report.idle)
+        }
         _ => Ok(()),
     };
     println!("\n{report}");
@@ -59,10 +66,11 @@ pub fn run(options: &BenchProxyOptions) -> Result<()> {
     loaded.and(idle)
 }
 
-fn loads(options: &BenchProxyOptions, works: &[Work], samples: &mut Vec<Sample>) -> Result<()> {
+fn loads(options: &BenchProxyOptions, works: &[Work], report: &mut Report) -> Result<()> {
     println!("one PostgreSQL, three proxies ...");
-    let mut setting = Setting::start(&options.labs.join("bench-proxy"))?;
-    let result = repeat(options, works, &setting, samples);
+    let mut setting =
+        Setting::start(&options.labs.join("bench-proxy"), &report.ways, options.relays.as_deref())?;
+    let result = repeat(options, works, &setting, report);
     match result {
         Ok(()) => setting.lab.down(),
         Err(error) => {
@@ -73,26 +81,23 @@ fn loads(options: &BenchProxyOptions, works: &[Work], samples: &mut Vec<Sample>)
     }
 }
 
-fn repeat(
-    options: &BenchProxyOptions,
-    works: &[Work],
-    setting: &Setting,
-    samples: &mut Vec<Sample>,
-) -> Result<()> {
+fn repeat(options: &BenchProxyOptions, works: &[Work], setting: &Setting, report: &mut Report) -> Result<()> {
+    let Report { ways, samples, .. } = report;
     // Caches fill, and every way is tried before anything is written down.
-    for way in Way::ALL {
+    for &way in ways.iter() {
         load::run(setting, way, works[0], 1)
             .with_context(|| format!("before the measurement, {}", way.name()))?;
     }
     let seconds = options.seconds;
     for round in 1..=options.rounds {
         for &work in works {
-            for way in Way::ALL {
+            for &way in ways.iter() {
                 let what = || format!("{} through {}, round {round}", work.name(), way.name());
-                let before = way.usage(&setting.lab).with_context(what)?;
+                let before = (machine_cpu()?, way.usage(&setting.lab).with_context(what)?);
                 let outcome = load::run(setting, way, work, seconds).with_context(what)?;
-                let after = way.usage(&setting.lab).with_context(what)?;
-                let sample = Sample::new(way, work, round, outcome, before.zip(after));
+                let after = (machine_cpu()?, way.usage(&setting.lab).with_context(what)?);
+                let usage = before.1.zip(after.1);
+                let sample = Sample::new(way, work, round, outcome, usage, after.0 - before.0);
                 println!("{sample}");
                 samples.push(sample);
             }

@@ -171,6 +171,9 @@ enum Word {
         /// Leave idle sessions out.
         #[arg(long)]
         no_idle: bool,
+        /// Compare ways to pass bytes on instead of products: the program of experiments/relay-ways.
+        #[arg(long, value_name = "PROGRAM")]
+        relays: Option<PathBuf>,
         /// Where the results go, as JSON.
         #[arg(long, value_name = "FILE", default_value = "bench-proxy.json")]
         results: PathBuf,
@@ -298,9 +301,9 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Word::BenchFailover { rounds, classic_rounds, only, results } => {
             bench::run(&BenchOptions { rounds, classic_rounds, only, labs: dir.to_owned(), results })?;
         }
-        Word::BenchProxy { rounds, seconds, only, no_idle, results } => {
+        Word::BenchProxy { rounds, seconds, only, no_idle, relays, results } => {
             let (idle, labs) = (!no_idle, dir.to_owned());
-            bench_proxy::run(&BenchProxyOptions { rounds, seconds, only, idle, labs, results })?;
+            bench_proxy::run(&BenchProxyOptions { rounds, seconds, only, idle, relays, labs, results })?;
         }
         Word::FaultRun { seed, seconds, schedule } => {
             let seed = seed.unwrap_or_else(|| clock::now().as_nanos() as u64 % 1_000_000);

@@ -24,6 +24,8 @@ pub(super) struct Sample {
     pub(super) outcome: Outcome,
     /// Seconds of the processor that the proxy's process used.
     pub(super) cpu: Option<f64>,
+    /// Seconds that all processors of the machine worked, whatever for.
+    pub(super) machine_cpu: f64,
 }
 
 impl Sample {
@@ -33,8 +35,10 @@ impl Sample {
         round: u32,
         outcome: Outcome,
         usage: Option<(Usage, Usage)>,
+        machine_cpu: f64,
     ) -> Self {
-        Self { way, work, round, outcome, cpu: usage.map(|(before, after)| after.cpu - before.cpu) }
+        let cpu = usage.map(|(before, after)| after.cpu - before.cpu);
+        Self { way, work, round, outcome, cpu, machine_cpu }
     }
 
     /// Amount per second.
@@ -42,13 +46,22 @@ impl Sample {
         self.outcome.amount / self.outcome.seconds
     }
 
-    /// Processor time for each thousand transactions, or each gigabyte: seconds.
-    fn cost(&self) -> Option<f64> {
-        let units = match self.work {
+    /// Thousands of transactions, or gigabytes.
+    fn units(&self) -> f64 {
+        match self.work {
             Work::Bulk => self.outcome.amount,
             _ => self.outcome.amount / 1000.0,
-        };
-        self.cpu.map(|cpu| cpu / units)
+        }
+    }
+
+    /// Processor time for each thousand transactions, or each gigabyte: seconds.
+    fn cost(&self) -> Option<f64> {
+        self.cpu.map(|cpu| cpu / self.units())
+    }
+
+    /// The same of the whole machine: client, proxy, server and kernel.
+    fn machine_cost(&self) -> Option<f64> {
+        Some(self.machine_cpu / self.units())
     }
 }
 
@@ -81,6 +94,8 @@ fn per(work: Work) -> &'static str {
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     pub(super) machine: Machine,
+    /// The columns of its tables.
+    pub(super) ways: Vec<Way>,
     pub(super) samples: Vec<Sample>,
     pub(super) idle: Vec<Idle>,
 }
@@ -109,14 +124,16 @@ impl Report {
         value: impl Fn(&Sample) -> Option<f64>,
     ) -> String {
         let mut text = format!("\n**{title}**\n\n| load |");
-        for way in Way::ALL {
+        for way in &self.ways {
             let _ = write!(text, " {} |", way.name());
         }
-        text += " pg-proxy / HAProxy |\n|---|---|---|---|---|---|\n";
+        text += " pg-proxy / HAProxy |\n|---|";
+        text += &"---|".repeat(self.ways.len() + 1);
+        text.push('\n');
         for &work in works {
             let of = |way| self.spread(way, work, &value);
             let _ = write!(text, "| {} |", work.name());
-            for way in Way::ALL {
+            for &way in &self.ways {
                 let shown = of(way).map_or_else(|| "-".to_owned(), |spread| spread.with(decimals));
                 let _ = write!(text, " {shown} |");
             }
@@ -148,10 +165,15 @@ impl fmt::Display for Report {
             f.write_str(&of("Processor time of the proxy per 1000 transactions, ms", 2, |sample| {
                 sample.cost().map(|cost| cost * 1000.0)
             }))?;
+            f.write_str(&of("Processor time of the whole machine per 1000 transactions, ms", 2, |sample| {
+                sample.machine_cost().map(|cost| cost * 1000.0)
+            }))?;
         }
         if !bulk.is_empty() {
             f.write_str(&self.table("Bulk results, GB/s", 3, &bulk, |sample| Some(sample.rate())))?;
             f.write_str(&self.table("Processor time of the proxy per GB, s", 3, &bulk, Sample::cost))?;
+            let title = "Processor time of the whole machine per GB, s";
+            f.write_str(&self.table(title, 3, &bulk, Sample::machine_cost))?;
         }
         if !self.idle.is_empty() {
             writeln!(

@@ -34,6 +34,9 @@ const POOLER: &str = "[databases]\n* = host=10.0.1.11 port=5432\n[pgbouncer]\nli
                       log_stats = 0\nserver_tls_sslmode = disable\nignore_startup_parameters = extra_float_digits\n";
 const POOLER_USERS: &str = "\"bench\" \"\"\n\"sampler\" \"\"\n";
 
+/// Where its host finds the program of the bare relays.
+const RELAYS: &str = "/lab/relay-ways";
+
 /// The lab with everything in it.
 #[derive(Debug)]
 pub(super) struct Setting {
@@ -55,6 +58,20 @@ pub(super) fn front(options: LabOptions) -> LabOptions {
     options
 }
 
+/// The services of the bare relays, on the peers' host.
+fn beside(mut options: LabOptions) -> LabOptions {
+    for way in [Way::Copy, Way::Splice, Way::Sockmap] {
+        let Some((host, unit)) = way.service() else { continue };
+        let command = format!("{RELAYS} {} 10.0.1.22:{} 10.0.1.11:5432", way.name(), way.port());
+        let text = format!("[Service]\nUser=root\nExecStart={command}\nRestart=no\nLimitNOFILE=65536\n");
+        options.unit_files.push((unit.to_owned(), text));
+        if let Some((_, units)) = options.units.iter_mut().find(|(name, _)| name == host) {
+            units.push(unit.to_owned());
+        }
+    }
+    options
+}
+
 /// Writes the configuration of the two peers; `haproxy` is the whole file.
 pub(super) fn configure_peers(lab: &Lab, haproxy: &str) -> Result<()> {
     write(lab, "ha2", "haproxy.cfg", haproxy)?;
@@ -72,7 +89,7 @@ pub(super) fn wait_open(lab: &Lab, way: Way, mut attempt: impl FnMut() -> Result
 }
 
 impl Setting {
-    pub(super) fn start(directory: &Path) -> Result<Self> {
+    pub(super) fn start(directory: &Path, ways: &[Way], relays: Option<&Path>) -> Result<Self> {
         let bin = postgres_bin()?;
         let checks = checks_of("primary");
         let mut options = front(LabOptions::five_hosts(directory)?);
@@ -84,12 +101,19 @@ impl Setting {
             format!("[Service]\nUser=postgres\nExecStart={bin}/postgres -D /var/lib/postgresql/bench\nRestart=no\n"),
         ));
         options.unit_files.push(checks);
+        if relays.is_some() {
+            options = beside(options);
+        }
         let setting = Self { lab: Lab::prepare(&options)? };
-        setting.fill(&bin)?;
+        if let Some(program) = relays {
+            let place = setting.lab.dir().host("ha2").join("work/relay-ways");
+            fs::copy(program, &place).with_context(|| format!("copy {}", program.display()))?;
+        }
+        setting.fill(&bin, ways)?;
         Ok(setting)
     }
 
-    fn fill(&self, bin: &str) -> Result<()> {
+    fn fill(&self, bin: &str, ways: &[Way]) -> Result<()> {
         let lab = &self.lab;
         configure_peers(lab, classic::HAPROXY_CFG)?;
         let hosts: Vec<&str> = lab.hosts().iter().map(|host| host.name.as_str()).collect();
@@ -116,7 +140,7 @@ impl Setting {
         lab.sql(SERVER, &format!("CREATE DATABASE {USER} OWNER {USER}"))?;
         let pgbench = ["pgbench", "-i", "-q", "-s", SCALE, "-h", "/run/postgresql", "-U", USER, USER];
         done(&lab.exec_as(SERVER, "postgres", &pgbench)?, "pgbench -i")?;
-        for way in Way::ALL {
+        for &way in ways {
             let (address, port) = way.address(lab)?;
             let (address, port) = (address.to_string(), port.to_string());
             let ask =

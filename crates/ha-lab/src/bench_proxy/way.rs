@@ -23,10 +23,20 @@ pub(super) enum Way {
     PgProxy,
     HaProxy,
     PgBouncer,
+    /// A relay without anything around it: tokio's `copy_bidirectional`.
+    Copy,
+    /// The same by splice(2).
+    Splice,
+    /// The same by BPF sockmap.
+    Sockmap,
 }
 
 impl Way {
-    pub(super) const ALL: [Self; 4] = [Self::Direct, Self::PgProxy, Self::HaProxy, Self::PgBouncer];
+    /// What people use.
+    pub(super) const PRODUCTS: [Self; 4] = [Self::Direct, Self::PgProxy, Self::HaProxy, Self::PgBouncer];
+    /// Ways to pass bytes on.
+    pub(super) const RELAYS: [Self; 6] =
+        [Self::Direct, Self::PgProxy, Self::HaProxy, Self::Copy, Self::Splice, Self::Sockmap];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -34,6 +44,9 @@ impl Way {
             Self::PgProxy => "pg-proxy",
             Self::HaProxy => "HAProxy",
             Self::PgBouncer => "PgBouncer",
+            Self::Copy => "copy",
+            Self::Splice => "splice",
+            Self::Sockmap => "sockmap",
         }
     }
 
@@ -44,18 +57,27 @@ impl Way {
             Self::PgProxy => Some(("ha1", "pg-proxy")),
             Self::HaProxy => Some(("ha2", "haproxy")),
             Self::PgBouncer => Some(("ha2", "pgbouncer")),
+            Self::Copy => Some(("ha2", "relay-copy")),
+            Self::Splice => Some(("ha2", "relay-splice")),
+            Self::Sockmap => Some(("ha2", "relay-sockmap")),
         }
     }
 
     /// Where a client connects to.
     pub(super) fn address(self, lab: &Lab) -> Result<(Ipv4Addr, u16)> {
         let host = self.service().map_or(SERVER, |(host, _)| host);
-        let port = match self {
+        Ok((lab.address(host)?, self.port()))
+    }
+
+    pub(super) fn port(self) -> u16 {
+        match self {
             Self::Direct => 5432,
             Self::PgProxy | Self::HaProxy => WRITE_PORT,
             Self::PgBouncer => POOLER_PORT,
-        };
-        Ok((lab.address(host)?, port))
+            Self::Copy => 6001,
+            Self::Splice => 6002,
+            Self::Sockmap => 6003,
+        }
     }
 
     /// What the proxy's process has used up to now; nothing for the direct way.
