@@ -22,9 +22,11 @@ picture() { # NAME WIDTH,HEIGHT
 }
 
 run up
-run load --seconds 40 &
+run load --seconds 60 &
 load=$!
 run exec client -- hactl switchover --yes
+# So that the graph has something to show.
+sleep 25
 picture status-page-wide 1280,1000
 picture status-page-narrow 500,1500
 wait "$load"

@@ -48,6 +48,8 @@ pub struct Claim {
     pub leader: Option<MemberName>,
     /// Why it takes no writes or reads, or what it does, in words.
     pub reason: String,
+    /// The newest sync record it knows lists it: commits are confirmed by it, among others.
+    pub synchronous: bool,
 }
 
 impl Claim {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use ha_core::{Epoch, MemberName, MonoTime};
+use ha_core::{Epoch, MemberName, MonoTime, Timeline};
 
 /// Where new sessions go, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,6 +118,10 @@ pub struct UpstreamView {
     pub heard_at: Option<MonoTime>,
     /// Epoch that it claimed last; 0 if never.
     pub epoch: Epoch,
+    /// Timeline that it claimed last; none if never.
+    pub timeline: Option<Timeline>,
+    /// It confirms commits, as it claimed last.
+    pub synchronous: bool,
     /// It takes writes by this evidence. Whether it gets them is for the route to say.
     pub takes_writes: bool,
     /// It takes reads by this evidence.

@@ -132,6 +132,8 @@ impl Upstream {
             source,
             heard_at: self.heard_at(),
             epoch: claim.map_or(Epoch(0), |claim| claim.epoch),
+            timeline: claim.and_then(|claim| claim.timeline),
+            synchronous: role == SeenRole::Standby && claim.is_some_and(|claim| claim.synchronous),
             takes_writes: ready
                 && role == SeenRole::Leader
                 && (!by_claim || claim.is_some_and(|c| c.takes_writes)),

@@ -39,6 +39,11 @@ pub fn make(picture: &AgentSnapshot, now: MonoTime) -> Option<RoleClaim> {
         lag_bytes: if role == ClaimedRole::Standby { facts.lag(false) } else { None },
         leader: status.leader.as_ref().map(|leader| leader.name.to_string()).unwrap_or_default(),
         reason: reason(&facts, takes_writes || takes_reads),
+        synchronous: status
+            .policy
+            .as_ref()
+            .zip(status.id.as_ref())
+            .is_some_and(|(p, me)| p.members.contains(me)),
     })
 }
 

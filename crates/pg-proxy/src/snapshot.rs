@@ -3,6 +3,7 @@
 
 #[cfg(test)]
 pub(crate) mod fixture;
+mod rates;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +17,9 @@ use ha_routing::{AdminState, Route, RouteState, SeenRole, Source, Table};
 use serde::{Serialize, Serializer};
 use time::OffsetDateTime;
 use time::macros::format_description;
+
+pub use rates::Rate;
+use rates::Rates;
 
 use crate::data_path::{Counters, DataPath, Times, UpstreamCounters};
 
@@ -69,6 +73,8 @@ pub struct Snapshot {
     pub headers_refused_total: u64,
     /// Ends of sessions that the log was too slow for.
     pub lines_dropped: u64,
+    /// What passed in each of the last seconds, oldest first.
+    pub rates: Vec<Rate>,
     /// The newest decisions, newest first.
     pub decisions: Vec<Decision>,
     /// All proxies of the cluster, this one included.
@@ -110,6 +116,10 @@ pub struct UpstreamShown {
     pub heard_ms_ago: Option<u64>,
     /// Epoch that it named last.
     pub epoch: u64,
+    /// Timeline that it named last.
+    pub timeline: Option<u32>,
+    /// It confirms commits.
+    pub synchronous: bool,
     /// It may be given writes.
     pub takes_writes: bool,
     /// It may be given reads.
@@ -223,6 +233,7 @@ pub struct SnapshotSource {
     table: ArcSwap<Table>,
     data: Arc<DataPath>,
     draining: AtomicBool,
+    rates: Mutex<Rates>,
     decisions: Mutex<VecDeque<Decision>>,
 }
 
@@ -248,7 +259,20 @@ impl SnapshotSource {
             data,
             draining: AtomicBool::new(false),
             decisions: Mutex::new(VecDeque::with_capacity(DECISIONS_KEPT)),
+            rates: Mutex::default(),
         }
+    }
+
+    /// What has passed by now. To be called each second.
+    pub fn count(&self) {
+        let counters = self.data.counters();
+        let sum = |of: fn(&UpstreamCounters) -> u64| counters.upstreams.iter().map(of).sum();
+        let totals = Rate {
+            sessions: counters.sessions_total,
+            bytes_to_upstreams: sum(|upstream| upstream.bytes_to_upstream),
+            bytes_to_clients: sum(|upstream| upstream.bytes_to_client),
+        };
+        self.rates.lock().unwrap_or_else(PoisonError::into_inner).take(ha_daemon::boottime(), totals);
     }
 
     /// Something was decided.
@@ -321,6 +345,7 @@ impl SnapshotSource {
             tls_certificate_ends: self.data.client_tls().and_then(|tls| tls.ends()),
             headers_refused_total,
             lines_dropped,
+            rates: self.rates.lock().unwrap_or_else(PoisonError::into_inner).list(),
             decisions: decisions.iter().cloned().collect(),
             proxies: self.proxies.clone(),
         }
@@ -335,6 +360,8 @@ impl SnapshotSource {
             source: view.source,
             heard_ms_ago: view.heard_at.map(|at| millis(now, at)),
             epoch: view.epoch.0,
+            timeline: view.timeline.map(|timeline| timeline.0),
+            synchronous: view.synchronous,
             takes_writes: view.takes_writes,
             takes_reads: view.takes_reads,
             lag_bytes: view.lag_bytes,

@@ -1,6 +1,7 @@
 //! Port 7000: the status page for people, the same as JSON, metrics, and health for load balancers. Everything here only
 //! reads.
 
+mod graph;
 mod html;
 mod words;
 
@@ -30,6 +31,7 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; c
 pub struct StatusPage {
     listener: TcpListener,
     router: Router,
+    source: Arc<SnapshotSource>,
 }
 
 impl StatusPage {
@@ -47,8 +49,8 @@ impl StatusPage {
             .route("/status.json", get(json))
             .route("/metrics", get(metrics_text))
             .route("/health", get(health))
-            .with_state(source);
-        Ok(Self { listener, router })
+            .with_state(Arc::clone(&source));
+        Ok(Self { listener, router, source })
     }
 
     /// Serves for ever.
@@ -56,7 +58,21 @@ impl StatusPage {
     /// # Errors
     /// When listening ends.
     pub async fn serve(self) -> anyhow::Result<()> {
-        axum::serve(self.listener, self.router).await.context("status page")
+        let Self { listener, router, source } = self;
+        tokio::select! {
+            served = axum::serve(listener, router) => served.context("status page"),
+            () = count(&source) => Ok(()),
+        }
+    }
+}
+
+/// Looks each second at what has passed, for the graph.
+async fn count(source: &SnapshotSource) {
+    let mut seconds = tokio::time::interval(std::time::Duration::from_secs(1));
+    seconds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        seconds.tick().await;
+        source.count();
     }
 }
 

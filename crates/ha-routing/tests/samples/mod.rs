@@ -42,6 +42,7 @@ fn claim(member: &str, role: ClaimedRole, epoch: u64) -> Claim {
         lag_bytes: None,
         leader: None,
         reason: String::new(),
+        synchronous: false,
     }
 }
 

@@ -1,9 +1,12 @@
 //! One test per situation, and that REST says the same in each.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ha_core::Epoch;
 use ha_core::postgres_view::{DataDirectory, PostgresProcess};
+use ha_core::record::Policy;
 
 use super::*;
 use crate::rest::fixture::{END, NOW, leader, standby};
@@ -53,6 +56,7 @@ fn an_established_leader_takes_writes() {
         lag_bytes: None,
         leader: "pg1".to_owned(),
         reason: "nothing".to_owned(),
+        synchronous: false,
     };
     assert_eq!(told, expected);
     assert_eq!(holds_until(&leader(), &told), leader().status.deadline);
@@ -115,6 +119,16 @@ fn a_leader_that_hands_over_asks_to_hold_while_it_serves_and_while_it_stops() {
     let told = claim(&picture);
     assert!(!told.takes_writes && told.holding);
     assert_eq!(told.role(), ClaimedRole::Leader);
+}
+
+#[test]
+fn a_standby_says_whether_the_record_lists_it() {
+    let mut picture = standby(MemberRole::SyncStandby, 0);
+    let id = picture.status.id.clone().expect("it has data");
+    picture.status.policy = Some(Policy::quorum(Epoch(3), BTreeSet::from([id]), 1));
+    assert!(claim(&picture).synchronous);
+    picture.status.policy = Some(Policy::pinned(Epoch(3)));
+    assert!(!claim(&picture).synchronous);
 }
 
 #[test]

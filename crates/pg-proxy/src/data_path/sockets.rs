@@ -142,6 +142,16 @@ mod tests {
     }
 
     #[test]
+    fn a_shortage_of_this_host_is_no_failure_of_the_server() {
+        use nix::errno::Errno;
+        let ours = |errno: Errno| is_our_shortage(&io::Error::from(errno));
+        assert!([Errno::EADDRNOTAVAIL, Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS].into_iter().all(ours));
+        let theirs = [Errno::ECONNREFUSED, Errno::EHOSTUNREACH, Errno::ECONNRESET, Errno::ETIMEDOUT];
+        assert!(!theirs.into_iter().any(ours));
+        assert!(!is_our_shortage(&io::Error::new(io::ErrorKind::TimedOut, "no answer")));
+    }
+
+    #[test]
     fn address_that_this_host_does_not_have_can_be_listened_on() {
         listen("192.0.2.1:0".parse().unwrap()).unwrap();
         listen("[2001:db8::1]:0".parse().unwrap()).unwrap();

@@ -2,7 +2,7 @@
 
 use ha_routing::{AdminState, RouteState, SeenRole, Source};
 
-use super::{Decision, ProxyShown, RouteShown, Snapshot, UpstreamShown};
+use super::{Decision, ProxyShown, Rate, RouteShown, Snapshot, UpstreamShown};
 use crate::data_path::Times;
 
 /// The picture.
@@ -50,6 +50,9 @@ pub(crate) fn snapshot() -> Snapshot {
         tls_certificate_ends: Some(1_900_000_000),
         headers_refused_total: 1,
         lines_dropped: 0,
+        rates: (1..=3)
+            .map(|n| Rate { sessions: n, bytes_to_upstreams: 512 * n, bytes_to_clients: 1024 * n })
+            .collect(),
         decisions: vec![Decision {
             at: "2026-03-01T12:00:00.250Z".to_owned(),
             reason: "writes go to pg1: it leads epoch 5".to_owned(),
@@ -68,6 +71,8 @@ fn upstream(member: &str, role: SeenRole, sessions: u32) -> UpstreamShown {
         source: Source::Push,
         heard_ms_ago: Some(120),
         epoch: 5,
+        timeline: Some(3),
+        synchronous: role == SeenRole::Standby,
         takes_writes: role == SeenRole::Leader,
         takes_reads: role == SeenRole::Standby,
         lag_bytes: (role == SeenRole::Standby).then_some(16_384),

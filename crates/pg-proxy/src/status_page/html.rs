@@ -3,6 +3,7 @@
 use ha_routing::{RouteState, SeenRole, Source};
 use maud::{DOCTYPE, Markup, html};
 
+use super::graph::graph;
 use super::words::{bytes, count, list, span};
 use crate::snapshot::{RouteShown, Snapshot, UpstreamShown, Word as _};
 
@@ -72,6 +73,7 @@ fn content(shown: &Snapshot) -> Markup {
             section aria-labelledby="totals" {
                 h2 #totals { "This proxy" }
                 (totals(shown))
+                (graph(&shown.rates))
             }
             section aria-labelledby="servers" {
                 h2 #servers { "PostgreSQL" }
@@ -129,8 +131,9 @@ fn totals(shown: &Snapshot) -> Markup {
     }
 }
 
-const COLUMNS: [&str; 10] =
-    ["Member", "Role", "Known by", "Epoch", "Lag", "Sessions", "Total", "Failed", "Cut", "Traffic"];
+const COLUMNS: [&str; 11] = [
+    "Member", "Role", "Known by", "Epoch", "Timeline", "Lag", "Sessions", "Total", "Failed", "Cut", "Traffic",
+];
 
 fn upstreams(shown: &Snapshot) -> Markup {
     html! {
@@ -151,21 +154,23 @@ fn upstream_rows(upstream: &UpstreamShown, shown: &Snapshot) -> Markup {
                 th scope="row" { strong { (upstream.member) } span.fine { (upstream.address) } }
                 td data-label=(COLUMNS[1]) {
                     span.badge { (role(upstream.role)) }
+                    @if upstream.synchronous { span.confirms title="commits are confirmed by it" { "confirms" } }
                     @if gets(&shown.writes) { span.gets { "writes" } }
                     @if gets(&shown.reads) { span.gets { "reads" } }
                 }
                 (cell(2, known_by(upstream)))
-                (cell(3, if upstream.epoch == 0 { "–".to_owned() } else { upstream.epoch.to_string() }))
-                (cell(4, upstream.lag_bytes.map_or("–".to_owned(), bytes)))
-                td data-label=(COLUMNS[5]) {
+                (cell(3, number(upstream.epoch)))
+                (cell(4, number(upstream.timeline.unwrap_or(0).into())))
+                (cell(5, upstream.lag_bytes.map_or("–".to_owned(), bytes)))
+                td data-label=(COLUMNS[6]) {
                     span { (upstream.sessions) " of " (upstream.session_limit) }
                     meter min="0" max=(upstream.session_limit) high=(upstream.session_limit.saturating_sub(1))
                         value=(upstream.sessions) {}
                 }
-                (cell(6, count(upstream.sessions_total)))
-                (cell(7, count(upstream.connect_failures)))
-                (cell(8, count(upstream.sessions_cut)))
-                td data-label=(COLUMNS[9]) {
+                (cell(7, count(upstream.sessions_total)))
+                (cell(8, count(upstream.connect_failures)))
+                (cell(9, count(upstream.sessions_cut)))
+                td data-label=(COLUMNS[10]) {
                     span title="from clients" { "↑ " (bytes(upstream.bytes_to_upstream)) }
                     " " span title="to clients" { "↓ " (bytes(upstream.bytes_to_client)) }
                 }
@@ -173,6 +178,11 @@ fn upstream_rows(upstream: &UpstreamShown, shown: &Snapshot) -> Markup {
             tr.why { td colspan=(COLUMNS.len()) { (upstream.reason) } }
         }
     }
+}
+
+/// 0 is none.
+fn number(number: u64) -> String {
+    if number == 0 { "–".to_owned() } else { number.to_string() }
 }
 
 fn role(role: SeenRole) -> &'static str {
@@ -242,6 +252,8 @@ mod tests {
             "nothing yet",
             "16.0 KiB",
             "41 of 200",
+            "confirms",
+            "3.00 KiB/s to clients",
             "↓ 9.19 GiB",
             "no answer within 1000 ms",
             "2026-03-01T12:00:00.250Z",

@@ -75,6 +75,7 @@ pub(super) fn read(member: &MemberName, wire: proto::RoleClaim) -> Result<Claim,
         lag_bytes: wire.lag_bytes,
         leader: name("leader", Some(wire.leader))?,
         reason: shortened(wire.reason),
+        synchronous: wire.synchronous,
     })
 }
 

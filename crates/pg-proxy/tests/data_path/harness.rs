@@ -75,6 +75,8 @@ impl Proxy {
             source: Source::None,
             heard_at: None,
             epoch: Epoch(0),
+            timeline: None,
+            synchronous: false,
             takes_writes: false,
             takes_reads: false,
             lag_bytes: None,
