@@ -12,10 +12,9 @@ use ha_rpc::proto::{
     self, AdministerReply, AdministerRequest, EvidenceSource, ProxyStatusReply, ProxyStatusRequest,
     UpstreamAdmin,
 };
-use ha_rpc::server::{ServerError, builder};
+use ha_rpc::server::{Incoming, ServerError, builder};
 use ha_rpc::status_code::Outcome;
 use tokio::sync::{mpsc, oneshot};
-use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
 use crate::driver::Wish;
@@ -24,7 +23,7 @@ use crate::snapshot::{RouteShown, Snapshot, SnapshotSource, UpstreamShown, Word 
 /// The service, listening and not yet serving.
 #[derive(Debug)]
 pub struct RpcService {
-    incoming: TcpIncoming,
+    incoming: Incoming,
     router: tonic::transport::server::Router,
 }
 
