@@ -7,7 +7,8 @@
 //!  data_path ────── connected, failed ────┼─► Router ──┼─► topology_watch               confirmations
 //!  the router's own timeout ──────────────┘            ├─► health_probe                 checks
 //!                                                      └─► log, snapshot                notes
-//!  signals ───────────────────────────────────► Drain ──► data_path, exit
+//!  signals, succession ───────────────────────► Drain ──► data_path, exit
+//!  config_watch ── the file, read again ──────► Router, data_path, health_probe, Drain
 //!  every turn, ten times a second at least ──────────────► local_link, snapshot          how it is
 //! ```
 
@@ -16,16 +17,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use ha_config::{Acts, Cluster};
 use ha_core::{MemberName, MonoTime};
-use ha_daemon::{Asked, Signals, boottime};
+use ha_daemon::{Asked, Signals, Watchdog, boottime};
 use ha_routing::{Action, AdminState, Check, Event, Reason, RouteState, Router, Sessions, Table};
+use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::config_watch::FileRead;
+use crate::configuration;
 use crate::data_path::{DataPath, SessionReport};
 use crate::drain::{Drain, Step};
 use crate::health_probe::HealthProbe;
 use crate::local_link::LinkState;
 use crate::snapshot::SnapshotSource;
+use crate::succession::{self, Arrival, News, Phase, Predecessor, Succession};
 use crate::topology_watch::{Heard, StreamNumber, TopologyWatch};
 
 /// At the latest after this long the loop turns, so that readers of the local link can tell that it does.
@@ -48,12 +54,22 @@ pub struct Parts {
     pub watch: TopologyWatch,
     /// The health checks.
     pub probe: HealthProbe,
-    /// What vrrpd is told.
-    pub link: watch::Sender<LinkState>,
+    /// What vrrpd is told; dropped when a successor tells it.
+    pub link: Option<watch::Sender<LinkState>>,
     /// What everybody else is told.
     pub snapshot: Arc<SnapshotSource>,
     /// How it takes leave.
     pub drain: Drain,
+    /// The file that is in force.
+    pub cluster: Cluster,
+    /// To have the file read again.
+    pub read_file: mpsc::Sender<()>,
+    /// To have a successor.
+    pub succession: Succession,
+    /// The process that this one replaces.
+    pub predecessor: Option<Predecessor>,
+    /// How far this process has come: the status page, gRPC and the local link are served by one process at a time.
+    pub phase: watch::Sender<Phase>,
 }
 
 /// Where events come from.
@@ -69,6 +85,12 @@ pub struct Sources {
     pub wishes: mpsc::Receiver<Wish>,
     /// Signals of the supervisor.
     pub signals: Signals,
+    /// SIGUSR2: the program at this one's path shall take over.
+    pub upgrades: Signal,
+    /// The successor.
+    pub news: mpsc::Receiver<News>,
+    /// The cluster file.
+    pub files: mpsc::Receiver<FileRead>,
 }
 
 /// An operator wants a member in this state.
@@ -94,6 +116,8 @@ pub struct Driver {
     /// Claims of these streams, or of earlier ones, are too old.
     too_old: BTreeMap<MemberName, StreamNumber>,
     turned_at: MonoTime,
+    arrival: Arrival,
+    watchdog: Option<Watchdog>,
 }
 
 impl Driver {
@@ -103,7 +127,10 @@ impl Driver {
         let names = upstreams.upstreams.iter().map(|view| view.member.clone());
         let indexes = names.enumerate().map(|(index, name)| (name, index)).collect();
         let (streams, too_old) = (BTreeMap::new(), BTreeMap::new());
-        Self { router, parts, indexes, streams, too_old, turned_at: boottime() }
+        let turned_at = boottime();
+        let arrival = Arrival::new(turned_at, parts.predecessor.is_some());
+        let watchdog = Watchdog::from_environment(turned_at);
+        Self { router, parts, indexes, streams, too_old, turned_at, arrival, watchdog }
     }
 
     /// Runs until a signal asked for the end and the sessions are gone; says which signal.
@@ -114,6 +141,7 @@ impl Driver {
         loop {
             self.carry_out();
             self.show();
+            self.arrive();
             tokio::select! {
                 Some(heard) = sources.heard.recv() => self.hear(heard),
                 Some((member, check)) = sources.checks.recv() => {
@@ -131,8 +159,15 @@ impl Driver {
                         asked_by = signal;
                         self.leave(signal);
                     }
-                    Asked::Reload => tracing::warn!("the file is read at the start only: restart to change anything"),
+                    Asked::Reload => self.reload(),
                 },
+                Some(()) = sources.upgrades.recv() => self.upgrade(),
+                Some(news) = sources.news.recv() => {
+                    if let Some(why) = self.hear_of_successor(news) {
+                        asked_by = why;
+                    }
+                }
+                Some(read) = sources.files.recv() => self.take_file(read),
                 () = tokio::time::sleep(self.wait()) => {}
             }
             self.notice_standstill();
@@ -142,6 +177,9 @@ impl Driver {
             }
             if self.take_leave(now) {
                 return asked_by;
+            }
+            if let Some(watchdog) = &mut self.watchdog {
+                watchdog.feed(now, self.parts.data.alive());
             }
         }
     }
@@ -233,6 +271,11 @@ impl Driver {
         tracing::info!(signal, sessions = self.parts.data.sessions(), again, "asked to end");
         if !again {
             self.parts.snapshot.begin_draining();
+            self.parts.succession.give_up();
+            ha_daemon::notify_stopping();
+        }
+        if let Some(predecessor) = &mut self.parts.predecessor {
+            predecessor.say_leaving();
         }
         if let Some(step) = self.parts.drain.ask(boottime()) {
             self.step(step);
@@ -249,16 +292,146 @@ impl Driver {
         false
     }
 
+    /// Takes sessions as soon as it is time to.
+    fn arrive(&mut self) {
+        let open = self.router.table().writes.state == RouteState::Open;
+        if !self.arrival.has_come(boottime(), open) {
+            return;
+        }
+        self.parts.data.listen();
+        self.parts.phase.send_replace(Phase::Serving);
+        match &mut self.parts.predecessor {
+            // It tells the service manager: that believes nobody else yet.
+            Some(predecessor) => predecessor.say_serving(),
+            None => ha_daemon::notify_ready(),
+        }
+        tracing::info!("sessions are taken");
+    }
+
+    fn reload(&self) {
+        if self.is_main() {
+            ha_daemon::notify_reloading();
+        }
+        // A wish that waits already is as good.
+        let _ = self.parts.read_file.try_send(());
+    }
+
+    /// Whether this is the process that the service manager supervises.
+    fn is_main(&self) -> bool {
+        self.parts.link.is_some()
+    }
+
+    fn take_file(&mut self, FileRead { found, asked }: FileRead) {
+        match found {
+            Ok(file) => self.put_file_in_force(&file, asked),
+            Err(problems) => {
+                tracing::error!(
+                    asked,
+                    "the cluster file is refused, the values from before stay in force:\n{problems}"
+                );
+                self.parts.snapshot.file_refused(problems.to_string());
+            }
+        }
+        if asked && self.is_main() {
+            ha_daemon::notify_ready();
+        }
+    }
+
+    fn put_file_in_force(&mut self, file: &Cluster, asked: bool) {
+        if file.digest == self.parts.cluster.digest {
+            self.parts.snapshot.file_unchanged();
+            tracing::info!(asked, digest = %file.digest, "the cluster file was read again: nothing has changed");
+            return;
+        }
+        let mut needs_restart = Vec::new();
+        for change in self.parts.cluster.proxy_changes(file) {
+            match change.acts {
+                Acts::Now => tracing::info!("changed: {change}"),
+                Acts::AtStart => {
+                    tracing::warn!("needs a restart: {change}");
+                    needs_restart.push(change.to_string());
+                }
+            }
+        }
+        let cluster = self.parts.cluster.proxy_takes_over(file);
+        let setup = configuration::setup(&cluster);
+        self.router.handle_event(boottime(), Event::Reconfigured(Box::new(setup)));
+        self.parts.data.apply(configuration::settings(&cluster));
+        self.parts.probe.change_limit(cluster.routing.check_timeout);
+        self.parts.drain.change_limits(configuration::drain_limits(&cluster));
+        self.parts.snapshot.file_taken_over(&cluster.digest, needs_restart);
+        tracing::info!(asked, digest = %cluster.digest, "the cluster file was read again and is in force");
+        self.parts.cluster = cluster;
+    }
+
+    fn upgrade(&mut self) {
+        if self.parts.drain.has_begun() {
+            tracing::warn!("no successor is started: this process takes leave");
+        } else if !self.parts.succession.begin(&self.router.table()) {
+            tracing::warn!("a successor is already on its way");
+        }
+    }
+
+    /// Gives the reason to end, when there is one.
+    fn hear_of_successor(&mut self, news: News) -> Option<&'static str> {
+        match news {
+            News::Serves { id } => {
+                self.parts.succession.settled();
+                if !self.parts.drain.hand_over(boottime()) {
+                    tracing::warn!(id, "a successor came too late: this process ends, and so does that one");
+                    succession::end(id);
+                    return None;
+                }
+                self.hand_over(id);
+                Some("SIGUSR2")
+            }
+            News::Failed { why } => {
+                self.parts.succession.settled();
+                tracing::error!("no successor, this process goes on: {why}");
+                None
+            }
+            News::Leaves => {
+                self.leave("the successor's SIGTERM");
+                None
+            }
+            News::Lost => {
+                tracing::error!("the successor is gone without a word; the sessions here go on");
+                None
+            }
+        }
+    }
+
+    /// The successor has every socket. This process keeps its sessions, and follows the roles for them.
+    fn hand_over(&mut self, id: u32) {
+        let sessions = self.parts.data.sessions();
+        tracing::info!(successor = id, sessions, "a successor takes new sessions; the open ones stay here");
+        ha_daemon::notify_main_process(id);
+        self.watchdog = None;
+        self.parts.data.drain();
+        self.parts.succession.close_all();
+        self.parts.snapshot.begin_draining();
+        self.parts.phase.send_replace(Phase::HandedOver);
+        // The readers meet the successor when they come back.
+        self.parts.link = None;
+    }
+
     fn step(&self, step: Step) -> bool {
         let sessions = self.parts.data.sessions();
         match step {
             Step::StopListening => {
-                tracing::info!(sessions, "no new sessions are taken");
+                tracing::info!(sessions, "no new sessions are taken; idle ones end");
                 self.parts.data.drain();
+                self.parts.succession.close_clients();
+                self.parts.data.cut_idle();
+            }
+            Step::EndIdle => {
+                tracing::info!(sessions, "idle sessions end");
+                self.parts.data.cut_idle();
             }
             Step::CutAll => {
                 tracing::warn!(sessions, "the sessions that are left are cut");
                 self.parts.data.drain();
+                self.parts.succession.close_clients();
                 self.parts.data.cut_all();
             }
             Step::Exit => tracing::info!(sessions, "the last session ended"),
@@ -273,7 +446,9 @@ impl Driver {
             draining: self.parts.drain.has_begun(),
             primary: table.writes.state == RouteState::Open,
         };
-        self.parts.link.send_if_modified(|told| std::mem::replace(told, state) != state);
+        if let Some(link) = &self.parts.link {
+            link.send_if_modified(|told| std::mem::replace(told, state) != state);
+        }
         self.parts.snapshot.show(table);
     }
 }

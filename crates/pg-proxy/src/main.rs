@@ -5,6 +5,9 @@ use ha_daemon::ExitCode;
 use pg_proxy::args::Args;
 
 fn main() -> ExitCode {
+    if let Some(code) = pg_proxy::launch() {
+        return code;
+    }
     let args = Args::parse();
     if args.check_config {
         return match ha_config::run_check_proxy_config(&args.config, args.node.as_deref()) {

@@ -1,6 +1,6 @@
 //! `Proxy.Status` and `Proxy.Administer` for people and scripts. Mutual TLS; who may call stands in `ha_rpc::access`.
 
-use std::net::SocketAddr;
+use std::net::TcpListener;
 use std::sync::Arc;
 
 use ha_core::ClusterName;
@@ -28,12 +28,12 @@ pub struct RpcService {
 }
 
 impl RpcService {
-    /// Listens on exactly this address for callers of this cluster.
+    /// For callers of this cluster, on this socket, which does not block. Must be called in a runtime.
     ///
     /// # Errors
-    /// When the certificate or the address is not usable.
-    pub fn bind(
-        address: SocketAddr,
+    /// When the certificate or the socket is not usable.
+    pub fn on(
+        listener: TcpListener,
         cluster: ClusterName,
         tls: &TlsFiles,
         source: Arc<SnapshotSource>,
@@ -41,7 +41,7 @@ impl RpcService {
     ) -> Result<Self, ServerError> {
         let service = Gate::new(cluster, ProxyServer::new(Service { source, wishes }));
         let router = builder(tls)?.add_service(service);
-        Ok(Self { incoming: ha_rpc::server::listen(address)?, router })
+        Ok(Self { incoming: ha_rpc::server::listen_on(listener)?, router })
     }
 
     /// Serves for ever.
@@ -112,6 +112,11 @@ fn reply(shown: Snapshot) -> ProxyStatusReply {
         sessions_total: shown.sessions_total,
         refused_total: shown.refused_total,
         cancels_total: shown.cancels_total,
+        reloads_total: shown.file.reloads_total,
+        reloads_refused_total: shown.file.refused_total,
+        file_read_ms_ago: shown.file.read_ms_ago,
+        file_refused: shown.file.refused.unwrap_or_default(),
+        needs_restart: shown.file.needs_restart,
     }
 }
 

@@ -73,7 +73,7 @@ async fn come_and_go(proxy: Arc<Proxy>, number: usize) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn storms_leave_nothing_behind() {
     let server = Arc::new(FakeServer::start().await);
-    let proxy = Arc::new(Proxy::start(&[server.address], |options| options.max_connections = 1000));
+    let proxy = Arc::new(Proxy::start(&[server.address], |options| options.at_start.max_connections = 1000));
     proxy.open(Port::Writes, &[0]);
     let serving = tokio::spawn(serve(Arc::clone(&server)));
     // The first session loads what is loaded once.

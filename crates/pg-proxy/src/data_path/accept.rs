@@ -11,8 +11,8 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
 
-use super::Port;
 use super::worker::{Order, SIGN_OF_LIFE, Shared, WorkerHandle};
+use super::{Port, sockets};
 
 /// Connections beyond the limit that are served at the same time, to tell them so or because they carry a cancel
 /// request. More than that are closed at once: each costs a descriptor.
@@ -27,6 +27,8 @@ const WAIT_TICK: Duration = Duration::from_millis(20);
 /// What the accept thread shall do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Duty {
+    /// Hold the listeners, accept nobody yet.
+    Wait,
     Listen,
     /// Close the listeners, keep looking after those who wait.
     Drain,
@@ -79,12 +81,18 @@ async fn run(
 ) {
     drop(tokio::task::spawn_local(look_after_waiting(Arc::clone(&shared))));
     for (port, listener) in listeners {
-        let (shared, workers, mut duty) = (Arc::clone(&shared), Arc::clone(&workers), duty.clone());
+        let (shared, workers) = (Arc::clone(&shared), Arc::clone(&workers));
+        let (mut duty, mut ended) = (duty.clone(), duty.clone());
         drop(tokio::task::spawn_local(async move {
             tokio::select! {
                 biased;
-                _ = duty.wait_for(|duty| *duty != Duty::Listen) => {}
-                () = accept(&listener, port, &shared, &workers) => {}
+                _ = ended.wait_for(|duty| matches!(duty, Duty::Drain | Duty::Stop)) => {}
+                () = async {
+                    // Fails when the whole data path is gone.
+                    if duty.wait_for(|duty| *duty == Duty::Listen).await.is_ok() {
+                        accept(&listener, port, &shared, &workers).await;
+                    }
+                } => {}
             }
         }));
     }
@@ -109,13 +117,25 @@ async fn look_after_waiting(shared: Arc<Shared>) {
 }
 
 async fn accept(listener: &TcpListener, port: Port, shared: &Shared, workers: &[WorkerHandle]) {
+    // Since when it cannot: said once, not ten times a second.
+    let mut failing: Option<Instant> = None;
     loop {
         // The worker watches it with its own runtime, so this one lets go of it.
         match listener.accept().await.and_then(|(client, from)| Ok((client.into_std()?, from))) {
-            Ok((client, from)) => hand_over(client, from, port, shared, workers),
+            Ok((client, from)) => {
+                if let Some(since) = failing.take() {
+                    let for_ms = since.elapsed().as_millis();
+                    tracing::info!(?port, for_ms, "clients are accepted again");
+                }
+                hand_over(client, from, port, shared, workers);
+            }
             Err(error) if is_client_gone(&error) => {}
             Err(error) => {
-                tracing::warn!(%error, "cannot accept clients");
+                if failing.is_none() {
+                    failing = Some(Instant::now());
+                    let (sessions, open_files) = (shared.open.load(Ordering::Relaxed), sockets::open_files());
+                    tracing::error!(?port, %error, sessions, open_files, "clients cannot be accepted and wait");
+                }
                 tokio::time::sleep(EXHAUSTED_PAUSE).await;
             }
         }
@@ -135,7 +155,7 @@ fn hand_over(
     shared: &Shared,
     workers: &[WorkerHandle],
 ) {
-    let admitted = take(&shared.open, shared.options.max_connections);
+    let admitted = take(&shared.open, shared.settings.load().max_connections);
     if !admitted && !take(&shared.beyond, BEYOND_LIMIT) {
         return;
     }

@@ -141,9 +141,9 @@ impl Client {
 
     /// Why one client too many is refused.
     fn too_many(&self) -> Refusal {
-        let options = &self.seat.shared().options;
-        let mut refusal = Refusal::proxy_full(options.max_connections);
-        if options.other_proxies {
+        let shared = self.seat.shared();
+        let mut refusal = Refusal::proxy_full(shared.settings.load().max_connections);
+        if shared.options.other_proxies {
             // The only code that sends libpq to the next host of its list.
             refusal.sqlstate = "57P03";
         }

@@ -1,9 +1,9 @@
-//! Knows whether the bytes that went by end between two messages of the server.
+//! Knows whether the bytes that went by in one direction end between two messages.
 
 /// Bytes of a message header: the type, then the length, which counts itself and the body.
 const HEADER: usize = 5;
 
-/// Walks the headers of what a server sends; bodies are skipped unread.
+/// Walks the headers of what one side sends; of bodies the first byte is looked at.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct MessageBoundary {
     /// Bytes of the current body that are still to come.
@@ -12,6 +12,11 @@ pub(super) struct MessageBoundary {
     length: [u8; 4],
     /// How many bytes of the header are here, its type included.
     header: u8,
+    /// Type of the current message, and the first byte of its body.
+    kind: u8,
+    first: u8,
+    /// The current body has not begun.
+    fresh: bool,
     /// The length was impossible: this is not the protocol, no boundary is ever claimed again.
     lost: bool,
 }
@@ -22,41 +27,51 @@ impl MessageBoundary {
         self.body == 0 && self.header == 0 && !self.lost
     }
 
-    /// Takes the next bytes of the server.
-    pub(super) fn advance(&mut self, mut bytes: &[u8]) {
+    /// Takes the next bytes. `whole` is told the type of each message that ends in them, and the first byte of its body (0
+    /// where there is none).
+    pub(super) fn advance(&mut self, mut bytes: &[u8], mut whole: impl FnMut(u8, u8)) {
         if self.lost {
             return;
         }
         while !bytes.is_empty() {
             if self.body > 0 {
+                if std::mem::take(&mut self.fresh) {
+                    self.first = bytes[0];
+                }
                 let skipped = bytes.len().min(self.body as usize);
                 self.body -= u32::try_from(skipped).unwrap_or(u32::MAX);
                 bytes = &bytes[skipped..];
             } else if self.header == 0 && bytes.len() >= HEADER {
                 // The common case: the whole header is here.
-                self.begin_body([bytes[1], bytes[2], bytes[3], bytes[4]]);
+                self.begin_body(bytes[0], [bytes[1], bytes[2], bytes[3], bytes[4]]);
                 bytes = &bytes[HEADER..];
             } else {
-                if self.header > 0 {
-                    self.length[usize::from(self.header) - 1] = bytes[0];
+                match self.header {
+                    0 => self.kind = bytes[0],
+                    here => self.length[usize::from(here) - 1] = bytes[0],
                 }
                 self.header += 1;
                 bytes = &bytes[1..];
-                if usize::from(self.header) == HEADER {
-                    self.header = 0;
-                    self.begin_body(self.length);
+                if usize::from(self.header) < HEADER {
+                    continue;
                 }
+                self.header = 0;
+                self.begin_body(self.kind, self.length);
             }
             if self.lost {
                 return;
             }
+            if self.body == 0 {
+                whole(self.kind, self.first);
+            }
         }
     }
 
-    fn begin_body(&mut self, length: [u8; 4]) {
+    fn begin_body(&mut self, kind: u8, length: [u8; 4]) {
         let length = u32::from_be_bytes(length);
         self.lost = !(4..=i32::MAX as u32).contains(&length);
         self.body = length.saturating_sub(4);
+        (self.kind, self.first, self.fresh) = (kind, 0, true);
     }
 }
 
@@ -81,21 +96,22 @@ mod tests {
         }
         for piece in 1..=stream.len() {
             let mut boundary = MessageBoundary::default();
-            let mut seen = 0;
+            let (mut seen, mut told) = (0, Vec::new());
             for bytes in stream.chunks(piece) {
-                boundary.advance(bytes);
+                boundary.advance(bytes, |kind, first| told.push((kind, first)));
                 seen += bytes.len();
                 assert_eq!(boundary.between_messages(), ends.contains(&seen), "piece {piece}, after {seen}");
             }
+            assert_eq!(told, [(b'Z', b'I'), (b'D', 0), (b'D', b'a'), (b'D', b'x')], "piece {piece}");
         }
     }
 
     #[test]
     fn impossible_length_never_claims_a_boundary() {
         let mut boundary = MessageBoundary::default();
-        boundary.advance(b"E\0\0\0\x01");
+        boundary.advance(b"E\0\0\0\x01", |_, _| panic!("no message"));
         assert!(!boundary.between_messages());
-        boundary.advance(&message(b'Z', b"I"));
+        boundary.advance(&message(b'Z', b"I"), |_, _| panic!("no message"));
         assert!(!boundary.between_messages());
     }
 }

@@ -14,7 +14,7 @@ use ha_routing::balance::{Balance, Choice, Load, choose};
 use ha_routing::{Route, RouteState, Table};
 use tokio::sync::Notify;
 
-use super::Port;
+use super::{Port, Settings};
 
 mod backoff;
 #[cfg(test)]
@@ -29,11 +29,22 @@ const OPENINGS_AT_ONCE: u32 = 32;
 /// What bounds the waiting.
 #[derive(Debug, Clone)]
 pub(super) struct Limits {
-    pub(super) upstreams: usize,
     pub(super) upstream_connections: u32,
     pub(super) queue_timeout: Duration,
     pub(super) hold_timeout: Duration,
     pub(super) balance: Balance,
+}
+
+impl Limits {
+    /// Those of these settings.
+    pub(super) fn of(settings: &Settings) -> Self {
+        Self {
+            upstream_connections: settings.upstream_connections,
+            queue_timeout: settings.queue_timeout,
+            hold_timeout: settings.hold_timeout,
+            balance: settings.balance,
+        }
+    }
 }
 
 /// Why a client got no place. The text names the reason for people.
@@ -49,7 +60,6 @@ pub(super) enum NoPlace {
 
 #[derive(Debug)]
 pub(super) struct Places {
-    limits: Limits,
     table: Arc<ArcSwap<Table>>,
     state: Mutex<State>,
     /// Told when the first client begins to wait: from then on somebody must call [`Places::tick`].
@@ -58,6 +68,7 @@ pub(super) struct Places {
 
 #[derive(Debug)]
 struct State {
+    limits: Limits,
     next_ticket: u64,
     ports: [PortState; 2],
     upstreams: Vec<UpstreamState>,
@@ -98,12 +109,13 @@ struct UpstreamState {
 }
 
 impl Places {
-    pub(super) fn new(limits: Limits, table: Arc<ArcSwap<Table>>, now: Instant) -> Self {
+    pub(super) fn new(upstreams: usize, limits: Limits, table: Arc<ArcSwap<Table>>, now: Instant) -> Self {
         let port =
             || PortState { waiting: BTreeMap::new(), cursor: 0, wait: Wait::Upstream, wait_since: now };
-        let upstreams = (0..limits.upstreams).map(|_| UpstreamState::default()).collect();
-        let state = State { next_ticket: 0, ports: [port(), port()], upstreams, settled: HashMap::new() };
-        Self { limits, table, state: Mutex::new(state), somebody_waits: Notify::new() }
+        let upstreams = (0..upstreams).map(|_| UpstreamState::default()).collect();
+        let ports = [port(), port()];
+        let state = State { limits, next_ticket: 0, ports, upstreams, settled: HashMap::new() };
+        Self { table, state: Mutex::new(state), somebody_waits: Notify::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -135,6 +147,13 @@ impl Places {
             upstream.backoff.lift();
         }
         self.serve_all(&mut state, now);
+    }
+
+    /// Other limits are in force: there may be room for those who wait.
+    pub(super) fn change_limits(&self, limits: Limits) {
+        let mut state = self.state();
+        state.limits = limits;
+        self.serve_all(&mut state, Instant::now());
     }
 
     /// Ends waits that took too long and tries servers whose pause is over. Returns whether anybody still waits.
@@ -217,7 +236,7 @@ impl Places {
         if route.state != RouteState::Open {
             return Choice::Empty;
         }
-        let limit = self.limits.upstream_connections;
+        let limit = state.limits.upstream_connections;
         let usable = |upstream: &usize| {
             state.upstreams.get(*upstream).is_some_and(|upstream| !upstream.backoff.pauses(now))
         };
@@ -228,7 +247,7 @@ impl Places {
             Load { sessions: if opening { limit } else { upstream.sessions }, limit }
         };
         let loads: Vec<Load> = candidates.iter().map(load).collect();
-        match choose(self.limits.balance, state.ports[port.index()].cursor, &loads) {
+        match choose(state.limits.balance, state.ports[port.index()].cursor, &loads) {
             Choice::Take(chosen) => Choice::Take(candidates[chosen]),
             other => other,
         }
@@ -238,11 +257,11 @@ impl Places {
     fn expire(&self, state: &mut State, port: Port, now: Instant) {
         let waits = &state.ports[port.index()];
         let patience = match waits.wait {
-            Wait::Upstream => self.limits.hold_timeout,
-            Wait::Place => self.limits.queue_timeout,
+            Wait::Upstream => state.limits.hold_timeout,
+            Wait::Place => state.limits.queue_timeout,
         };
         // A wait that turns from one kind into the other begins anew, but not for ever.
-        let longest = self.limits.hold_timeout + self.limits.queue_timeout;
+        let longest = state.limits.hold_timeout + state.limits.queue_timeout;
         let over = |waiter: &Waiter| {
             now.duration_since(waiter.joined.max(waits.wait_since)) >= patience
                 || now.duration_since(waiter.joined) >= longest

@@ -13,7 +13,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::cancel_keys::{CancelKeys, KnownKey};
 use super::farewell::farewell;
-use super::message_boundary::MessageBoundary;
+use super::idleness::Idleness;
 use super::places::Place;
 use super::pump::{Broken, Pump};
 use super::scratch;
@@ -31,8 +31,8 @@ pub(super) enum Watch {
     Nothing,
     /// They are messages.
     Messages {
-        /// Whether what passed are whole messages, so that one of ours may follow.
-        boundary: MessageBoundary,
+        /// Whether one of our own messages may follow, and whether anything is under way.
+        idleness: Idleness,
         /// Until the login is done.
         login: Option<Box<LoginWatcher>>,
         /// What the server gave for cancelling.
@@ -43,13 +43,13 @@ pub(super) enum Watch {
 impl Watch {
     /// For a login; nothing of the server's answer has been seen.
     pub(super) fn login(login: Option<Box<LoginWatcher>>) -> Self {
-        Self::Messages { boundary: MessageBoundary::default(), login, key: None }
+        Self::Messages { idleness: Idleness::default(), login, key: None }
     }
 
     /// Sees bytes before the client does: when it reads its cancel key, the key is known here.
     fn see(&mut self, bytes: &[u8], keys: &Arc<CancelKeys>, upstream: usize) {
-        let Self::Messages { boundary, login, key } = self else { return };
-        boundary.advance(bytes);
+        let Self::Messages { idleness, login, key } = self else { return };
+        idleness.server(bytes);
         let Some(watcher) = login else { return };
         watcher.watch(bytes);
         if key.is_none()
@@ -62,8 +62,19 @@ impl Watch {
         }
     }
 
+    /// Sees bytes of the client.
+    fn see_client(&mut self, bytes: &[u8]) {
+        if let Self::Messages { idleness, .. } = self {
+            idleness.client(bytes);
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        matches!(self, Self::Messages { idleness, .. } if idleness.is_idle())
+    }
+
     fn between_messages(&self) -> bool {
-        matches!(self, Self::Messages { boundary, .. } if boundary.between_messages())
+        matches!(self, Self::Messages { idleness, .. } if idleness.server_is_between_messages())
     }
 }
 
@@ -122,6 +133,7 @@ impl Relay {
         seat: Seat,
         record: Option<Box<Record>>,
     ) -> Self {
+        watch.see_client(&early);
         watch.see(&said, &seat.shared().cancel_keys, place.upstream());
         let counters = &seat.worker().counters.upstreams[place.upstream()];
         counters.to_client.add(said.len() as u64);
@@ -160,6 +172,10 @@ impl Relay {
         if self.up.over() && self.down.over() {
             return Poll::Ready(End::Done);
         }
+        // After both directions: what the client has sent was seen, and its answer was passed on.
+        if self.seat.worker().leaves() && self.watch.is_idle() {
+            return Poll::Ready(End::Cut(CutOrder::ShuttingDown));
+        }
         self.poll_closing(context)
     }
 
@@ -168,8 +184,9 @@ impl Relay {
             return None;
         }
         let count = &self.seat.worker().counters.upstreams[self.place.upstream()].to_upstream;
-        let (moved, passed) = (&mut self.moved, &mut self.passed.0);
+        let (watch, moved, passed) = (&mut self.watch, &mut self.moved, &mut self.passed.0);
         let see = |bytes: &[u8]| {
+            watch.see_client(bytes);
             count.add(bytes.len() as u64);
             *passed += bytes.len() as u64;
             *moved = true;

@@ -1,6 +1,6 @@
 //! One thread that relays: its sessions, and the orders it takes.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::{SocketAddr, TcpStream};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
+use arc_swap::ArcSwap;
 use ha_core::MemberName;
 use ha_routing::Sessions;
 use tokio::runtime::{Builder, LocalOptions};
@@ -20,7 +21,7 @@ use super::counting::WorkerCounters;
 use super::places::Places;
 use super::session::Session;
 use super::session_log::SessionLog;
-use super::{Options, Port, SessionReport};
+use super::{Options, Port, SessionReport, Settings};
 
 /// How often each thread shows that it is not stuck.
 pub(super) const SIGN_OF_LIFE: Duration = Duration::from_millis(100);
@@ -28,7 +29,10 @@ pub(super) const SIGN_OF_LIFE: Duration = Duration::from_millis(100);
 /// What all threads of the data path share.
 #[derive(Debug)]
 pub(super) struct Shared {
+    /// What was known at the start.
     pub(super) options: Options,
+    /// What is in force now.
+    pub(super) settings: ArcSwap<Settings>,
     pub(super) places: Arc<Places>,
     pub(super) cancel_keys: Arc<CancelKeys>,
     pub(super) reports: UnboundedSender<SessionReport>,
@@ -71,6 +75,8 @@ pub(super) enum Order {
     Serve { client: TcpStream, from: SocketAddr, port: Port, admitted: bool },
     /// End the sessions of one upstream.
     Cut { upstream: usize, which: Sessions, reason: Arc<str> },
+    /// End the sessions that are idle outside a transaction, and every other one when it comes to that.
+    CutIdle,
     /// End all sessions.
     CutAll,
     /// End the thread.
@@ -105,7 +111,8 @@ pub(super) fn spawn(number: usize, shared: &Arc<Shared>) -> io::Result<WorkerHan
         move || match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
             Ok(runtime) => {
                 drop(built.send(Ok(())));
-                let worker = Rc::new(Worker { shared, counters, load, roster: RefCell::default() });
+                let (roster, leaves) = (RefCell::default(), Cell::new(false));
+                let worker = Rc::new(Worker { shared, counters, load, roster, leaves });
                 runtime.block_on(run(worker, received, seen_ms));
             }
             Err(error) => {
@@ -128,6 +135,7 @@ async fn run(worker: Rc<Worker>, mut orders: UnboundedReceiver<Order>, seen_ms: 
                     worker.serve(client, from, port, admitted);
                 }
                 Some(Order::Cut { upstream, which, reason }) => worker.cut(upstream, which, &reason),
+                Some(Order::CutIdle) => worker.cut_idle(),
                 Some(Order::CutAll) => worker.cut_all(),
                 Some(Order::Stop) | None => return,
             },
@@ -143,6 +151,8 @@ pub(super) struct Worker {
     pub(super) counters: Arc<WorkerCounters>,
     load: Arc<AtomicU32>,
     roster: RefCell<Roster>,
+    /// Sessions end when they are idle.
+    leaves: Cell<bool>,
 }
 
 /// The sessions of a worker, so that they can be cut. Entries are used again.
@@ -191,6 +201,21 @@ impl Worker {
             let concerned = port_matches && entry.upstream.map(usize::from) == Some(upstream);
             concerned.then(|| CutOrder::RoleLost(Arc::clone(reason)))
         });
+    }
+
+    /// Whether a session is to end when it is idle.
+    pub(super) fn leaves(&self) -> bool {
+        self.leaves.get()
+    }
+
+    /// Each session looks at itself: only it knows whether it is idle.
+    fn cut_idle(&self) {
+        self.leaves.set(true);
+        for entry in self.roster.borrow_mut().entries.iter_mut().filter(|entry| entry.taken) {
+            if let Some(waker) = entry.waker.take() {
+                waker.wake();
+            }
+        }
     }
 
     fn cut_all(&self) {

@@ -2,7 +2,7 @@
 
 use ha_routing::{AdminState, RouteState, SeenRole, Source};
 
-use super::{Decision, ProxyShown, RouteShown, Snapshot, UpstreamShown};
+use super::{Decision, FileShown, ProxyShown, RouteShown, Snapshot, UpstreamShown};
 use crate::data_path::Times;
 
 /// The picture.
@@ -18,8 +18,10 @@ pub(crate) fn snapshot() -> Snapshot {
     Snapshot {
         cluster: "demo".to_owned(),
         proxy: "ha1".to_owned(),
+        process: 4711,
         version: "0.1.0",
         file_digest: "0123456789abcdef".to_owned(),
+        file: FileShown { read_ms_ago: 3_600_000, reloads_total: 2, ..FileShown::default() },
         uptime_ms: 93_784_000,
         draining: false,
         workers_alive: true,

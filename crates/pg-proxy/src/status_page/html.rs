@@ -65,6 +65,14 @@ fn content(shown: &Snapshot) -> Markup {
             @if !shown.workers_alive {
                 p.alarm { strong { "Not healthy." } " A thread that serves sessions does not answer." }
             }
+            @if let Some(why) = &shown.file.refused {
+                p.alarm { strong { "File refused." } " The values from before stay in force. " (why) }
+            }
+            @if !shown.file.needs_restart.is_empty() {
+                p.alarm.draining {
+                    strong { "Restart needed." } " The file says otherwise: " (shown.file.needs_restart.join("; "))
+                }
+            }
             section.routes aria-label="Where sessions go" {
                 (route("Writes", &shown.writes))
                 (route("Reads", &shown.reads))

@@ -34,9 +34,8 @@ impl World {
         let table = Table { generation: 1, writes: closed(), reads: closed(), upstreams: Vec::new() };
         let table = Arc::new(ArcSwap::from_pointee(table));
         let balance = Balance::RoundRobin;
-        let limits =
-            Limits { upstreams, upstream_connections, queue_timeout: QUEUE, hold_timeout: HOLD, balance };
-        let places = Arc::new(Places::new(limits, Arc::clone(&table), now));
+        let limits = Limits { upstream_connections, queue_timeout: QUEUE, hold_timeout: HOLD, balance };
+        let places = Arc::new(Places::new(upstreams, limits, Arc::clone(&table), now));
         Self { places, table, now }
     }
 
