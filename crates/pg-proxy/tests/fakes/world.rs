@@ -127,8 +127,17 @@ impl World {
         u32::try_from(self.status()["process"].as_u64().unwrap()).unwrap()
     }
 
-    /// Arguments and environment of this world, for a program that is the proxy or becomes it.
-    pub(crate) fn start_proxy_by(&mut self, mut command: Command) {
+    /// Starts a program that is the proxy or becomes it, and waits until it serves.
+    pub(crate) fn start_proxy_by(&mut self, command: Command) {
+        self.spawn_proxy_by(command);
+        wait_for("the proxy to serve", SOON, || {
+            self.assert_runs();
+            UnixStream::connect(self.link_path()).ok()
+        });
+    }
+
+    /// Starts it with the arguments of this world.
+    pub(crate) fn spawn_proxy_by(&mut self, mut command: Command) {
         let log = std::fs::File::options().create(true).append(true).open(self.dir.path().join("log"));
         let child = command
             .arg("--config")
@@ -141,10 +150,6 @@ impl World {
             .spawn()
             .unwrap();
         self.proxy = Some(child);
-        wait_for("the proxy to serve", SOON, || {
-            self.assert_runs();
-            UnixStream::connect(self.link_path()).ok()
-        });
     }
 
     fn assert_runs(&mut self) {
