@@ -274,7 +274,8 @@ impl Driver {
             self.parts.succession.give_up();
             ha_daemon::notify_stopping();
         }
-        if let Some(predecessor) = &mut self.parts.predecessor {
+        // Whoever asks a process that was replaced means that one alone.
+        if let Some(predecessor) = self.parts.predecessor.as_ref().filter(|_| self.is_main()) {
             predecessor.say_leaving();
         }
         if let Some(step) = self.parts.drain.ask(boottime()) {
@@ -300,7 +301,7 @@ impl Driver {
         }
         self.parts.data.listen();
         self.parts.phase.send_replace(Phase::Serving);
-        match &mut self.parts.predecessor {
+        match &self.parts.predecessor {
             // It tells the service manager: that believes nobody else yet.
             Some(predecessor) => predecessor.say_serving(),
             None => ha_daemon::notify_ready(),

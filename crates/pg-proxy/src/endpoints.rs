@@ -30,10 +30,13 @@ pub enum Purpose {
     Link,
     /// To talk with the predecessor itself.
     Predecessor,
+    /// To talk with a process that was replaced before that, and still has sessions.
+    Ancestor,
 }
 
 impl Purpose {
-    const ALL: [Self; 6] = [Self::Write, Self::Read, Self::Status, Self::Grpc, Self::Link, Self::Predecessor];
+    const ALL: [Self; 7] =
+        [Self::Write, Self::Read, Self::Status, Self::Grpc, Self::Link, Self::Predecessor, Self::Ancestor];
 
     /// Its name.
     pub fn name(self) -> &'static str {
@@ -44,6 +47,7 @@ impl Purpose {
             Self::Grpc => "grpc",
             Self::Link => "link",
             Self::Predecessor => "predecessor",
+            Self::Ancestor => "ancestor",
         }
     }
 
@@ -52,7 +56,7 @@ impl Purpose {
     }
 
     fn is_tcp(self) -> bool {
-        !matches!(self, Self::Link | Self::Predecessor)
+        !matches!(self, Self::Link | Self::Predecessor | Self::Ancestor)
     }
 }
 
@@ -82,12 +86,16 @@ pub struct Given {
     link: Option<UnixListener>,
 }
 
-/// The stream to the predecessor, taken out of what was given: it has to hear of a failure, whatever that is.
-pub fn take_predecessor(inherited: &mut Inherited) -> Option<UnixStream> {
-    let name = Purpose::Predecessor.name();
-    let index =
-        inherited.sockets.iter().position(|(own, _)| inherited.giver == Giver::Predecessor && own == name)?;
-    Some(inherited.sockets.swap_remove(index).1.into())
+/// The streams of this purpose, taken out of what a predecessor gave: the processes at their other ends have to hear of a
+/// failure, whatever that is.
+pub fn take_streams(inherited: &mut Inherited, purpose: Purpose) -> Vec<UnixStream> {
+    if inherited.giver != Giver::Predecessor {
+        return Vec::new();
+    }
+    let all = std::mem::take(&mut inherited.sockets);
+    let (own, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|(name, _)| name == purpose.name());
+    inherited.sockets = others;
+    own.into_iter().map(|(_, socket)| socket.into()).collect()
 }
 
 impl Given {

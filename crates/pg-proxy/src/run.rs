@@ -39,7 +39,9 @@ pub fn run(args: &Args) -> ExitCode {
             return ExitCode::Usage;
         }
     };
-    let mut predecessor = endpoints::take_predecessor(&mut inherited).map(Predecessor::new);
+    let direct = endpoints::take_streams(&mut inherited, Purpose::Predecessor).pop();
+    let ancestors = endpoints::take_streams(&mut inherited, Purpose::Ancestor);
+    let mut predecessor = Predecessor::new(direct, ancestors);
     let start = match Start::prepare(args, inherited) {
         Ok(start) => start,
         Err(why) => return failed(ExitCode::Usage, &why, predecessor),
@@ -52,7 +54,7 @@ pub fn run(args: &Args) -> ExitCode {
         }
     };
     let result = runtime.block_on(async {
-        match prepare(args, start).await {
+        match prepare(args, start, predecessor.as_ref()).await {
             Ok(running) => running.run(predecessor.take()).await,
             Err(error) => Err(error),
         }
@@ -69,7 +71,7 @@ pub fn run(args: &Args) -> ExitCode {
 /// It cannot go on. A predecessor can, and says why in its own log.
 fn failed(code: ExitCode, why: &str, predecessor: Option<Predecessor>) -> ExitCode {
     tracing::error!("{why}");
-    if let Some(mut predecessor) = predecessor {
+    if let Some(predecessor) = predecessor {
         predecessor.say_failed(why);
     }
     code
@@ -109,7 +111,7 @@ struct Running {
     phase: watch::Receiver<Phase>,
 }
 
-async fn prepare(args: &Args, start: Start) -> anyhow::Result<Running> {
+async fn prepare(args: &Args, start: Start, predecessor: Option<&Predecessor>) -> anyhow::Result<Running> {
     let signals = Signals::listen().context("listening to signals")?;
     let upgrades = signal(SignalKind::user_defined2()).context("listening to signals")?;
     let Start { program, stamp, cluster, host, given } = start;
@@ -124,6 +126,9 @@ async fn prepare(args: &Args, start: Start) -> anyhow::Result<Running> {
     let kept = Arc::new(Endpoints::default());
     for (port, listener) in &listeners.clients {
         kept.keep(Purpose::from(*port), listener)?;
+    }
+    for stream in predecessor.iter().flat_map(|predecessor| predecessor.streams()) {
+        kept.keep(Purpose::Ancestor, stream)?;
     }
     kept.keep(Purpose::Status, &listeners.status)?;
     kept.keep(Purpose::Grpc, &listeners.grpc)?;

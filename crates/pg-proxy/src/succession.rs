@@ -248,35 +248,43 @@ fn understand(text: &str) -> Vec<(MemberName, AdminState)> {
     text.split(',').filter_map(one).collect()
 }
 
-/// The successor's side: the process that it replaces.
+/// The successor's side: the process that it replaces, and those that were replaced before and still have sessions.
 #[derive(Debug)]
-pub struct Predecessor(UnixStream);
+pub struct Predecessor {
+    direct: UnixStream,
+    ancestors: Vec<UnixStream>,
+}
 
 impl Predecessor {
-    /// The one at the other end.
-    pub fn new(stream: UnixStream) -> Self {
-        Self(stream)
+    /// The ones at the other ends; none without a direct one.
+    pub fn new(direct: Option<UnixStream>, ancestors: Vec<UnixStream>) -> Option<Self> {
+        direct.map(|direct| Self { direct, ancestors })
+    }
+
+    /// All streams: to a successor all of these processes are ancestors.
+    pub fn streams(&self) -> impl Iterator<Item = &UnixStream> {
+        std::iter::once(&self.direct).chain(&self.ancestors)
     }
 
     /// This process takes sessions: the other one need not any more.
-    pub fn say_serving(&mut self) {
-        self.say(SERVING);
+    pub fn say_serving(&self) {
+        say(&self.direct, SERVING);
     }
 
     /// This process was asked to end, and with it the service.
-    pub fn say_leaving(&mut self) {
-        self.say(LEAVING);
+    pub fn say_leaving(&self) {
+        self.streams().for_each(|stream| say(stream, LEAVING));
     }
 
     /// This process ends before it has served.
-    pub fn say_failed(&mut self, why: &str) {
-        self.say(&format!("{FAILED}{why}"));
+    pub fn say_failed(&self, why: &str) {
+        say(&self.direct, &format!("{FAILED}{why}"));
     }
+}
 
-    fn say(&mut self, words: &str) {
-        if let Err(error) = writeln!(self.0, "{words}") {
-            tracing::debug!(%error, "the predecessor is gone");
-        }
+fn say(mut stream: &UnixStream, words: &str) {
+    if let Err(error) = writeln!(stream, "{words}") {
+        tracing::debug!(%error, "a process that was replaced is gone");
     }
 }
 

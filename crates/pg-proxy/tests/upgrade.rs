@@ -165,9 +165,13 @@ fn who_asks_the_successor_to_end_means_the_old_process_too() {
     upgrade(&world);
     world.wait_until("/writes/members/0", "pg1", SOON);
     let second = session(world.writes());
+    // One in between that has no sessions and is gone before the end.
     let third = upgrade(&world);
+    let fourth = upgrade(&world);
+    wait_for("the end of the third process", SOON, || is_gone(&world, third));
     assert_eq!(world.processes().len(), 3);
-    send(third, Signal::SIGTERM);
+    assert!(!world.log().contains("gone without a word"), "{}", world.log());
+    send(fourth, Signal::SIGTERM);
     assert_eq!(first.end().as_deref(), Some("57P01"));
     assert_eq!(second.end().as_deref(), Some("57P01"));
     assert_eq!(world.ended().code(), Some(0));
