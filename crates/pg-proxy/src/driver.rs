@@ -409,6 +409,7 @@ impl Driver {
         ha_daemon::notify_main_process(id);
         self.watchdog = None;
         self.parts.data.drain();
+        self.parts.watch.replaced();
         self.parts.succession.close_all();
         self.parts.snapshot.begin_draining();
         self.parts.phase.send_replace(Phase::HandedOver);
