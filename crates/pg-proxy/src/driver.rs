@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use ha_config::{Acts, Cluster};
+use ha_config::Cluster;
 use ha_core::{MemberName, MonoTime};
 use ha_daemon::{Asked, Signals, Watchdog, boottime};
 use ha_routing::{Action, AdminState, Check, Event, Reason, RouteState, Router, Sessions, Table};
@@ -25,14 +25,16 @@ use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config_watch::FileRead;
-use crate::configuration;
 use crate::data_path::{DataPath, SessionReport};
 use crate::drain::{Drain, Step};
 use crate::health_probe::HealthProbe;
 use crate::local_link::LinkState;
 use crate::snapshot::SnapshotSource;
-use crate::succession::{self, Arrival, News, Phase, Predecessor, Succession};
+use crate::succession::{Arrival, News, Phase, Predecessor, Succession};
 use crate::topology_watch::{Heard, StreamNumber, TopologyWatch};
+
+mod file;
+mod replacement;
 
 /// At the latest after this long the loop turns, so that readers of the local link can tell that it does.
 const LONGEST_WAIT: Duration = Duration::from_millis(100);
@@ -291,130 +293,6 @@ impl Driver {
             }
         }
         false
-    }
-
-    /// Takes sessions as soon as it is time to.
-    fn arrive(&mut self) {
-        let open = self.router.table().writes.state == RouteState::Open;
-        if !self.arrival.has_come(boottime(), open) {
-            return;
-        }
-        self.parts.data.listen();
-        self.parts.phase.send_replace(Phase::Serving);
-        match &self.parts.predecessor {
-            // It tells the service manager: that believes nobody else yet.
-            Some(predecessor) => predecessor.say_serving(),
-            None => ha_daemon::notify_ready(),
-        }
-        tracing::info!("sessions are taken");
-    }
-
-    fn reload(&self) {
-        if self.is_main() {
-            ha_daemon::notify_reloading();
-        }
-        // A wish that waits already is as good.
-        let _ = self.parts.read_file.try_send(());
-    }
-
-    /// Whether this is the process that the service manager supervises.
-    fn is_main(&self) -> bool {
-        self.parts.link.is_some()
-    }
-
-    fn take_file(&mut self, FileRead { found, asked }: FileRead) {
-        match found {
-            Ok(file) => self.put_file_in_force(&file, asked),
-            Err(problems) => {
-                tracing::error!(
-                    asked,
-                    "the cluster file is refused, the values from before stay in force:\n{problems}"
-                );
-                self.parts.snapshot.file_refused(problems.to_string());
-            }
-        }
-        if asked && self.is_main() {
-            ha_daemon::notify_ready();
-        }
-    }
-
-    fn put_file_in_force(&mut self, file: &Cluster, asked: bool) {
-        if file.digest == self.parts.cluster.digest {
-            self.parts.snapshot.file_unchanged();
-            tracing::info!(asked, digest = %file.digest, "the cluster file was read again: nothing has changed");
-            return;
-        }
-        let mut needs_restart = Vec::new();
-        for change in self.parts.cluster.proxy_changes(file) {
-            match change.acts {
-                Acts::Now => tracing::info!("changed: {change}"),
-                Acts::AtStart => {
-                    tracing::warn!("needs a restart: {change}");
-                    needs_restart.push(change.to_string());
-                }
-            }
-        }
-        let cluster = self.parts.cluster.proxy_takes_over(file);
-        let setup = configuration::setup(&cluster);
-        self.router.handle_event(boottime(), Event::Reconfigured(Box::new(setup)));
-        self.parts.data.apply(configuration::settings(&cluster));
-        self.parts.probe.change_limit(cluster.routing.check_timeout);
-        self.parts.drain.change_limits(configuration::drain_limits(&cluster));
-        self.parts.snapshot.file_taken_over(&cluster.digest, needs_restart);
-        tracing::info!(asked, digest = %cluster.digest, "the cluster file was read again and is in force");
-        self.parts.cluster = cluster;
-    }
-
-    fn upgrade(&mut self) {
-        if self.parts.drain.has_begun() {
-            tracing::warn!("no successor is started: this process takes leave");
-        } else if !self.parts.succession.begin(&self.router.table()) {
-            tracing::warn!("a successor is already on its way");
-        }
-    }
-
-    /// Gives the reason to end, when there is one.
-    fn hear_of_successor(&mut self, news: News) -> Option<&'static str> {
-        match news {
-            News::Serves { id } => {
-                self.parts.succession.settled();
-                if !self.parts.drain.hand_over(boottime()) {
-                    tracing::warn!(id, "a successor came too late: this process ends, and so does that one");
-                    succession::end(id);
-                    return None;
-                }
-                self.hand_over(id);
-                Some("SIGUSR2")
-            }
-            News::Failed { why } => {
-                self.parts.succession.settled();
-                tracing::error!("no successor, this process goes on: {why}");
-                None
-            }
-            News::Leaves => {
-                self.leave("the successor's SIGTERM");
-                None
-            }
-            News::Lost => {
-                tracing::error!("the successor is gone without a word; the sessions here go on");
-                None
-            }
-        }
-    }
-
-    /// The successor has every socket. This process keeps its sessions, and follows the roles for them.
-    fn hand_over(&mut self, id: u32) {
-        let sessions = self.parts.data.sessions();
-        tracing::info!(successor = id, sessions, "a successor takes new sessions; the open ones stay here");
-        ha_daemon::notify_main_process(id);
-        self.watchdog = None;
-        self.parts.data.drain();
-        self.parts.watch.replaced();
-        self.parts.succession.close_all();
-        self.parts.snapshot.begin_draining();
-        self.parts.phase.send_replace(Phase::HandedOver);
-        // The readers meet the successor when they come back.
-        self.parts.link = None;
     }
 
     fn step(&self, step: Step) -> bool {
