@@ -29,8 +29,9 @@ use crate::data_path::{DataPath, SessionReport};
 use crate::drain::{Drain, Step};
 use crate::health_probe::HealthProbe;
 use crate::local_link::LinkState;
+use crate::replaced::Replaced;
 use crate::snapshot::SnapshotSource;
-use crate::succession::{Arrival, News, Phase, Predecessor, Succession};
+use crate::succession::{Arrival, News, Phase, Succession};
 use crate::topology_watch::{Heard, StreamNumber, TopologyWatch};
 
 mod file;
@@ -68,8 +69,8 @@ pub struct Parts {
     pub read_file: mpsc::Sender<()>,
     /// To have a successor.
     pub succession: Succession,
-    /// The process that this one replaces.
-    pub predecessor: Option<Predecessor>,
+    /// The processes that this one replaces.
+    pub replaced: Replaced,
     /// How far this process has come: the status page, gRPC and the local link are served by one process at a time.
     pub phase: watch::Sender<Phase>,
 }
@@ -130,7 +131,7 @@ impl Driver {
         let indexes = names.enumerate().map(|(index, name)| (name, index)).collect();
         let (streams, too_old) = (BTreeMap::new(), BTreeMap::new());
         let turned_at = boottime();
-        let arrival = Arrival::new(turned_at, parts.predecessor.is_some());
+        let arrival = Arrival::new(turned_at, parts.replaced.is_successor());
         let watchdog = Watchdog::from_environment(turned_at);
         Self { router, parts, indexes, streams, too_old, turned_at, arrival, watchdog }
     }
@@ -277,8 +278,8 @@ impl Driver {
             ha_daemon::notify_stopping();
         }
         // Whoever asks a process that was replaced means that one alone.
-        if let Some(predecessor) = self.parts.predecessor.as_ref().filter(|_| self.is_main()) {
-            predecessor.say_leaving();
+        if self.is_main() {
+            self.parts.replaced.say_leaving();
         }
         if let Some(step) = self.parts.drain.ask(boottime()) {
             self.step(step);
@@ -319,7 +320,7 @@ impl Driver {
         step == Step::Exit
     }
 
-    fn show(&self) {
+    fn show(&mut self) {
         let table = self.router.table();
         let state = LinkState {
             serving: self.parts.drain.listens() && self.parts.data.alive(),
@@ -330,6 +331,12 @@ impl Driver {
             link.send_if_modified(|told| std::mem::replace(told, state) != state);
         }
         self.parts.snapshot.show(table);
+        if self.is_main() {
+            self.parts.replaced.hear();
+            self.parts.snapshot.show_replaced(self.parts.replaced.shown());
+        } else {
+            self.parts.succession.report(self.parts.data.sessions());
+        }
     }
 }
 

@@ -19,6 +19,7 @@ pub mod health_probe;
 mod launch;
 pub mod local_link;
 pub mod metrics;
+pub mod replaced;
 pub mod rpc_service;
 mod run;
 pub mod snapshot;

@@ -61,6 +61,7 @@ pub(crate) fn text(shown: &Snapshot) -> String {
     let labels = format!("cluster=\"{}\",proxy=\"{}\"", escaped(&shown.cluster), escaped(&shown.proxy));
     let mut page = Page { text: String::new(), labels };
     whole(&mut page, shown);
+    replaced(&mut page, shown);
     file(&mut page, shown);
     routes(&mut page, [("writes", &shown.writes), ("reads", &shown.reads)]);
     upstreams(&mut page, &shown.upstreams);
@@ -93,6 +94,16 @@ fn whole(page: &mut Page, shown: &Snapshot) {
     page.sample(name, "counter", "Cancel requests.", shown.cancels_total);
     let name = "matriarch_proxy_session_lines_dropped_total";
     page.sample(name, "counter", "Ends of sessions that the log was too slow for.", shown.lines_dropped);
+}
+
+/// What is left of processes that this one replaced.
+fn replaced(page: &mut Page, shown: &Snapshot) {
+    let name = "matriarch_proxy_replaced_processes";
+    let help = "Processes that were replaced and still have sessions.";
+    page.sample(name, "gauge", help, shown.replaced.len());
+    let name = "matriarch_proxy_replaced_sessions";
+    let sessions: u64 = shown.replaced.iter().map(|process| u64::from(process.sessions)).sum();
+    page.sample(name, "gauge", "Sessions of these processes.", sessions);
 }
 
 /// Which file is in force, and whether the one that lies there is.

@@ -117,6 +117,11 @@ fn reply(shown: Snapshot) -> ProxyStatusReply {
         file_read_ms_ago: shown.file.read_ms_ago,
         file_refused: shown.file.refused.unwrap_or_default(),
         needs_restart: shown.file.needs_restart,
+        replaced: shown
+            .replaced
+            .into_iter()
+            .map(|old| proto::ReplacedProcess { process: old.process, sessions: old.sessions })
+            .collect(),
     }
 }
 

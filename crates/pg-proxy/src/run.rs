@@ -21,10 +21,11 @@ use crate::endpoints::{self, Endpoints, Given, Misfits, Purpose};
 use crate::health_probe::HealthProbe;
 use crate::launch::OwnProgram;
 use crate::local_link::{LinkState, LocalLink};
+use crate::replaced::Replaced;
 use crate::rpc_service::RpcService;
 use crate::snapshot::SnapshotSource;
 use crate::status_page::StatusPage;
-use crate::succession::{self, Phase, Predecessor, Succession};
+use crate::succession::{self, Phase, Succession};
 use crate::topology_watch::{TopologyWatch, WatchOptions};
 
 /// Operators' wishes that may wait for the driver.
@@ -41,21 +42,21 @@ pub fn run(args: &Args) -> ExitCode {
     };
     let direct = endpoints::take_streams(&mut inherited, Purpose::Predecessor).pop();
     let ancestors = endpoints::take_streams(&mut inherited, Purpose::Ancestor);
-    let mut predecessor = Predecessor::new(direct, ancestors);
+    let mut replaced = Replaced::new(direct, ancestors);
     let start = match Start::prepare(args, inherited) {
         Ok(start) => start,
-        Err(why) => return failed(ExitCode::Usage, &why, predecessor),
+        Err(why) => return failed(ExitCode::Usage, &why, &replaced),
     };
     // One thread for everything but sessions; those have threads of their own.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            return failed(ExitCode::Failure, &format!("starting the runtime: {error}"), predecessor);
+            return failed(ExitCode::Failure, &format!("starting the runtime: {error}"), &replaced);
         }
     };
     let result = runtime.block_on(async {
-        match prepare(args, start, predecessor.as_ref()).await {
-            Ok(running) => running.run(predecessor.take()).await,
+        match prepare(args, start).await {
+            Ok(running) => running.run(std::mem::take(&mut replaced)).await,
             Err(error) => Err(error),
         }
     });
@@ -64,16 +65,14 @@ pub fn run(args: &Args) -> ExitCode {
             tracing::info!(signal, "proxy ends");
             ExitCode::Ok
         }
-        Err(error) => failed(ExitCode::Failure, &format!("{error:#}"), predecessor),
+        Err(error) => failed(ExitCode::Failure, &format!("{error:#}"), &replaced),
     }
 }
 
 /// It cannot go on. A predecessor can, and says why in its own log.
-fn failed(code: ExitCode, why: &str, predecessor: Option<Predecessor>) -> ExitCode {
+fn failed(code: ExitCode, why: &str, replaced: &Replaced) -> ExitCode {
     tracing::error!("{why}");
-    if let Some(predecessor) = predecessor {
-        predecessor.say_failed(why);
-    }
+    replaced.say_failed(why);
     code
 }
 
@@ -111,7 +110,7 @@ struct Running {
     phase: watch::Receiver<Phase>,
 }
 
-async fn prepare(args: &Args, start: Start, predecessor: Option<&Predecessor>) -> anyhow::Result<Running> {
+async fn prepare(args: &Args, start: Start) -> anyhow::Result<Running> {
     let signals = Signals::listen().context("listening to signals")?;
     let upgrades = signal(SignalKind::user_defined2()).context("listening to signals")?;
     let Start { program, stamp, cluster, host, given } = start;
@@ -126,9 +125,6 @@ async fn prepare(args: &Args, start: Start, predecessor: Option<&Predecessor>) -
     let kept = Arc::new(Endpoints::default());
     for (port, listener) in &listeners.clients {
         kept.keep(Purpose::from(*port), listener)?;
-    }
-    for stream in predecessor.iter().flat_map(|predecessor| predecessor.streams()) {
-        kept.keep(Purpose::Ancestor, stream)?;
     }
     kept.keep(Purpose::Status, &listeners.status)?;
     kept.keep(Purpose::Grpc, &listeners.grpc)?;
@@ -171,7 +167,7 @@ async fn prepare(args: &Args, start: Start, predecessor: Option<&Predecessor>) -
         cluster,
         read_file,
         succession,
-        predecessor: None,
+        replaced: Replaced::default(),
         phase,
     };
     let sources =
@@ -180,9 +176,9 @@ async fn prepare(args: &Args, start: Start, predecessor: Option<&Predecessor>) -
 }
 
 impl Running {
-    async fn run(self, predecessor: Option<Predecessor>) -> anyhow::Result<&'static str> {
+    async fn run(self, replaced: Replaced) -> anyhow::Result<&'static str> {
         let Self { router, parts, sources, page, rpc, link, link_states, phase } = self;
-        let driver = Driver::new(router, Parts { predecessor, ..parts });
+        let driver = Driver::new(router, Parts { replaced, ..parts });
         let serving = link.serve(link_states);
         tokio::select! {
             signal = driver.run(sources) => Ok(signal),

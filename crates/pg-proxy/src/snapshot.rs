@@ -18,6 +18,7 @@ use time::OffsetDateTime;
 use time::macros::format_description;
 
 use crate::data_path::{Counters, DataPath, Times, UpstreamCounters};
+use crate::replaced::ReplacedShown;
 
 /// Decisions that are kept for people; the log has all of them.
 const DECISIONS_KEPT: usize = 50;
@@ -67,6 +68,8 @@ pub struct Snapshot {
     pub lines_dropped: u64,
     /// The newest decisions, newest first.
     pub decisions: Vec<Decision>,
+    /// Processes that this one replaced and that still have sessions.
+    pub replaced: Vec<ReplacedShown>,
     /// All proxies of the cluster, this one included.
     pub proxies: Vec<ProxyShown>,
 }
@@ -240,6 +243,7 @@ pub struct SnapshotSource {
     table: ArcSwap<Table>,
     data: Arc<DataPath>,
     draining: AtomicBool,
+    replaced: Mutex<Vec<ReplacedShown>>,
     decisions: Mutex<VecDeque<Decision>>,
 }
 
@@ -266,6 +270,7 @@ impl SnapshotSource {
             table: ArcSwap::new(table),
             data,
             draining: AtomicBool::new(false),
+            replaced: Mutex::default(),
             decisions: Mutex::new(VecDeque::with_capacity(DECISIONS_KEPT)),
         }
     }
@@ -303,6 +308,11 @@ impl SnapshotSource {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         file.shown.refused_total += 1;
         file.shown.refused = Some(why);
+    }
+
+    /// What is left of processes that were replaced.
+    pub fn show_replaced(&self, replaced: Vec<ReplacedShown>) {
+        *self.replaced.lock().unwrap_or_else(PoisonError::into_inner) = replaced;
     }
 
     /// The proxy takes leave from now on.
@@ -367,6 +377,7 @@ impl SnapshotSource {
             cancels_total,
             lines_dropped,
             decisions: decisions.iter().cloned().collect(),
+            replaced: self.replaced.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             proxies: self.proxies.clone(),
         }
     }

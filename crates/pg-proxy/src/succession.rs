@@ -8,7 +8,7 @@
 //!
 //! Until the new one says that it serves, nothing changes for the old one; when it never says so, nothing has happened.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -21,10 +21,12 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::sync::mpsc;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{mpsc, watch};
 
 use crate::endpoints::{Endpoints, Purpose};
 use crate::launch::OwnProgram;
+use crate::replaced::{FAILED, LEAVING, Replaced, ReplacedShown, SERVING};
 
 /// How long the successor may take until it serves.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -34,9 +36,8 @@ const HEARSAY: Duration = Duration::from_secs(2);
 /// Environment variable with what operators wanted of members: `MEMBER=STATE`, with commas.
 const ADMINISTERED: &str = "MATRIARCH_ADMINISTERED";
 
-const SERVING: &str = "serving";
-const LEAVING: &str = "leaving";
-const FAILED: &str = "failed: ";
+/// How often a process that was replaced says what it still has.
+const REPORT: Duration = Duration::from_secs(1);
 
 /// How far a process has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,18 +77,20 @@ pub struct Succession {
     news: mpsc::Sender<News>,
     /// An attempt that is under way; dropping it kills what was started.
     attempt: Option<tokio::task::JoinHandle<()>>,
+    /// Sessions of this process.
+    sessions: watch::Sender<u32>,
 }
 
 impl Succession {
     /// Nothing has begun. The receiver has the news.
     pub fn new(program: OwnProgram, endpoints: Arc<Endpoints>) -> (Self, mpsc::Receiver<News>) {
         let (news, receiver) = mpsc::channel(4);
-        (Self { program, endpoints, news, attempt: None }, receiver)
+        (Self { program, endpoints, news, attempt: None, sessions: watch::Sender::new(0) }, receiver)
     }
 
-    /// Starts a successor, which is told what operators want of members. Must be called in a runtime. False when one is
-    /// already on its way.
-    pub fn begin(&mut self, table: &Table) -> bool {
+    /// Starts a successor, which is told what operators want of members and of processes that were replaced before. Must be
+    /// called in a runtime. False when one is already on its way.
+    pub fn begin(&mut self, table: &Table, replaced: &Replaced) -> bool {
         if self.attempt.is_some() {
             return false;
         }
@@ -96,7 +99,10 @@ impl Succession {
             program: self.program.clone(),
             endpoints: Arc::clone(&self.endpoints),
             administered: administered(table),
+            // Without them the successor only hears less.
+            ancestors: replaced.copies().unwrap_or_default(),
             news: self.news.clone(),
+            sessions: self.sessions.subscribe(),
         };
         self.attempt = Some(tokio::spawn(attempt.run()));
         true
@@ -114,6 +120,11 @@ impl Succession {
         }
     }
 
+    /// So many sessions are open here; the successor hears of it.
+    pub fn report(&self, sessions: u32) {
+        self.sessions.send_replace(sessions);
+    }
+
     /// Everything listens elsewhere now.
     pub fn close_all(&self) {
         self.endpoints.close_all();
@@ -129,7 +140,9 @@ struct Attempt {
     program: OwnProgram,
     endpoints: Arc<Endpoints>,
     administered: String,
+    ancestors: Vec<OwnedFd>,
     news: mpsc::Sender<News>,
+    sessions: watch::Receiver<u32>,
 }
 
 /// Kills the process unless it has come to serve.
@@ -157,33 +170,37 @@ fn send_signal(id: u32, signal: Signal) {
 
 impl Attempt {
     async fn run(self) {
-        let news = self.news.clone();
+        let (news, sessions) = (self.news.clone(), self.sessions.clone());
         match self.until_it_serves().await {
-            Ok((id, lines)) => {
+            Ok((id, lines, own)) => {
                 // The receiver lives as long as the driver.
                 drop(news.send(News::Serves { id }).await);
-                drop(news.send(follow(lines).await).await);
+                follow(lines, own, &news, &sessions).await;
             }
             Err(why) => drop(news.send(News::Failed { why }).await),
         }
     }
 
-    async fn until_it_serves(self) -> Result<(u32, Lines), String> {
+    async fn until_it_serves(mut self) -> Result<(u32, Lines, OwnedWriteHalf), String> {
         let told = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
         let (own, others) = UnixStream::pair().map_err(told("socketpair"))?;
         own.set_nonblocking(true).map_err(told("socketpair"))?;
         let own = tokio::net::UnixStream::from_std(own).map_err(told("socketpair"))?;
         let mut sockets = self.endpoints.copies().map_err(told("copying the sockets"))?;
         sockets.push((Purpose::Predecessor, OwnedFd::from(others)));
+        sockets.extend(
+            std::mem::take(&mut self.ancestors).into_iter().map(|stream| (Purpose::Ancestor, stream)),
+        );
         let id = self.launch(sockets).await?;
         let mut started = Started(Some(id));
-        let mut lines = BufReader::new(own).lines();
+        let (read, write) = own.into_split();
+        let mut lines = BufReader::new(read).lines();
         let first = tokio::time::timeout(PATIENCE, lines.next_line()).await;
         match first {
             Err(_) => Err(format!("process {id} did not serve within {} s", PATIENCE.as_secs())),
             Ok(Ok(Some(line))) if line == SERVING => {
                 started.0 = None;
-                Ok((id, lines))
+                Ok((id, lines, write))
             }
             Ok(Ok(Some(line))) => {
                 // What follows belongs to it; it ends by itself after these words.
@@ -216,16 +233,30 @@ impl Attempt {
     }
 }
 
-type Lines = tokio::io::Lines<BufReader<tokio::net::UnixStream>>;
+type Lines = tokio::io::Lines<BufReader<OwnedReadHalf>>;
 
-/// What a successor that serves has to say at its end.
-async fn follow(mut lines: Lines) -> News {
-    while let Ok(Some(line)) = lines.next_line().await {
-        if line == LEAVING {
-            return News::Leaves;
+/// Hears what a successor that serves has to say, and tells it what is left here.
+async fn follow(
+    mut lines: Lines,
+    own: OwnedWriteHalf,
+    news: &mpsc::Sender<News>,
+    sessions: &watch::Receiver<u32>,
+) {
+    let mut due = tokio::time::interval(REPORT);
+    loop {
+        tokio::select! {
+            line = lines.next_line() => match line {
+                Ok(Some(line)) if line == LEAVING => drop(news.send(News::Leaves).await),
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => return drop(news.send(News::Lost).await),
+            },
+            _ = due.tick() => {
+                let left = ReplacedShown { process: std::process::id(), sessions: *sessions.borrow() };
+                // When nobody reads, nothing is lost but this.
+                drop(own.try_write(left.line().as_bytes()));
+            }
         }
     }
-    News::Lost
 }
 
 /// What operators want of members, where it is not the usual.
@@ -246,46 +277,6 @@ fn understand(text: &str) -> Vec<(MemberName, AdminState)> {
         Some((member.parse().ok()?, all.into_iter().find(|known| known.as_str() == state)?))
     };
     text.split(',').filter_map(one).collect()
-}
-
-/// The successor's side: the process that it replaces, and those that were replaced before and still have sessions.
-#[derive(Debug)]
-pub struct Predecessor {
-    direct: UnixStream,
-    ancestors: Vec<UnixStream>,
-}
-
-impl Predecessor {
-    /// The ones at the other ends; none without a direct one.
-    pub fn new(direct: Option<UnixStream>, ancestors: Vec<UnixStream>) -> Option<Self> {
-        direct.map(|direct| Self { direct, ancestors })
-    }
-
-    /// All streams: to a successor all of these processes are ancestors.
-    pub fn streams(&self) -> impl Iterator<Item = &UnixStream> {
-        std::iter::once(&self.direct).chain(&self.ancestors)
-    }
-
-    /// This process takes sessions: the other one need not any more.
-    pub fn say_serving(&self) {
-        say(&self.direct, SERVING);
-    }
-
-    /// This process was asked to end, and with it the service.
-    pub fn say_leaving(&self) {
-        self.streams().for_each(|stream| say(stream, LEAVING));
-    }
-
-    /// This process ends before it has served.
-    pub fn say_failed(&self, why: &str) {
-        say(&self.direct, &format!("{FAILED}{why}"));
-    }
-}
-
-fn say(mut stream: &UnixStream, words: &str) {
-    if let Err(error) = writeln!(stream, "{words}") {
-        tracing::debug!(%error, "a process that was replaced is gone");
-    }
 }
 
 /// When a process begins to take sessions.

@@ -121,6 +121,7 @@ fn sessions_stay_with_the_old_process_which_cuts_them_when_their_leader_falls() 
     let (mut writer, mut reader) = (session(world.writes()), session(world.reads()));
     let new = upgrade(&world);
     assert_eq!(world.status()["draining"], false);
+    world.wait_until("/replaced", serde_json::json!([{"process": old, "sessions": 2}]), SOON);
     world.wait_until("/writes/members/0", "pg1", SOON);
     let mut second = session(world.writes());
     assert!(writer.is_alive() && reader.is_alive() && second.is_alive());
@@ -134,6 +135,7 @@ fn sessions_stay_with_the_old_process_which_cuts_them_when_their_leader_falls() 
     wait_for("the end of the old process", SOON, || is_gone(&world, old));
     assert_eq!(world.ended().code(), Some(0));
     assert_eq!(world.process(), new);
+    world.wait_until("/replaced", serde_json::json!([]), SOON);
 }
 
 #[test]

@@ -50,6 +50,10 @@ fn about(reply: &ProxyStatusReply, colored: bool) -> String {
         reply.waiting
     );
     text += &file(reply, colored);
+    for old in &reply.replaced {
+        writeln!(text, "  process {}, which was replaced, still has {} sessions", old.process, old.sessions)
+            .unwrap_or_default();
+    }
     for (what, route) in [("writes", &reply.writes), ("reads", &reply.reads)] {
         let (words, good) = routes::words(route.as_ref());
         let words = if good { words } else { red(&words, colored) };
@@ -174,7 +178,15 @@ struct Own<'a> {
     needs_restart: &'a [String],
     reloads_total: u64,
     reloads_refused_total: u64,
+    replaced: Vec<ReplacedDocument>,
     upstreams: Vec<UpstreamDocument<'a>>,
+}
+
+/// A process that was replaced and still has sessions.
+#[derive(Debug, Serialize)]
+struct ReplacedDocument {
+    process: u32,
+    sessions: u32,
 }
 
 #[derive(Debug, Serialize)]
@@ -239,6 +251,11 @@ fn own(reply: &ProxyStatusReply) -> Own<'_> {
         needs_restart: &reply.needs_restart,
         reloads_total: reply.reloads_total,
         reloads_refused_total: reply.reloads_refused_total,
+        replaced: reply
+            .replaced
+            .iter()
+            .map(|old| ReplacedDocument { process: old.process, sessions: old.sessions })
+            .collect(),
         upstreams: reply.upstreams.iter().map(upstream).collect(),
     }
 }

@@ -15,10 +15,11 @@ impl Driver {
         }
         self.parts.data.listen();
         self.parts.phase.send_replace(Phase::Serving);
-        match &self.parts.predecessor {
-            // It tells the service manager: that believes nobody else yet.
-            Some(predecessor) => predecessor.say_serving(),
-            None => ha_daemon::notify_ready(),
+        if self.parts.replaced.is_successor() {
+            // The other process tells the service manager, which believes nobody else yet.
+            self.parts.replaced.say_serving();
+        } else {
+            ha_daemon::notify_ready();
         }
         tracing::info!("sessions are taken");
     }
@@ -31,7 +32,7 @@ impl Driver {
     pub(super) fn upgrade(&mut self) {
         if self.parts.drain.has_begun() {
             tracing::warn!("no successor is started: this process takes leave");
-        } else if !self.parts.succession.begin(&self.router.table()) {
+        } else if !self.parts.succession.begin(&self.router.table(), &self.parts.replaced) {
             tracing::warn!("a successor is already on its way");
         }
     }

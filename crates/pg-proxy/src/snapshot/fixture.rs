@@ -4,6 +4,7 @@ use ha_routing::{AdminState, RouteState, SeenRole, Source};
 
 use super::{Decision, FileShown, ProxyShown, RouteShown, Snapshot, UpstreamShown};
 use crate::data_path::Times;
+use crate::replaced::ReplacedShown;
 
 /// The picture.
 pub(crate) fn snapshot() -> Snapshot {
@@ -52,6 +53,7 @@ pub(crate) fn snapshot() -> Snapshot {
             at: "2026-03-01T12:00:00.250Z".to_owned(),
             reason: "writes go to pg1: it leads epoch 5".to_owned(),
         }],
+        replaced: vec![ReplacedShown { process: 4700, sessions: 3 }],
         proxies: ["ha1", "ha2"]
             .map(|name| ProxyShown { name: name.to_owned(), url: format!("http://{name}:7000/") })
             .to_vec(),

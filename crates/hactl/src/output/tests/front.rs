@@ -138,11 +138,12 @@ fn a_proxy_says_which_file_is_in_force_and_what_of_the_one_that_lies_there_is_no
     reloaded.reloads_refused_total = 1;
     reloaded.file_refused =
         "cluster.toml:9: routing.balance: found \"random\"\ncluster.toml:10: more".to_owned();
+    reloaded.replaced = vec![ha_rpc::proto::ReplacedProcess { process: 4700, sessions: 3 }];
     reloaded.needs_restart = vec!["routing.write_port: 5000 -> 6000".to_owned()];
     let proxies = [asked("ha1", Ok(reloaded))];
     let shown: Vec<_> = proxies.iter().collect();
     let text = proxy::render(&shown, Format::Table, false).unwrap();
-    let lines: Vec<&str> = text.lines().skip(1).take(5).collect();
+    let lines: Vec<&str> = text.lines().skip(1).take(6).collect();
     assert_eq!(
         lines,
         [
@@ -151,6 +152,7 @@ fn a_proxy_says_which_file_is_in_force_and_what_of_the_one_that_lies_there_is_no
             "    cluster.toml:9: routing.balance: found \"random\"",
             "    cluster.toml:10: more",
             "  needs a restart: routing.write_port: 5000 -> 6000",
+            "  process 4700, which was replaced, still has 3 sessions",
         ],
         "{text}"
     );
