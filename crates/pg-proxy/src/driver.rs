@@ -144,6 +144,12 @@ impl Driver {
         loop {
             self.carry_out();
             self.show();
+            if self.arrives_in_vain() {
+                tracing::error!(
+                    "the process that this one was to replace is gone: whoever supervises it starts another"
+                );
+                return "the end of its predecessor";
+            }
             self.arrive();
             tokio::select! {
                 Some(heard) = sources.heard.recv() => self.hear(heard),

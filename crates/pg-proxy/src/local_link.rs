@@ -79,6 +79,8 @@ pub struct LocalLink {
     listener: UnixListener,
     /// How far this process has come.
     phase: watch::Receiver<Phase>,
+    /// A predecessor opened it, and goes on with it when this process does not come to serve.
+    taken_over: bool,
 }
 
 impl LocalLink {
@@ -92,7 +94,7 @@ impl LocalLink {
         }
         let listener =
             Self::put_in_place(path).map_err(|source| LinkError::Io { path: path.to_owned(), source })?;
-        Ok(Self { path: path.to_owned(), listener, phase })
+        Ok(Self { path: path.to_owned(), listener, phase, taken_over: false })
     }
 
     /// Goes on with the socket at `path` that another process listened on. Must be called in a runtime.
@@ -106,7 +108,7 @@ impl LocalLink {
     ) -> Result<Self, LinkError> {
         let watched = listener.set_nonblocking(true).and_then(|()| UnixListener::from_std(listener));
         let listener = watched.map_err(|source| LinkError::Io { path: path.to_owned(), source })?;
-        Ok(Self { path: path.to_owned(), listener, phase })
+        Ok(Self { path: path.to_owned(), listener, phase, taken_over: true })
     }
 
     /// The socket itself.
@@ -169,8 +171,12 @@ impl LocalLink {
 
 impl Drop for LocalLink {
     fn drop(&mut self) {
-        // Then it is another process's.
-        if *self.phase.borrow() == Phase::HandedOver {
+        let others = match *self.phase.borrow() {
+            Phase::Arriving => self.taken_over,
+            Phase::Serving => false,
+            Phase::HandedOver => true,
+        };
+        if others {
             return;
         }
         if let Err(error) = std::fs::remove_file(&self.path) {
@@ -252,6 +258,19 @@ mod tests {
         assert_eq!(line, r#"{"seq":1,"serving":true,"draining":false,"primary":true}"#);
         new.abort();
         assert!(new.await.is_err());
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn who_does_not_come_to_serve_leaves_the_socket_to_its_predecessor() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("proxy.sock");
+        let old = LocalLink::bind(&path, phase()).await.unwrap();
+        let copy = std::os::fd::AsFd::as_fd(&old.listener).try_clone_to_owned().unwrap();
+        let (_phase, arriving) = watch::channel(Phase::Arriving);
+        drop(LocalLink::take_over(&path, copy.into(), arriving).unwrap());
+        assert!(path.exists());
+        drop(old);
         assert!(!path.exists());
     }
 

@@ -71,6 +71,11 @@ impl Replaced {
         self.is_successor
     }
 
+    /// Whether the process that this one was to replace is gone. It can tell nobody any more that this one is its successor.
+    pub fn is_orphan(&self) -> bool {
+        self.is_successor && !self.streams.iter().any(|stream| stream.direct)
+    }
+
     /// This process takes sessions: the other one need not any more.
     pub fn say_serving(&self) {
         self.streams.iter().filter(|stream| stream.direct).for_each(|stream| stream.say(SERVING));
@@ -167,8 +172,10 @@ mod tests {
         replaced.hear();
         assert_eq!(replaced.shown(), [shown(7, 1)]);
         assert_eq!(replaced.copies().unwrap().len(), 1);
+        assert!(!replaced.is_orphan());
         drop(old);
         replaced.hear();
-        assert!(replaced.shown().is_empty() && replaced.is_successor());
+        assert!(replaced.shown().is_empty() && replaced.is_successor() && replaced.is_orphan());
+        assert!(!Replaced::default().is_orphan());
     }
 }

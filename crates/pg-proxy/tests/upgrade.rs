@@ -275,3 +275,28 @@ fn what_needs_a_restart_and_what_operators_wanted_come_with_the_successor() {
     ask(UpstreamAdmin::Ready);
     assert_eq!(world.status()["upstreams"][2]["admin"], "ready");
 }
+
+#[test]
+fn a_successor_whose_predecessor_is_gone_before_it_serves_ends() {
+    let mut world = World::new(77, "");
+    world.start_proxy();
+    // Nobody leads, so the successor waits a little before it serves.
+    world.signal(Signal::SIGUSR2);
+    wait_for("a second process", SOON, || (world.log().matches("proxy starts").count() == 2).then_some(()));
+    world.signal(Signal::SIGKILL);
+    world.ended();
+    wait_for("the end of the second process", SOON, || world.processes().is_empty().then_some(()));
+    // Nothing holds the ports.
+    world.start_proxy();
+}
+
+#[test]
+fn who_ends_the_old_process_before_there_is_a_successor_ends_both() {
+    let mut world = World::new(78, "");
+    world.start_proxy();
+    world.signal(Signal::SIGUSR2);
+    wait_for("a second process", SOON, || (world.log().matches("proxy starts").count() == 2).then_some(()));
+    world.signal(Signal::SIGTERM);
+    assert_eq!(world.ended().code(), Some(0));
+    wait_for("the end of the second process", SOON, || world.processes().is_empty().then_some(()));
+}

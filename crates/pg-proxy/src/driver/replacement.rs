@@ -7,10 +7,16 @@ use super::Driver;
 use crate::succession::{self, News, Phase};
 
 impl Driver {
+    /// Whether it does not serve yet and nobody knows of it. It would hold the sockets that the next process needs.
+    pub(super) fn arrives_in_vain(&self) -> bool {
+        *self.parts.phase.borrow() == Phase::Arriving && self.parts.replaced.is_orphan()
+    }
+
     /// Takes sessions as soon as it is time to.
     pub(super) fn arrive(&mut self) {
         let open = self.router.table().writes.state == RouteState::Open;
-        if !self.arrival.has_come(boottime(), open) {
+        // Who leaves before it has served serves no more.
+        if self.parts.drain.has_begun() || !self.arrival.has_come(boottime(), open) {
             return;
         }
         self.parts.data.listen();
