@@ -36,6 +36,7 @@ mod proxy_host_power_cycle;
 mod proxy_killed;
 mod proxy_restarted;
 mod proxy_stopped;
+mod proxy_upgraded;
 mod push_silent;
 mod role_swap_sampled_every_10ms;
 mod rolling_agent_restart;

@@ -87,6 +87,7 @@ pub(crate) const CLUSTER: &[&str] = &[
     "routing.check_rise",
     "routing.check_fall",
     "routing.drain_timeout",
+    "routing.upgrade_timeout",
     "routing.maximum_read_lag",
     "routing.read_from_leader",
     "routing.cancelled_commits",

@@ -43,6 +43,8 @@ pub struct Routing {
     pub check_fall: u32,
     /// How long sessions may go on after the proxy was asked to end.
     pub drain_timeout: Duration,
+    /// How long sessions may go on in a process after another one took over its sockets.
+    pub upgrade_timeout: Duration,
     /// A standby that is further behind gets no new reads, bytes; none: however far.
     pub maximum_read_lag_bytes: Option<u64>,
     /// Whether reads go to the leader while no standby can take them.
@@ -104,6 +106,7 @@ impl Default for Routing {
             check_rise: 2,
             check_fall: 3,
             drain_timeout: Duration::from_secs(30),
+            upgrade_timeout: Duration::from_secs(3600),
             maximum_read_lag_bytes: None,
             read_from_leader: false,
             cancelled_commits: Doubtful::Refuse,
@@ -169,6 +172,9 @@ impl Routing {
             drain_timeout: table
                 .duration("drain_timeout", MS(0)..=MS(3_600_000))
                 .unwrap_or(default.drain_timeout),
+            upgrade_timeout: table
+                .duration("upgrade_timeout", MS(0)..=MS(7 * 24 * 3_600_000))
+                .unwrap_or(default.upgrade_timeout),
             maximum_read_lag_bytes: table.size("maximum_read_lag"),
             read_from_leader: table.boolean("read_from_leader").unwrap_or(default.read_from_leader),
             cancelled_commits: doubtful("cancelled_commits").unwrap_or(default.cancelled_commits),

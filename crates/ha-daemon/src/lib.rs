@@ -7,6 +7,7 @@
 
 pub mod clock;
 pub mod exit_code;
+pub mod inherited;
 pub mod logging;
 pub mod readiness;
 pub mod scheduling;
@@ -14,6 +15,7 @@ pub mod shutdown;
 
 pub use clock::{boot_id, boottime};
 pub use exit_code::ExitCode;
+pub use inherited::{Giver, Inherited, inherited_sockets};
 pub use logging::init_logging;
-pub use readiness::notify_ready;
+pub use readiness::{Watchdog, notify_main_process, notify_ready, notify_reloading, notify_stopping};
 pub use shutdown::{Asked, Signals};

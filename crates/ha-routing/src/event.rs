@@ -2,6 +2,7 @@
 
 use ha_core::{Epoch, Lsn, MemberName, Revision, Timeline};
 
+use crate::setup::Setup;
 use crate::table::AdminState;
 
 /// What an agent says its member is to clients.
@@ -120,6 +121,8 @@ pub enum Event {
         /// How.
         state: AdminState,
     },
+    /// Other limits are in force from now on.
+    Reconfigured(Box<Setup>),
     /// A session was connected to a PostgreSQL.
     Connected {
         /// Which.

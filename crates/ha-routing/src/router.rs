@@ -96,6 +96,7 @@ impl Router {
             Event::StreamLost { member, why } => self.lose_stream(now, &member, &why),
             Event::Checked { member, check } => self.take_check(now, &member, check),
             Event::Administered { member, state } => self.administer(&member, state),
+            Event::Reconfigured(setup) => self.reconfigure(now, *setup),
             Event::ConnectFailed { member, why } => self.take_connect_failure(now, &member, why),
             Event::Connected { member } => self.take_connect_success(&member),
         }
@@ -104,6 +105,17 @@ impl Router {
             self.actions.push_back(Action::Confirm { member, sequence });
         }
         self.ask_due(now);
+    }
+
+    /// Takes over every limit, which acts from the next decision on. Members are those of the start, whatever `setup` says.
+    fn reconfigure(&mut self, now: MonoTime, setup: Setup) {
+        let members = std::mem::take(&mut self.setup.members);
+        self.setup = Setup { members, ..setup };
+        for upstream in &mut self.upstreams {
+            upstream.note_lag(self.setup.maximum_read_lag);
+            // A shorter interval does not wait for the end of a longer one.
+            upstream.next_check = upstream.next_check.map(|at| at.min(now + self.setup.check_interval));
+        }
     }
 
     /// The time that was asked for has come.

@@ -1,4 +1,4 @@
-//! What the router is told once.
+//! What the router is told at its start, and again when limits change.
 
 use std::net::SocketAddr;
 use std::time::Duration;

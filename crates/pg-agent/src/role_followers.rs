@@ -11,14 +11,17 @@ use tokio::sync::watch;
 /// All followers. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct RoleFollowers {
-    proxies: Arc<watch::Sender<BTreeMap<MemberName, Follower>>>,
+    proxies: Arc<watch::Sender<BTreeMap<MemberName, Streams>>>,
     streams: Arc<AtomicU64>,
 }
 
-/// One proxy. Its newest stream counts: the end of an older one may be noticed late.
+/// The streams of one proxy, by number; never empty. The newest counts: the end of an older one may be noticed late, and a
+/// process that was replaced follows as long as it has sessions.
+type Streams = BTreeMap<u64, Follower>;
+
+/// One stream of a proxy.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Follower {
-    stream: u64,
     /// First claim of those, up to now, that asked without interruption to hold new sessions.
     holding_from: Option<u64>,
     /// The same for claims to take writes.
@@ -41,7 +44,7 @@ impl RoleFollowers {
     pub fn join(&self, proxy: MemberName) -> Following {
         let stream = self.streams.fetch_add(1, Ordering::Relaxed) + 1;
         self.proxies.send_modify(|all| {
-            all.insert(proxy.clone(), Follower { stream, ..Follower::default() });
+            all.entry(proxy.clone()).or_default().insert(stream, Follower::default());
         });
         Following { followers: self.clone(), proxy, stream }
     }
@@ -60,7 +63,8 @@ impl RoleFollowers {
     async fn all(&self, wanted: impl Fn(&Follower) -> bool) -> u32 {
         let mut proxies = self.proxies.subscribe();
         // Fails only when the sender is gone, which `self` holds.
-        let followers = proxies.wait_for(|all| all.values().all(&wanted)).await.map_or(0, |all| all.len());
+        let newest = |streams: &Streams| streams.values().next_back().is_none_or(&wanted);
+        let followers = proxies.wait_for(|all| all.values().all(newest)).await.map_or(0, |all| all.len());
         u32::try_from(followers).unwrap_or(u32::MAX)
     }
 }
@@ -88,9 +92,22 @@ impl Following {
         self.update(|follower| follower.in_force = follower.in_force.max(sequence));
     }
 
+    /// Its process takes no new sessions any more: nobody waits for it. It may go on to listen.
+    pub fn step_aside(&self) {
+        self.followers.proxies.send_if_modified(|all| {
+            let Some(streams) = all.get_mut(&self.proxy) else { return false };
+            let was_there = streams.remove(&self.stream).is_some();
+            if streams.is_empty() {
+                all.remove(&self.proxy);
+            }
+            was_there
+        });
+    }
+
     fn update(&self, change: impl FnOnce(&mut Follower)) {
         self.followers.proxies.send_if_modified(|all| {
-            let Some(follower) = all.get_mut(&self.proxy).filter(|f| f.stream == self.stream) else {
+            let Some(follower) = all.get_mut(&self.proxy).and_then(|streams| streams.get_mut(&self.stream))
+            else {
                 return false;
             };
             let before = follower.clone();
@@ -102,10 +119,7 @@ impl Following {
 
 impl Drop for Following {
     fn drop(&mut self) {
-        self.followers.proxies.send_if_modified(|all| {
-            let newest = all.get(&self.proxy).is_some_and(|f| f.stream == self.stream);
-            newest && all.remove(&self.proxy).is_some()
-        });
+        self.step_aside();
     }
 }
 
@@ -185,5 +199,26 @@ mod tests {
         new.claimed(1, true, true);
         new.confirmed(1);
         assert!(held(&followers));
+    }
+    #[test]
+    fn a_process_that_was_replaced_hides_its_successor_from_nobody() {
+        let followers = RoleFollowers::default();
+        let old = followers.join(name("ha1"));
+        let new = followers.join(name("ha1"));
+        new.claimed(1, true, true);
+        new.confirmed(1);
+        assert!(held(&followers));
+        // The old one lost its stream and made another.
+        drop(old);
+        let old = followers.join(name("ha1"));
+        assert!(!held(&followers), "who it is has not been said yet");
+        old.step_aside();
+        assert!(held(&followers));
+        new.claimed(2, false, true);
+        assert!(!held(&followers), "the new one is asked");
+        drop(old);
+        assert_eq!(names(&followers), [name("ha1")]);
+        drop(new);
+        assert!(names(&followers).is_empty());
     }
 }

@@ -25,7 +25,6 @@ use ha_rpc::proto::peer_server::PeerServer;
 use ha_rpc::proto::roles_server::RolesServer;
 use ha_rpc::server::{ServerError, builder, listen};
 use tokio::sync::{mpsc, oneshot, watch};
-use tonic::transport::server::TcpIncoming;
 
 use crate::peers::{PeerEvent, tls_files};
 use crate::role_followers::RoleFollowers;
@@ -87,7 +86,7 @@ pub async fn serve(
 }
 
 async fn serve_on(
-    incoming: TcpIncoming,
+    incoming: ha_rpc::server::Incoming,
     options: RpcOptions,
     snapshots: Snapshots,
     requests: mpsc::Sender<OperatorRequest>,

@@ -7,7 +7,7 @@
 //! ```
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -31,6 +31,7 @@ mod counting;
 mod farewell;
 mod greeting;
 mod handshake;
+mod idleness;
 mod origin;
 mod places;
 mod processors;
@@ -72,6 +73,25 @@ pub struct Options {
     pub workers: usize,
     /// Whether each of these threads stays on a processor of its own, where there are as many.
     pub pin_threads: bool,
+    /// Whether clients have another proxy to turn to. Then a full proxy answers 57P03, the only code that makes
+    /// libpq go on to the next host of its list, otherwise 53300.
+    pub other_proxies: bool,
+    /// Members and their PostgreSQL, in the order of the table's `upstreams`.
+    pub upstreams: Vec<(MemberName, SocketAddr)>,
+    /// What each of them is to this proxy, in the same order; those beyond the end are as good as any.
+    pub shares: Vec<Share>,
+    /// What clients see when their TLS ends here; `None`: it ends at PostgreSQL.
+    pub tls: Option<Arc<ClientTls>>,
+    /// Networks whose connections begin with a header of the PROXY protocol, and no others do.
+    pub proxy_protocol_from: Vec<IpNet>,
+    /// The settings to begin with; [`DataPath::apply`] puts others in force.
+    pub at_start: Settings,
+}
+
+/// What may change while the data path runs. Limits that shrink below what is open end no session; they count from the
+/// next one on. Time-outs count for those that wait, too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
     /// Largest number of client sessions, waiting ones included; one more is told so and closed.
     pub max_connections: u32,
     /// Largest number of sessions with one PostgreSQL; the next ones wait in the order of their arrival.
@@ -93,21 +113,10 @@ pub struct Options {
     pub refuse_lowered_commits: bool,
     /// How sessions are spread when several PostgreSQL qualify.
     pub balance: Balance,
-    /// Whether clients have another proxy to turn to. Then a full proxy answers 57P03, the only code that makes
-    /// libpq go on to the next host of its list, otherwise 53300.
-    pub other_proxies: bool,
     /// Whether each session gets a line in the log when it ends.
     pub log_sessions: bool,
-    /// Members and their PostgreSQL, in the order of the table's `upstreams`.
-    pub upstreams: Vec<(MemberName, SocketAddr)>,
-    /// What each of them is to this proxy, in the same order; those beyond the end are as good as any.
-    pub shares: Vec<Share>,
-    /// What clients see when their TLS ends here; `None`: it ends at PostgreSQL.
-    pub tls: Option<Arc<ClientTls>>,
     /// Whether a login without TLS is refused.
     pub require_tls: bool,
-    /// Networks whose connections begin with a header of the PROXY protocol, and no others do.
-    pub proxy_protocol_from: Vec<IpNet>,
 }
 
 /// What the data path tells the driver about a PostgreSQL.
@@ -186,6 +195,23 @@ pub struct Times {
     pub sum_us: u64,
 }
 
+/// Listens for clients on `address`, which need not exist on this host yet.
+///
+/// # Errors
+/// When it cannot be listened on.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    sockets::listen(address)
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
+}
+
+/// Makes a socket that another process opened as [`listen`] makes them.
+///
+/// # Errors
+/// When the kernel refuses a setting.
+pub fn adopt(listener: &TcpListener) -> io::Result<()> {
+    sockets::settle(&socket2::SockRef::from(listener))
+}
+
 /// The running data path. Dropping it ends its threads and every session at once.
 #[derive(Debug)]
 pub struct DataPath {
@@ -205,25 +231,41 @@ impl DataPath {
         table: Arc<ArcSwap<Table>>,
         reports: UnboundedSender<SessionReport>,
     ) -> io::Result<Self> {
-        sockets::raise_open_files(options.max_connections);
-        let mut listeners = Vec::new();
-        for &(port, address) in &options.listeners {
-            let listener = sockets::listen(address).map_err(|error| {
-                io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
-            })?;
-            listeners.push((port, listener));
-        }
+        let listeners = options.listeners.iter().map(|&(port, address)| Ok((port, listen(address)?)));
+        let listeners = listeners.collect::<io::Result<_>>()?;
+        let started = Self::start_on(listeners, options, table, reports)?;
+        started.listen();
+        Ok(started)
+    }
+
+    /// The same on sockets of [`listen`] or [`adopt`] in place of [`Options::listeners`]. Nobody is accepted before
+    /// [`Self::listen`].
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub fn start_on(
+        listeners: Vec<(Port, TcpListener)>,
+        options: Options,
+        table: Arc<ArcSwap<Table>>,
+        reports: UnboundedSender<SessionReport>,
+    ) -> io::Result<Self> {
+        sockets::raise_open_files(options.at_start.max_connections);
         let local_addresses =
             listeners.iter().map(|(_, listener)| listener.local_addr()).collect::<io::Result<Vec<_>>>()?;
         let workers = options.workers.max(1);
-        let session_log = SessionLog::start(options.log_sessions)?;
+        let session_log = SessionLog::start(options.at_start.log_sessions)?;
         let shared = Arc::new(share(options, table, reports, session_log));
         let processors = if shared.options.pin_threads { processors::of(workers) } else { Vec::new() };
         let workers = (0..workers).map(|n| worker::spawn(n, processors.get(n).copied(), &shared));
         let workers = Arc::new(workers.collect::<io::Result<Vec<_>>>()?);
-        let (duty, duty_seen) = watch::channel(Duty::Listen);
+        let (duty, duty_seen) = watch::channel(Duty::Wait);
         accept(listeners, &workers, duty_seen)?;
         Ok(Self { shared, workers, duty, local_addresses })
+    }
+
+    /// Begins to accept clients.
+    pub fn listen(&self) {
+        self.duty.send_replace(Duty::Listen);
     }
 
     /// The addresses that are listened on, in the order of [`Options::listeners`].
@@ -234,6 +276,23 @@ impl DataPath {
     /// The certificate that clients see, to be loaded again; `None` where TLS is passed through.
     pub fn client_tls(&self) -> Option<&Arc<ClientTls>> {
         self.shared.options.tls.as_ref()
+    }
+
+    /// Puts other settings in force.
+    pub fn apply(&self, settings: Settings) {
+        let before = self.shared.settings.load();
+        if before.max_connections < settings.max_connections {
+            sockets::raise_open_files(settings.max_connections);
+        }
+        let limits = Limits::of(&settings);
+        self.shared.session_log.want(settings.log_sessions);
+        self.shared.settings.store(Arc::new(settings));
+        self.shared.places.change_limits(limits);
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.shared.settings.load_full()
     }
 
     /// Call after the table was swapped: waiting sessions are led on at once.
@@ -253,6 +312,12 @@ impl DataPath {
     /// [`Self::cut_all`].
     pub fn drain(&self) {
         self.duty.send_replace(Duty::Drain);
+    }
+
+    /// Ends the sessions that are idle outside a transaction, now and as soon as another one comes to be so, as
+    /// [`Self::cut`] does. Where the session is encrypted that cannot be seen; it goes on.
+    pub fn cut_idle(&self) {
+        self.order(|| Order::CutIdle);
     }
 
     /// Ends every session, waiting ones too, as [`Self::cut`] does.
@@ -308,7 +373,7 @@ impl Drop for DataPath {
 
 /// Lets the first worker accept.
 fn accept(
-    listeners: Vec<(Port, std::net::TcpListener)>,
+    listeners: Vec<(Port, TcpListener)>,
     workers: &Arc<Vec<WorkerHandle>>,
     duty: watch::Receiver<Duty>,
 ) -> io::Result<()> {
@@ -329,18 +394,13 @@ fn share(
     let now = Instant::now();
     let mut shares = options.shares.clone();
     shares.resize(options.upstreams.len(), Share::default());
-    let limits = Limits {
-        shares,
-        upstream_connections: options.upstream_connections,
-        queue_timeout: options.queue_timeout,
-        hold_timeout: options.hold_timeout,
-        balance: options.balance,
-    };
+    let (limits, settings) = (Limits::of(&options.at_start), ArcSwap::from_pointee(options.at_start.clone()));
     let failing = options.upstreams.iter().map(|_| AtomicBool::new(false)).collect();
     Shared {
         failing,
         options,
-        places: Arc::new(Places::new(limits, table, now)),
+        settings,
+        places: Arc::new(Places::new(shares, limits, table, now)),
         cancel_keys: Arc::new(CancelKeys::default()),
         reports,
         open: AtomicU32::new(0),

@@ -15,36 +15,62 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Staying,
-    Announced { at: MonoTime },
-    Waiting { deadline: MonoTime },
-    Cutting { deadline: MonoTime },
+    Announced {
+        at: MonoTime,
+    },
+    /// Another process takes the new sessions; the old ones are in no hurry.
+    HandedOver {
+        at: MonoTime,
+    },
+    Waiting {
+        since: MonoTime,
+    },
+    Cutting {
+        deadline: MonoTime,
+    },
     Gone,
 }
 
 /// What is to be done now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// Take no new sessions.
+    /// Take no new sessions, and end each that is open when it is idle.
     StopListening,
+    /// End each session when it is idle. New ones were not taken before either.
+    EndIdle,
     /// End every session.
     CutAll,
     /// End the process.
     Exit,
 }
 
+/// How long what may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// New sessions are taken for so long after the end was asked for.
+    pub announce: Duration,
+    /// Open ones may go on for so long after that.
+    pub drain: Duration,
+    /// Open ones may go on for so long after another process took over.
+    pub upgrade: Duration,
+}
+
 /// The leave-taking of one process.
 #[derive(Debug)]
 pub struct Drain {
-    announce: Duration,
-    limit: Duration,
+    limits: Limits,
     stage: Stage,
 }
 
 impl Drain {
-    /// Nobody leaves yet. New sessions are taken for `announce` more once it begins, and open ones may go on for
-    /// `limit` after it began.
-    pub fn new(announce: Duration, limit: Duration) -> Self {
-        Self { announce, limit, stage: Stage::Staying }
+    /// Nobody leaves yet.
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, stage: Stage::Staying }
+    }
+
+    /// Other limits, which act on what has begun as well.
+    pub fn change_limits(&mut self, limits: Limits) {
+        self.limits = limits;
     }
 
     /// Whether it has begun.
@@ -64,33 +90,50 @@ impl Drain {
                 self.stage = Stage::Announced { at: now };
                 None
             }
+            Stage::HandedOver { .. } => Some(self.end_idle(now)),
             Stage::Announced { .. } | Stage::Waiting { .. } => Some(self.cut(now)),
             Stage::Cutting { .. } | Stage::Gone => None,
         }
     }
 
+    /// Another process takes new sessions from now on. False when this one had begun to leave before.
+    pub fn hand_over(&mut self, now: MonoTime) -> bool {
+        let stays = self.stage == Stage::Staying;
+        if stays {
+            self.stage = Stage::HandedOver { at: now };
+        }
+        stays
+    }
+
     /// What is next, with so many sessions open. Asked again after each step until there is none.
     pub fn next(&mut self, now: MonoTime, sessions: u32) -> Option<Step> {
         match self.stage {
-            Stage::Announced { at } if now.since(at) >= self.announce => {
-                self.stage = Stage::Waiting { deadline: at + self.limit };
+            Stage::Announced { at } if now.since(at) >= self.limits.announce => {
+                self.stage = Stage::Waiting { since: at };
                 Some(Step::StopListening)
             }
-            Stage::Waiting { .. } | Stage::Cutting { .. } if sessions == 0 => Some(self.exit()),
-            Stage::Waiting { deadline } if now >= deadline => Some(self.cut(now)),
-            Stage::Cutting { deadline } if now >= deadline => Some(self.exit()),
+            Stage::HandedOver { .. } | Stage::Waiting { .. } | Stage::Cutting { .. } if sessions == 0 => {
+                self.stage = Stage::Gone;
+                Some(Step::Exit)
+            }
+            Stage::HandedOver { at } if now.since(at) >= self.limits.upgrade => Some(self.end_idle(now)),
+            Stage::Waiting { since } if now.since(since) >= self.limits.drain => Some(self.cut(now)),
+            Stage::Cutting { deadline } if now >= deadline => {
+                self.stage = Stage::Gone;
+                Some(Step::Exit)
+            }
             _ => None,
         }
+    }
+
+    fn end_idle(&mut self, now: MonoTime) -> Step {
+        self.stage = Stage::Waiting { since: now };
+        Step::EndIdle
     }
 
     fn cut(&mut self, now: MonoTime) -> Step {
         self.stage = Stage::Cutting { deadline: now + LAST_WORDS };
         Step::CutAll
-    }
-
-    fn exit(&mut self) -> Step {
-        self.stage = Stage::Gone;
-        Step::Exit
     }
 }
 
@@ -103,7 +146,8 @@ mod tests {
     }
 
     fn drain() -> Drain {
-        Drain::new(ANNOUNCE, Duration::from_secs(30))
+        let (drain, upgrade) = (Duration::from_secs(30), Duration::from_secs(3600));
+        Drain::new(Limits { announce: ANNOUNCE, drain, upgrade })
     }
 
     #[test]
@@ -133,5 +177,38 @@ mod tests {
         hurried.ask(at(0));
         assert_eq!(hurried.ask(at(1)), Some(Step::CutAll));
         assert_eq!((hurried.ask(at(2)), hurried.next(at(3), 0)), (None, Some(Step::Exit)));
+    }
+    #[test]
+    fn after_a_handing_over_sessions_have_time_until_somebody_asks_or_it_is_used_up() {
+        let mut drain = drain();
+        assert!(drain.hand_over(at(0)));
+        assert!(!drain.listens() && drain.has_begun());
+        assert_eq!(drain.next(at(3_599_999), 2), None);
+        assert_eq!(drain.next(at(3_600_000), 2), Some(Step::EndIdle));
+        assert_eq!(drain.next(at(3_629_999), 1), None);
+        assert_eq!(drain.next(at(3_630_000), 1), Some(Step::CutAll));
+
+        let mut asked = self::drain();
+        asked.hand_over(at(0));
+        assert_eq!(asked.ask(at(10)), Some(Step::EndIdle));
+        assert_eq!(asked.ask(at(11)), Some(Step::CutAll), "the second time means at once");
+
+        let mut empty = self::drain();
+        empty.hand_over(at(0));
+        assert_eq!(empty.next(at(1), 0), Some(Step::Exit));
+
+        let mut leaving = self::drain();
+        leaving.ask(at(0));
+        assert!(!leaving.hand_over(at(1)), "who leaves hands nothing over");
+    }
+
+    #[test]
+    fn another_limit_acts_on_what_has_begun() {
+        let mut drain = drain();
+        drain.ask(at(0));
+        assert_eq!(drain.next(at(300), 1), Some(Step::StopListening));
+        drain.change_limits(Limits { drain: Duration::from_secs(1), ..drain.limits });
+        assert_eq!(drain.next(at(999), 1), None);
+        assert_eq!(drain.next(at(1000), 1), Some(Step::CutAll));
     }
 }

@@ -7,7 +7,8 @@
 //!  data_path ────── connected, failed ────┼─► Router ──┼─► topology_watch               confirmations
 //!  the router's own timeout ──────────────┘            ├─► health_probe                 checks
 //!                                                      └─► log, snapshot                notes
-//!  signals ───────────────────────────────────► Drain ──► data_path, exit
+//!  signals, succession ───────────────────────► Drain ──► data_path, exit
+//!  config_watch ── the file, read again ──────► Router, data_path, health_probe, Drain
 //!  every turn, ten times a second at least ──────────────► local_link, snapshot          how it is
 //! ```
 
@@ -16,17 +17,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use ha_config::Cluster;
 use ha_core::{MemberName, MonoTime};
-use ha_daemon::{Asked, Signals, boottime};
+use ha_daemon::{Asked, Signals, Watchdog, boottime};
 use ha_routing::{Action, AdminState, Check, Event, Reason, RouteState, Router, Sessions, Table};
+use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::config_watch::FileRead;
 use crate::data_path::{DataPath, SessionReport};
 use crate::drain::{Drain, Step};
 use crate::health_probe::HealthProbe;
 use crate::local_link::LinkState;
+use crate::replaced::Replaced;
 use crate::snapshot::SnapshotSource;
+use crate::succession::{Arrival, News, Phase, Succession};
 use crate::topology_watch::{Heard, StreamNumber, TopologyWatch};
+
+mod file;
+mod replacement;
 
 /// At the latest after this long the loop turns, so that readers of the local link can tell that it does.
 const LONGEST_WAIT: Duration = Duration::from_millis(100);
@@ -48,12 +57,22 @@ pub struct Parts {
     pub watch: TopologyWatch,
     /// The health checks.
     pub probe: HealthProbe,
-    /// What vrrpd is told.
-    pub link: watch::Sender<LinkState>,
+    /// What vrrpd is told; dropped when a successor tells it.
+    pub link: Option<watch::Sender<LinkState>>,
     /// What everybody else is told.
     pub snapshot: Arc<SnapshotSource>,
     /// How it takes leave.
     pub drain: Drain,
+    /// The file that is in force.
+    pub cluster: Cluster,
+    /// To have the file read again.
+    pub read_file: mpsc::Sender<()>,
+    /// To have a successor.
+    pub succession: Succession,
+    /// The processes that this one replaces.
+    pub replaced: Replaced,
+    /// How far this process has come: the status page, gRPC and the local link are served by one process at a time.
+    pub phase: watch::Sender<Phase>,
 }
 
 /// Where events come from.
@@ -69,6 +88,12 @@ pub struct Sources {
     pub wishes: mpsc::Receiver<Wish>,
     /// Signals of the supervisor.
     pub signals: Signals,
+    /// SIGUSR2: the program at this one's path shall take over.
+    pub upgrades: Signal,
+    /// The successor.
+    pub news: mpsc::Receiver<News>,
+    /// The cluster file.
+    pub files: mpsc::Receiver<FileRead>,
 }
 
 /// An operator wants a member in this state.
@@ -94,6 +119,8 @@ pub struct Driver {
     /// Claims of these streams, or of earlier ones, are too old.
     too_old: BTreeMap<MemberName, StreamNumber>,
     turned_at: MonoTime,
+    arrival: Arrival,
+    watchdog: Option<Watchdog>,
 }
 
 impl Driver {
@@ -103,7 +130,10 @@ impl Driver {
         let names = upstreams.upstreams.iter().map(|view| view.member.clone());
         let indexes = names.enumerate().map(|(index, name)| (name, index)).collect();
         let (streams, too_old) = (BTreeMap::new(), BTreeMap::new());
-        Self { router, parts, indexes, streams, too_old, turned_at: boottime() }
+        let turned_at = boottime();
+        let arrival = Arrival::new(turned_at, parts.replaced.is_successor());
+        let watchdog = Watchdog::from_environment(turned_at);
+        Self { router, parts, indexes, streams, too_old, turned_at, arrival, watchdog }
     }
 
     /// Runs until a signal asked for the end and the sessions are gone; says which signal.
@@ -114,6 +144,13 @@ impl Driver {
         loop {
             self.carry_out();
             self.show();
+            if self.arrives_in_vain() {
+                tracing::error!(
+                    "the process that this one was to replace is gone: whoever supervises it starts another"
+                );
+                return "the end of its predecessor";
+            }
+            self.arrive();
             tokio::select! {
                 Some(heard) = sources.heard.recv() => self.hear(heard),
                 Some((member, check)) = sources.checks.recv() => {
@@ -131,8 +168,15 @@ impl Driver {
                         asked_by = signal;
                         self.leave(signal);
                     }
-                    Asked::Reload => tracing::warn!("the file is read at the start only: restart to change anything"),
+                    Asked::Reload => self.reload(),
                 },
+                Some(()) = sources.upgrades.recv() => self.upgrade(),
+                Some(news) = sources.news.recv() => {
+                    if let Some(why) = self.hear_of_successor(news) {
+                        asked_by = why;
+                    }
+                }
+                Some(read) = sources.files.recv() => self.take_file(read),
                 () = tokio::time::sleep(self.wait()) => {}
             }
             self.notice_standstill();
@@ -142,6 +186,9 @@ impl Driver {
             }
             if self.take_leave(now) {
                 return asked_by;
+            }
+            if let Some(watchdog) = &mut self.watchdog {
+                watchdog.feed(now, self.parts.data.alive());
             }
         }
     }
@@ -233,6 +280,12 @@ impl Driver {
         tracing::info!(signal, sessions = self.parts.data.sessions(), again, "asked to end");
         if !again {
             self.parts.snapshot.begin_draining();
+            self.parts.succession.give_up();
+            ha_daemon::notify_stopping();
+        }
+        // Whoever asks a process that was replaced means that one alone.
+        if self.is_main() {
+            self.parts.replaced.say_leaving();
         }
         if let Some(step) = self.parts.drain.ask(boottime()) {
             self.step(step);
@@ -253,12 +306,19 @@ impl Driver {
         let sessions = self.parts.data.sessions();
         match step {
             Step::StopListening => {
-                tracing::info!(sessions, "no new sessions are taken");
+                tracing::info!(sessions, "no new sessions are taken; idle ones end");
                 self.parts.data.drain();
+                self.parts.succession.close_clients();
+                self.parts.data.cut_idle();
+            }
+            Step::EndIdle => {
+                tracing::info!(sessions, "idle sessions end");
+                self.parts.data.cut_idle();
             }
             Step::CutAll => {
                 tracing::warn!(sessions, "the sessions that are left are cut");
                 self.parts.data.drain();
+                self.parts.succession.close_clients();
                 self.parts.data.cut_all();
             }
             Step::Exit => tracing::info!(sessions, "the last session ended"),
@@ -266,15 +326,23 @@ impl Driver {
         step == Step::Exit
     }
 
-    fn show(&self) {
+    fn show(&mut self) {
         let table = self.router.table();
         let state = LinkState {
             serving: self.parts.drain.listens() && self.parts.data.alive(),
             draining: self.parts.drain.has_begun(),
             primary: table.writes.state == RouteState::Open,
         };
-        self.parts.link.send_if_modified(|told| std::mem::replace(told, state) != state);
+        if let Some(link) = &self.parts.link {
+            link.send_if_modified(|told| std::mem::replace(told, state) != state);
+        }
         self.parts.snapshot.show(table);
+        if self.is_main() {
+            self.parts.replaced.hear();
+            self.parts.snapshot.show_replaced(self.parts.replaced.shown());
+        } else {
+            self.parts.succession.report(self.parts.data.sessions());
+        }
     }
 }
 

@@ -45,6 +45,11 @@ impl HealthProbe {
         (Self { targets, limit, answers, asking: BTreeSet::new() }, receiver)
     }
 
+    /// From the next question on one may take `limit`.
+    pub fn change_limit(&mut self, limit: Duration) {
+        self.limit = limit;
+    }
+
     /// Begins to ask, unless this member is being asked already. Must be called in a runtime.
     pub fn check(&mut self, member: &MemberName) {
         if self.asking.insert(member.clone()) {

@@ -10,16 +10,23 @@
 pub mod args;
 mod causes;
 pub mod client_tls;
+pub mod config_watch;
+pub mod configuration;
 pub mod data_path;
 pub mod drain;
 pub mod driver;
+pub mod endpoints;
 pub mod health_probe;
+mod launch;
 pub mod local_link;
 pub mod metrics;
+pub mod replaced;
 pub mod rpc_service;
 mod run;
 pub mod snapshot;
 pub mod status_page;
+pub mod succession;
 pub mod topology_watch;
 
+pub use launch::{OwnProgram, launch};
 pub use run::run;

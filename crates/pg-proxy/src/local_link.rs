@@ -12,6 +12,8 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 
+use crate::succession::Phase;
+
 /// Where the socket lies.
 pub const PATH: &str = "/run/matriarch/proxy.sock";
 
@@ -22,6 +24,8 @@ const INTERVAL: Duration = Duration::from_millis(100);
 const WRITE_LIMIT: Duration = Duration::from_secs(1);
 /// Readers at the same time: vrrpd, its successor during a restart, and people who look. One more waits unanswered.
 const READERS: usize = 8;
+/// Pause after accept failed.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 /// Only the owner may follow.
 const MODE: u32 = 0o600;
 
@@ -68,11 +72,15 @@ pub enum LinkError {
     },
 }
 
-/// The socket; its file is removed when this is dropped.
+/// The socket; its file is removed when this is dropped, unless another process serves it by then.
 #[derive(Debug)]
 pub struct LocalLink {
     path: PathBuf,
     listener: UnixListener,
+    /// How far this process has come.
+    phase: watch::Receiver<Phase>,
+    /// A predecessor opened it, and goes on with it when this process does not come to serve.
+    taken_over: bool,
 }
 
 impl LocalLink {
@@ -80,13 +88,32 @@ impl LocalLink {
     ///
     /// # Errors
     /// When a living process serves it, or the directory is missing or not writable.
-    pub async fn bind(path: &Path) -> Result<Self, LinkError> {
+    pub async fn bind(path: &Path, phase: watch::Receiver<Phase>) -> Result<Self, LinkError> {
         if UnixStream::connect(path).await.is_ok() {
             return Err(LinkError::Taken(path.to_owned()));
         }
         let listener =
             Self::put_in_place(path).map_err(|source| LinkError::Io { path: path.to_owned(), source })?;
-        Ok(Self { path: path.to_owned(), listener })
+        Ok(Self { path: path.to_owned(), listener, phase, taken_over: false })
+    }
+
+    /// Goes on with the socket at `path` that another process listened on. Must be called in a runtime.
+    ///
+    /// # Errors
+    /// When it cannot be watched.
+    pub fn take_over(
+        path: &Path,
+        listener: std::os::unix::net::UnixListener,
+        phase: watch::Receiver<Phase>,
+    ) -> Result<Self, LinkError> {
+        let watched = listener.set_nonblocking(true).and_then(|()| UnixListener::from_std(listener));
+        let listener = watched.map_err(|source| LinkError::Io { path: path.to_owned(), source })?;
+        Ok(Self { path: path.to_owned(), listener, phase, taken_over: true })
+    }
+
+    /// The socket itself.
+    pub fn listener(&self) -> &UnixListener {
+        &self.listener
     }
 
     /// Under another name first, so that the socket never lies there with a mode that lets others in.
@@ -102,13 +129,28 @@ impl LocalLink {
         Ok(listener)
     }
 
-    /// Serves for ever.
-    pub async fn serve(self, state: watch::Receiver<LinkState>) -> io::Error {
+    /// Serves while this process does. When it has handed over, this one first listens no more; the streams of the readers
+    /// end with the source of states, and whoever comes back at once meets the other process.
+    pub async fn serve(self, state: watch::Receiver<LinkState>) {
         let readers = std::sync::Arc::new(Semaphore::new(READERS));
+        let mut phase = self.phase.clone();
+        let over = async move {
+            // Fails when the driver is gone, and everything with it.
+            drop(phase.wait_for(|phase| *phase == Phase::HandedOver).await);
+        };
+        tokio::pin!(over);
         loop {
-            // Never closed.
-            let place = std::sync::Arc::clone(&readers).acquire_owned().await;
-            match self.listener.accept().await {
+            let next = async {
+                // Never closed.
+                let place = std::sync::Arc::clone(&readers).acquire_owned().await;
+                (place, self.listener.accept().await)
+            };
+            let (place, accepted) = tokio::select! {
+                biased;
+                () = &mut over => return,
+                next = next => next,
+            };
+            match accepted {
                 Ok((stream, _)) => {
                     let state = state.clone();
                     tokio::spawn(async move {
@@ -117,7 +159,11 @@ impl LocalLink {
                         drop(place);
                     });
                 }
-                Err(error) => return error,
+                Err(error) => {
+                    // For want of descriptors: vrrpd is not worth less than the sessions that use them.
+                    tracing::warn!(%error, "nobody new can follow on the local link");
+                    tokio::time::sleep(EXHAUSTED_PAUSE).await;
+                }
             }
         }
     }
@@ -125,6 +171,14 @@ impl LocalLink {
 
 impl Drop for LocalLink {
     fn drop(&mut self) {
+        let others = match *self.phase.borrow() {
+            Phase::Arriving => self.taken_over,
+            Phase::Serving => false,
+            Phase::HandedOver => true,
+        };
+        if others {
+            return;
+        }
         if let Err(error) = std::fs::remove_file(&self.path) {
             tracing::debug!(path = %self.path.display(), %error, "the local link's socket stays behind");
         }
@@ -149,16 +203,23 @@ mod tests {
 
     use super::*;
 
+    fn phase() -> watch::Receiver<Phase> {
+        let (sender, receiver) = watch::channel(Phase::Serving);
+        // Its end would be the end of the process.
+        std::mem::forget(sender);
+        receiver
+    }
+
     #[tokio::test]
     async fn lines_come_at_once_at_a_change_and_in_between() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("proxy.sock");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        let link = LocalLink::bind(&path).await.unwrap();
+        let link = LocalLink::bind(&path, phase()).await.unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let (state, states) = watch::channel(LinkState { serving: true, ..LinkState::default() });
         let server = tokio::spawn(link.serve(states));
-        assert!(matches!(LocalLink::bind(&path).await, Err(LinkError::Taken(_))));
+        assert!(matches!(LocalLink::bind(&path, phase()).await, Err(LinkError::Taken(_))));
         let mut lines = BufReader::new(UnixStream::connect(&path).await.unwrap()).lines();
         let first = lines.next_line().await.unwrap().unwrap();
         assert_eq!(first, r#"{"seq":1,"serving":true,"draining":false,"primary":false}"#);
@@ -172,8 +233,50 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_socket_that_is_handed_over_is_never_closed_for_those_who_come_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("proxy.sock");
+        let (old_phase, old_phases) = watch::channel(Phase::Serving);
+        let link = LocalLink::bind(&path, old_phases).await.unwrap();
+        let copy: std::os::fd::OwnedFd =
+            std::os::fd::AsFd::as_fd(&link.listener).try_clone_to_owned().unwrap();
+        let (old_state, old_states) = watch::channel(LinkState { serving: true, ..LinkState::default() });
+        let old = tokio::spawn(link.serve(old_states));
+        let mut lines = BufReader::new(UnixStream::connect(&path).await.unwrap()).lines();
+        assert!(lines.next_line().await.unwrap().unwrap().contains(r#""primary":false"#));
+        old_phase.send_replace(Phase::HandedOver);
+        drop(old_state);
+        while lines.next_line().await.unwrap().is_some() {}
+        // The successor does not accept yet: whoever comes waits.
+        let mut lines = BufReader::new(UnixStream::connect(&path).await.unwrap()).lines();
+        old.await.unwrap();
+        assert!(path.exists());
+        let new = LocalLink::take_over(&path, copy.into(), phase()).unwrap();
+        let (_state, states) = watch::channel(LinkState { serving: true, primary: true, draining: false });
+        let new = tokio::spawn(new.serve(states));
+        let line = lines.next_line().await.unwrap().unwrap();
+        assert_eq!(line, r#"{"seq":1,"serving":true,"draining":false,"primary":true}"#);
+        new.abort();
+        assert!(new.await.is_err());
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn who_does_not_come_to_serve_leaves_the_socket_to_its_predecessor() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("proxy.sock");
+        let old = LocalLink::bind(&path, phase()).await.unwrap();
+        let copy = std::os::fd::AsFd::as_fd(&old.listener).try_clone_to_owned().unwrap();
+        let (_phase, arriving) = watch::channel(Phase::Arriving);
+        drop(LocalLink::take_over(&path, copy.into(), arriving).unwrap());
+        assert!(path.exists());
+        drop(old);
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
     async fn a_directory_that_is_not_there_is_named() {
-        let error = LocalLink::bind(Path::new("/nowhere/proxy.sock")).await.unwrap_err();
+        let error = LocalLink::bind(Path::new("/nowhere/proxy.sock"), phase()).await.unwrap_err();
         assert_eq!(error.to_string(), "serve /nowhere/proxy.sock");
     }
 }

@@ -6,6 +6,9 @@ use pg_proxy::args::Args;
 use pg_proxy::client_tls::ClientTls;
 
 fn main() -> ExitCode {
+    if let Some(code) = pg_proxy::launch() {
+        return code;
+    }
     let args = Args::parse();
     if args.check_config {
         let files = |cluster: &ha_config::Cluster| ClientTls::load(&cluster.routing).map(drop);

@@ -61,6 +61,8 @@ pub(crate) fn text(shown: &Snapshot) -> String {
     let labels = format!("cluster=\"{}\",proxy=\"{}\"", escaped(&shown.cluster), escaped(&shown.proxy));
     let mut page = Page { text: String::new(), labels };
     whole(&mut page, shown);
+    replaced(&mut page, shown);
+    file(&mut page, shown);
     routes(&mut page, [("writes", &shown.writes), ("reads", &shown.reads)]);
     upstreams(&mut page, &shown.upstreams);
     page.text
@@ -103,6 +105,35 @@ fn whole(page: &mut Page, shown: &Snapshot) {
     page.sample(name, "counter", help, shown.headers_refused_total);
     let name = "matriarch_proxy_session_lines_dropped_total";
     page.sample(name, "counter", "Ends of sessions that the log was too slow for.", shown.lines_dropped);
+}
+
+/// What is left of processes that this one replaced.
+fn replaced(page: &mut Page, shown: &Snapshot) {
+    let name = "matriarch_proxy_replaced_processes";
+    let help = "Processes that were replaced and still have sessions.";
+    page.sample(name, "gauge", help, shown.replaced.len());
+    let name = "matriarch_proxy_replaced_sessions";
+    let sessions: u64 = shown.replaced.iter().map(|process| u64::from(process.sessions)).sum();
+    page.sample(name, "gauge", "Sessions of these processes.", sessions);
+}
+
+/// Which file is in force, and whether the one that lies there is.
+fn file(page: &mut Page, shown: &Snapshot) {
+    let name = "matriarch_proxy_config_info";
+    page.head(name, "gauge", "Always 1; the digest of the file that is in force is in the label.");
+    page.line(name, &[("digest", &shown.file_digest)], 1);
+    let name = "matriarch_proxy_config_age_seconds";
+    page.sample(name, "gauge", "Time since the file in force was read.", seconds(shown.file.read_ms_ago));
+    let name = "matriarch_proxy_config_reloads_total";
+    page.sample(name, "counter", "Changed files that were taken over.", shown.file.reloads_total);
+    let name = "matriarch_proxy_config_reloads_refused_total";
+    page.sample(name, "counter", "Changed files that were refused.", shown.file.refused_total);
+    let name = "matriarch_proxy_config_refused";
+    let refused = u8::from(shown.file.refused.is_some());
+    page.sample(name, "gauge", "1 while the file that lies there is refused.", refused);
+    let name = "matriarch_proxy_config_needs_restart";
+    let waiting = shown.file.needs_restart.len();
+    page.sample(name, "gauge", "Changed keys that act at the next start only.", waiting);
 }
 
 fn routes(page: &mut Page, routes: [(&str, &RouteShown); 2]) {

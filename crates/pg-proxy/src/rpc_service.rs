@@ -1,6 +1,6 @@
 //! `Proxy.Status` and `Proxy.Administer` for people and scripts. Mutual TLS; who may call stands in `ha_rpc::access`.
 
-use std::net::SocketAddr;
+use std::net::TcpListener;
 use std::sync::Arc;
 
 use ha_core::ClusterName;
@@ -12,10 +12,9 @@ use ha_rpc::proto::{
     self, AdministerReply, AdministerRequest, EvidenceSource, ProxyStatusReply, ProxyStatusRequest,
     UpstreamAdmin,
 };
-use ha_rpc::server::{ServerError, builder};
+use ha_rpc::server::{Incoming, ServerError, builder};
 use ha_rpc::status_code::Outcome;
 use tokio::sync::{mpsc, oneshot};
-use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
 use crate::driver::Wish;
@@ -24,17 +23,17 @@ use crate::snapshot::{RouteShown, Snapshot, SnapshotSource, UpstreamShown, Word 
 /// The service, listening and not yet serving.
 #[derive(Debug)]
 pub struct RpcService {
-    incoming: TcpIncoming,
+    incoming: Incoming,
     router: tonic::transport::server::Router,
 }
 
 impl RpcService {
-    /// Listens on exactly this address for callers of this cluster.
+    /// For callers of this cluster, on this socket, which does not block. Must be called in a runtime.
     ///
     /// # Errors
-    /// When the certificate or the address is not usable.
-    pub fn bind(
-        address: SocketAddr,
+    /// When the certificate or the socket is not usable.
+    pub fn on(
+        listener: TcpListener,
         cluster: ClusterName,
         tls: &TlsFiles,
         source: Arc<SnapshotSource>,
@@ -42,7 +41,7 @@ impl RpcService {
     ) -> Result<Self, ServerError> {
         let service = Gate::new(cluster, ProxyServer::new(Service { source, wishes }));
         let router = builder(tls)?.add_service(service);
-        Ok(Self { incoming: ha_rpc::server::listen(address)?, router })
+        Ok(Self { incoming: ha_rpc::server::listen_on(listener)?, router })
     }
 
     /// Serves for ever.
@@ -113,6 +112,16 @@ fn reply(shown: Snapshot) -> ProxyStatusReply {
         sessions_total: shown.sessions_total,
         refused_total: shown.refused_total,
         cancels_total: shown.cancels_total,
+        reloads_total: shown.file.reloads_total,
+        reloads_refused_total: shown.file.refused_total,
+        file_read_ms_ago: shown.file.read_ms_ago,
+        file_refused: shown.file.refused.unwrap_or_default(),
+        needs_restart: shown.file.needs_restart,
+        replaced: shown
+            .replaced
+            .into_iter()
+            .map(|old| proto::ReplacedProcess { process: old.process, sessions: old.sessions })
+            .collect(),
     }
 }
 

@@ -1,196 +1,223 @@
 //! From the command line to the running driver: everything is checked and put together here, in the order in which it
 //! must exist.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use ha_config::{Balance, Cluster, Doubtful, GRPC_PORT, ProxyHost, REST_PORT};
-use ha_core::MemberName;
-use ha_daemon::{ExitCode, Signals};
-use ha_routing::balance::Share;
-use ha_routing::{Router, Setup};
-use ha_rpc::TlsFiles;
+use ha_config::{Cluster, GRPC_PORT, ProxyHost, REST_PORT};
+use ha_daemon::{ExitCode, Inherited, Signals, boottime};
+use ha_routing::{Event, Router};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::args::Args;
 use crate::client_tls::ClientTls;
-use crate::data_path::{DataPath, Options, Port};
-use crate::drain::{ANNOUNCE, Drain};
+use crate::config_watch::{ConfigWatch, Stamp};
+use crate::configuration;
+use crate::data_path::{DataPath, Options};
+use crate::drain::Drain;
 use crate::driver::{Driver, Parts, Sources};
+use crate::endpoints::{self, Endpoints, Given, Misfits, Purpose};
 use crate::health_probe::HealthProbe;
+use crate::launch::OwnProgram;
 use crate::local_link::{LinkState, LocalLink};
+use crate::replaced::Replaced;
 use crate::rpc_service::RpcService;
 use crate::snapshot::SnapshotSource;
 use crate::status_page::StatusPage;
+use crate::succession::{self, Phase, Succession};
 use crate::topology_watch::{TopologyWatch, WatchOptions};
-
-/// A claim that is older is no evidence. Agents speak at least every 500 ms; two may be lost.
-const SILENCE: Duration = Duration::from_millis(1500);
-/// How long the last known leader stays in use without any sign of life: a lease. By then its guard has ended it or
-/// another one leads.
-const STALE_LIMIT: Duration = Duration::from_secs(10);
 
 /// Operators' wishes that may wait for the driver.
 const WISHES_WAITING: usize = 16;
 
 /// Runs the proxy until it is asked to end.
 pub fn run(args: &Args) -> ExitCode {
-    let (cluster, host, tls) = match configuration(args) {
-        Ok(read) => read,
-        Err(problems) => {
-            tracing::error!("{problems}");
+    let mut inherited = match ha_daemon::inherited_sockets() {
+        Ok(inherited) => inherited,
+        Err(why) => {
+            tracing::error!("{why}");
             return ExitCode::Usage;
         }
     };
+    let direct = endpoints::take_streams(&mut inherited, Purpose::Predecessor).pop();
+    let ancestors = endpoints::take_streams(&mut inherited, Purpose::Ancestor);
+    let mut replaced = Replaced::new(direct, ancestors);
+    let start = match Start::prepare(args, inherited) {
+        Ok(start) => start,
+        Err(why) => return failed(ExitCode::Usage, &why, &replaced),
+    };
     // One thread for everything but sessions; those have threads of their own.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let result = runtime
-        .context("starting the runtime")
-        .and_then(|runtime| runtime.block_on(drive(args, &cluster, &host, tls)));
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            return failed(ExitCode::Failure, &format!("starting the runtime: {error}"), &replaced);
+        }
+    };
+    let result = runtime.block_on(async {
+        match prepare(args, start).await {
+            Ok(running) => running.run(std::mem::take(&mut replaced)).await,
+            Err(error) => Err(error),
+        }
+    });
     match result {
         Ok(signal) => {
             tracing::info!(signal, "proxy ends");
             ExitCode::Ok
         }
-        Err(error) => {
-            tracing::error!("{error:#}");
-            ExitCode::Failure
-        }
+        Err(error) => failed(ExitCode::Failure, &format!("{error:#}"), &replaced),
     }
 }
 
-type Configuration = (Cluster, ProxyHost, Option<Arc<ClientTls>>);
-
-fn configuration(args: &Args) -> Result<Configuration, ha_config::Problems> {
-    let cluster = ha_config::load(&args.config)?;
-    let host = cluster.this_proxy(args.node.as_deref())?.clone();
-    let tls = ClientTls::load(&cluster.routing)?.map(Arc::new);
-    Ok((cluster, host, tls))
+/// It cannot go on. A predecessor can, and says why in its own log.
+fn failed(code: ExitCode, why: &str, replaced: &Replaced) -> ExitCode {
+    tracing::error!("{why}");
+    replaced.say_failed(why);
+    code
 }
 
-async fn drive(
-    args: &Args,
-    cluster: &Cluster,
-    host: &ProxyHost,
-    client_tls: Option<Arc<ClientTls>>,
-) -> anyhow::Result<&'static str> {
+/// What is known before anything runs.
+struct Start {
+    program: OwnProgram,
+    stamp: Option<Stamp>,
+    cluster: Cluster,
+    host: ProxyHost,
+    given: Given,
+    tls: Option<Arc<ClientTls>>,
+}
+
+impl Start {
+    fn prepare(args: &Args, inherited: Inherited) -> Result<Self, String> {
+        let program = OwnProgram::note().map_err(|error| format!("finding this program: {error}"))?;
+        // Before it is read: a change in between is one more reading, not a change that nobody sees.
+        let stamp = Stamp::of(&args.config);
+        let (cluster, host) = configuration::read(&args.config, args.node.as_deref())
+            .map_err(|problems| problems.to_string())?;
+        let tls = ClientTls::load(&cluster.routing).map_err(|problems| problems.to_string())?.map(Arc::new);
+        let given =
+            Given::sort(inherited, &cluster, &host).map_err(|misfits: Misfits| misfits.to_string())?;
+        Ok(Self { program, stamp, cluster, host, given, tls })
+    }
+}
+
+/// Everything that runs, put together.
+struct Running {
+    router: Router,
+    parts: Parts,
+    sources: Sources,
+    page: StatusPage,
+    rpc: RpcService,
+    link: LocalLink,
+    link_states: watch::Receiver<LinkState>,
+    phase: watch::Receiver<Phase>,
+}
+
+async fn prepare(args: &Args, start: Start) -> anyhow::Result<Running> {
     let signals = Signals::listen().context("listening to signals")?;
+    let upgrades = signal(SignalKind::user_defined2()).context("listening to signals")?;
+    let Start { program, stamp, cluster, host, given, tls } = start;
     tracing::info!(cluster = %cluster.name, proxy = %host.name, digest = %cluster.digest, "proxy starts");
-    let routing = &cluster.routing;
-    let own = |port| SocketAddr::new(host.address, port);
-    let router = Router::new(setup(cluster), ha_daemon::boottime());
+    let mut router = Router::new(configuration::setup(&cluster), boottime());
+    for (member, state) in succession::administered_before() {
+        router.handle_event(boottime(), Event::Administered { member, state });
+    }
     let table = Arc::new(ArcSwap::new(router.table()));
 
+    let listeners = endpoints::open(given, &cluster, &host)?;
+    let kept = Arc::new(Endpoints::default());
+    for (port, listener) in &listeners.clients {
+        kept.keep(Purpose::from(*port), listener)?;
+    }
+    kept.keep(Purpose::Status, &listeners.status)?;
+    kept.keep(Purpose::Grpc, &listeners.grpc)?;
+
     let (reports, reports_in) = mpsc::unbounded_channel();
-    let data = DataPath::start(data_options(cluster, host, client_tls), Arc::clone(&table), reports);
+    let options = data_options(&cluster, &host, tls);
+    let data = DataPath::start_on(listeners.clients, options, Arc::clone(&table), reports);
     let data = Arc::new(data.context("starting to take sessions")?);
-    let snapshot = Arc::new(SnapshotSource::new(cluster, &host.name, router.table(), Arc::clone(&data)));
-    let page = StatusPage::bind(own(routing.status_port), Arc::clone(&snapshot)).await?;
-    let tls = tls_files(cluster);
+    let snapshot = Arc::new(SnapshotSource::new(&cluster, &host.name, router.table(), Arc::clone(&data)));
+    let page = StatusPage::on(listeners.status, Arc::clone(&snapshot))?;
+    let tls = configuration::tls_files(&cluster);
     let (wishes, wishes_in) = mpsc::channel(WISHES_WAITING);
-    let source = Arc::clone(&snapshot);
-    let rpc = RpcService::bind(own(routing.grpc_port), cluster.name.clone(), &tls, source, wishes)?;
-    let link = LocalLink::bind(&args.link_socket).await?;
+    let rpc = RpcService::on(listeners.grpc, cluster.name.clone(), &tls, Arc::clone(&snapshot), wishes)?;
+    let (phase, phases) = watch::channel(Phase::Arriving);
+    let link = match listeners.link {
+        Some(listener) => LocalLink::take_over(&args.link_socket, listener, phases.clone())?,
+        None => LocalLink::bind(&args.link_socket, phases.clone()).await?,
+    };
+    kept.keep(Purpose::Link, link.listener())?;
 
     let (topology, heard) = TopologyWatch::start(&WatchOptions {
         proxy: host.name.clone(),
-        agents: on_port(cluster, GRPC_PORT),
+        agents: configuration::on_port(&cluster, GRPC_PORT),
         tls,
     });
-    let (probe, checks) = HealthProbe::new(on_port(cluster, REST_PORT), routing.check_timeout);
+    let rest = configuration::on_port(&cluster, REST_PORT);
+    let (probe, checks) = HealthProbe::new(rest, cluster.routing.check_timeout);
     let (link_state, link_states) = watch::channel(LinkState::default());
-    let announce = if cluster.vips.is_empty() { Duration::ZERO } else { ANNOUNCE };
+    let watched = ConfigWatch { path: args.config.clone(), node: args.node.clone(), read_as: stamp };
+    let (read_file, files) = watched.start();
+    let (succession, news) = Succession::new(program, kept);
     let parts = Parts {
         table,
         data,
         watch: topology,
         probe,
-        link: link_state,
+        link: Some(link_state),
         snapshot,
-        drain: Drain::new(announce, routing.drain_timeout),
+        drain: Drain::new(configuration::drain_limits(&cluster)),
+        cluster,
+        read_file,
+        succession,
+        replaced: Replaced::default(),
+        phase,
     };
-    let driver = Driver::new(router, parts);
-    ha_daemon::notify_ready();
-    tokio::select! {
-        signal = driver.run(Sources { heard, checks, reports: reports_in, wishes: wishes_in, signals }) => Ok(signal),
-        served = page.serve() => served.and(Err(anyhow::anyhow!("the status page ended"))),
-        served = rpc.serve() => served.context("serving gRPC").and(Err(anyhow::anyhow!("gRPC ended"))),
-        error = link.serve(link_states) => Err(error).context("serving the local link"),
+    let sources =
+        Sources { heard, checks, reports: reports_in, wishes: wishes_in, signals, upgrades, news, files };
+    Ok(Running { router, parts, sources, page, rpc, link, link_states, phase: phases })
+}
+
+impl Running {
+    async fn run(self, replaced: Replaced) -> anyhow::Result<&'static str> {
+        let Self { router, parts, sources, page, rpc, link, link_states, phase } = self;
+        let driver = Driver::new(router, Parts { replaced, ..parts });
+        let serving = link.serve(link_states);
+        tokio::select! {
+            signal = driver.run(sources) => Ok(signal),
+            served = while_serving(phase.clone(), page.serve()) => {
+                served.and(Err(anyhow::anyhow!("the status page ended")))
+            }
+            served = while_serving(phase.clone(), rpc.serve()) => {
+                served.context("serving gRPC").and(Err(anyhow::anyhow!("gRPC ended")))
+            }
+            () = while_serving(phase, async { serving.await; std::future::pending().await }) => {
+                Err(anyhow::anyhow!("the local link ended"))
+            }
+        }
     }
 }
 
-fn setup(cluster: &Cluster) -> Setup {
-    let routing = &cluster.routing;
-    Setup {
-        members: upstreams(cluster),
-        check_interval: routing.check_interval,
-        check_rise: routing.check_rise,
-        check_fall: routing.check_fall,
-        hold_timeout: routing.hold_timeout,
-        maximum_read_lag: routing.maximum_read_lag_bytes,
-        read_from_leader: routing.read_from_leader,
-        silence: SILENCE,
-        stale_limit: STALE_LIMIT,
+/// Does `work` from when this process serves until a successor does; then it is dropped, which is no reason to end.
+async fn while_serving<T>(mut phase: watch::Receiver<Phase>, work: impl Future<Output = T>) -> T {
+    // Both fail when the driver is gone, and everything with it.
+    drop(phase.wait_for(|phase| *phase != Phase::Arriving).await);
+    tokio::select! {
+        done = work => done,
+        _ = phase.wait_for(|phase| *phase == Phase::HandedOver) => std::future::pending().await,
     }
 }
 
 fn data_options(cluster: &Cluster, host: &ProxyHost, tls: Option<Arc<ClientTls>>) -> Options {
-    let routing = &cluster.routing;
-    // Floating addresses come and go; the port is there before the address.
-    let addresses = std::iter::once(host.address).chain(cluster.vips.iter().map(|vip| vip.address));
-    let listeners = addresses.flat_map(|address| {
-        [(Port::Writes, routing.write_port), (Port::Reads, routing.read_port)]
-            .map(|(kind, port)| (kind, SocketAddr::new(address, port)))
-    });
     Options {
-        listeners: listeners.collect(),
+        listeners: configuration::listeners(cluster, host),
         workers: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-        pin_threads: routing.pin_threads,
-        max_connections: routing.max_connections,
-        upstream_connections: routing.upstream_connections,
-        queue_timeout: routing.queue_timeout,
-        hold_timeout: routing.hold_timeout,
-        connect_timeout: routing.connect_timeout,
-        refuse_cancelled_commits: routing.cancelled_commits == Doubtful::Refuse,
-        refuse_lowered_commits: routing.lowered_commits == Doubtful::Refuse,
-        client_timeout: routing.client_timeout,
-        server_timeout: routing.server_timeout,
-        balance: match routing.balance {
-            Balance::RoundRobin => ha_routing::balance::Balance::RoundRobin,
-            Balance::LeastConnections => ha_routing::balance::Balance::LeastConnections,
-            Balance::Random => ha_routing::balance::Balance::Random,
-        },
+        pin_threads: cluster.routing.pin_threads,
         other_proxies: cluster.proxies.len() > 1,
-        log_sessions: routing.log_sessions,
-        upstreams: upstreams(cluster),
-        shares: shares(cluster, host),
+        upstreams: configuration::upstreams(cluster),
+        shares: configuration::shares(cluster, host),
         tls,
-        require_tls: routing.require_tls,
-        proxy_protocol_from: routing.proxy_protocol_from.clone(),
+        proxy_protocol_from: cluster.routing.proxy_protocol_from.clone(),
+        at_start: configuration::settings(cluster),
     }
-}
-
-/// A host without a zone is near to everybody.
-fn shares(cluster: &Cluster, proxy: &ProxyHost) -> Vec<Share> {
-    let near = |zone: &Option<String>| proxy.zone.is_none() || zone.is_none() || *zone == proxy.zone;
-    let tags = cluster.databases.iter().map(|host| &host.tags);
-    tags.map(|tags| Share { weight: tags.weight, near: near(&tags.zone) }).collect()
-}
-
-fn upstreams(cluster: &Cluster) -> Vec<(MemberName, SocketAddr)> {
-    let hosts = cluster.databases.iter();
-    hosts.map(|host| (host.name.clone(), SocketAddr::new(host.address, host.postgres.port))).collect()
-}
-
-fn on_port(cluster: &Cluster, port: u16) -> Vec<(MemberName, SocketAddr)> {
-    let hosts = cluster.databases.iter();
-    hosts.map(|host| (host.name.clone(), SocketAddr::new(host.address, port))).collect()
-}
-
-fn tls_files(cluster: &Cluster) -> TlsFiles {
-    let tls = &cluster.tls;
-    TlsFiles { ca: tls.ca.clone(), cert: tls.cert.clone(), key: tls.key.clone() }
 }

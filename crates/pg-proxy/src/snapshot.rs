@@ -22,6 +22,7 @@ pub use rates::Rate;
 use rates::Rates;
 
 use crate::data_path::{Counters, DataPath, Times, UpstreamCounters};
+use crate::replaced::ReplacedShown;
 
 /// Decisions that are kept for people; the log has all of them.
 const DECISIONS_KEPT: usize = 50;
@@ -33,10 +34,14 @@ pub struct Snapshot {
     pub cluster: String,
     /// Name of this proxy host.
     pub proxy: String,
+    /// The process that serves; another one after an upgrade.
+    pub process: u32,
     /// Version of this program.
     pub version: &'static str,
-    /// Digest of this host's cluster file.
+    /// Digest of the cluster file that is in force.
     pub file_digest: String,
+    /// What became of reading it again.
+    pub file: FileShown,
     /// How long it has run, ms.
     pub uptime_ms: u64,
     /// It takes leave.
@@ -77,8 +82,25 @@ pub struct Snapshot {
     pub rates: Vec<Rate>,
     /// The newest decisions, newest first.
     pub decisions: Vec<Decision>,
+    /// Processes that this one replaced and that still have sessions.
+    pub replaced: Vec<ReplacedShown>,
     /// All proxies of the cluster, this one included.
     pub proxies: Vec<ProxyShown>,
+}
+
+/// What became of reading the cluster file again.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct FileShown {
+    /// How long ago the file that is in force was read, ms.
+    pub read_ms_ago: u64,
+    /// How often a changed file was taken over since the start.
+    pub reloads_total: u64,
+    /// How often one was refused.
+    pub refused_total: u64,
+    /// Why the file that lies there now is not in force; none when it is.
+    pub refused: Option<String>,
+    /// What it says otherwise than this process, which takes it over at its next start: `key: old -> new`.
+    pub needs_restart: Vec<String>,
 }
 
 /// Where a port leads.
@@ -218,15 +240,21 @@ fn as_word<W: Word, S: Serializer>(value: &W, serializer: S) -> Result<S::Ok, S:
     serializer.serialize_str(value.word())
 }
 
+/// What is known of the file.
+#[derive(Debug)]
+struct FileKnown {
+    digest: String,
+    read_at: MonoTime,
+    shown: FileShown,
+}
+
 /// Makes pictures. Shared by the driver, which tells it what was decided, and by everybody who shows them.
 #[derive(Debug)]
 pub struct SnapshotSource {
     cluster: String,
     proxy: String,
-    file_digest: String,
     ports: (u16, u16),
-    session_limit: u32,
-    upstream_limit: u32,
+    file: Mutex<FileKnown>,
     proxies: Vec<ProxyShown>,
     started: MonoTime,
     /// As the router sees it: its routes are in force, its ages newer than those of the table in force.
@@ -234,13 +262,14 @@ pub struct SnapshotSource {
     data: Arc<DataPath>,
     draining: AtomicBool,
     rates: Mutex<Rates>,
+    replaced: Mutex<Vec<ReplacedShown>>,
     decisions: Mutex<VecDeque<Decision>>,
 }
 
 impl SnapshotSource {
     /// A source for the proxy `proxy` of this cluster, started now.
     pub fn new(cluster: &Cluster, proxy: &MemberName, table: Arc<Table>, data: Arc<DataPath>) -> Self {
-        let routing = &cluster.routing;
+        let (routing, now) = (&cluster.routing, ha_daemon::boottime());
         let page = |address| std::net::SocketAddr::new(address, routing.status_port);
         let proxies = cluster.proxies.iter().map(|host| ProxyShown {
             name: host.name.to_string(),
@@ -249,15 +278,18 @@ impl SnapshotSource {
         Self {
             cluster: cluster.name.to_string(),
             proxy: proxy.to_string(),
-            file_digest: cluster.digest.clone(),
             ports: (routing.write_port, routing.read_port),
-            session_limit: routing.max_connections,
-            upstream_limit: routing.upstream_connections,
+            file: Mutex::new(FileKnown {
+                digest: cluster.digest.clone(),
+                read_at: now,
+                shown: FileShown::default(),
+            }),
             proxies: proxies.collect(),
-            started: ha_daemon::boottime(),
+            started: now,
             table: ArcSwap::new(table),
             data,
             draining: AtomicBool::new(false),
+            replaced: Mutex::default(),
             decisions: Mutex::new(VecDeque::with_capacity(DECISIONS_KEPT)),
             rates: Mutex::default(),
         }
@@ -285,6 +317,34 @@ impl SnapshotSource {
         let mut kept = self.decisions.lock().unwrap_or_else(PoisonError::into_inner);
         kept.truncate(DECISIONS_KEPT - 1);
         kept.push_front(Decision { at, reason });
+    }
+
+    /// Another file is in force; `needs_restart` says what of it is not.
+    pub fn file_taken_over(&self, digest: &str, needs_restart: Vec<String>) {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.digest = digest.to_owned();
+        file.read_at = ha_daemon::boottime();
+        file.shown.reloads_total += 1;
+        file.shown.refused = None;
+        file.shown.needs_restart = needs_restart;
+    }
+
+    /// The file was read again and changes nothing.
+    pub fn file_unchanged(&self) {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.shown.refused = None;
+    }
+
+    /// The file that lies there now is not usable.
+    pub fn file_refused(&self, why: String) {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.shown.refused_total += 1;
+        file.shown.refused = Some(why);
+    }
+
+    /// What is left of processes that were replaced.
+    pub fn show_replaced(&self, replaced: Vec<ReplacedShown>) {
+        *self.replaced.lock().unwrap_or_else(PoisonError::into_inner) = replaced;
     }
 
     /// The proxy takes leave from now on.
@@ -321,21 +381,31 @@ impl SnapshotSource {
             reason: route.reason.clone(),
             since_ms: millis(now, route.since),
         };
+        let (file_digest, file) = {
+            let known = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+            (
+                known.digest.clone(),
+                FileShown { read_ms_ago: millis(now, known.read_at), ..known.shown.clone() },
+            )
+        };
+        let settings = self.data.settings();
         let decisions = self.decisions.lock().unwrap_or_else(PoisonError::into_inner);
         Snapshot {
             cluster: self.cluster.clone(),
             proxy: self.proxy.clone(),
+            process: std::process::id(),
             version: env!("CARGO_PKG_VERSION"),
-            file_digest: self.file_digest.clone(),
+            file_digest,
+            file,
             uptime_ms: millis(now, self.started),
             draining: self.draining.load(Ordering::Relaxed),
             workers_alive: self.data.alive(),
             generation: table.generation,
             writes: route(self.ports.0, &table.writes),
             reads: route(self.ports.1, &table.reads),
-            upstreams: self.upstreams(&table, &upstreams, now),
+            upstreams: self.upstreams(&table, &upstreams, settings.upstream_connections, now),
             sessions,
-            session_limit: self.session_limit,
+            session_limit: settings.max_connections,
             waiting,
             sessions_total,
             refused_total,
@@ -347,11 +417,18 @@ impl SnapshotSource {
             lines_dropped,
             rates: self.rates.lock().unwrap_or_else(PoisonError::into_inner).list(),
             decisions: decisions.iter().cloned().collect(),
+            replaced: self.replaced.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             proxies: self.proxies.clone(),
         }
     }
 
-    fn upstreams(&self, table: &Table, counters: &[UpstreamCounters], now: MonoTime) -> Vec<UpstreamShown> {
+    fn upstreams(
+        &self,
+        table: &Table,
+        counters: &[UpstreamCounters],
+        limit: u32,
+        now: MonoTime,
+    ) -> Vec<UpstreamShown> {
         let counted = counters.iter().copied().chain(std::iter::repeat(UpstreamCounters::default()));
         let shown = table.upstreams.iter().zip(counted).map(|(view, counted)| UpstreamShown {
             member: view.member.to_string(),
@@ -368,7 +445,7 @@ impl SnapshotSource {
             admin: view.admin,
             reason: view.reason.clone(),
             sessions: counted.sessions,
-            session_limit: self.upstream_limit,
+            session_limit: limit,
             sessions_total: counted.sessions_total,
             connect_failures: counted.connect_failures,
             sessions_cut: counted.sessions_cut,

@@ -5,7 +5,6 @@ mod graph;
 mod html;
 mod words;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -35,13 +34,12 @@ pub struct StatusPage {
 }
 
 impl StatusPage {
-    /// Listens on exactly this address.
+    /// On this socket, which does not block. Must be called in a runtime.
     ///
     /// # Errors
-    /// When the address is not there or taken.
-    pub async fn bind(address: SocketAddr, source: Arc<SnapshotSource>) -> anyhow::Result<Self> {
-        let listener =
-            TcpListener::bind(address).await.with_context(|| format!("status page: listen on {address}"))?;
+    /// When the socket cannot be watched.
+    pub fn on(listener: std::net::TcpListener, source: Arc<SnapshotSource>) -> anyhow::Result<Self> {
+        let listener = TcpListener::from_std(listener).context("status page")?;
         let router = Router::new()
             .route("/", get(page))
             .route("/page.css", get(|| async { typed("text/css; charset=utf-8", STYLE) }))

@@ -61,6 +61,8 @@ pub struct WatchOptions {
 struct InForce {
     stream: StreamNumber,
     sequence: u64,
+    /// A successor takes the new sessions.
+    replaced: bool,
 }
 
 /// The streams. They end when the receiver of what is heard is dropped.
@@ -98,6 +100,13 @@ impl TopologyWatch {
     pub fn begin_anew(&self) -> BTreeMap<MemberName, StreamNumber> {
         self.anew.send_modify(|times| *times += 1);
         self.in_force.iter().map(|(member, in_force)| (member.clone(), in_force.borrow().stream)).collect()
+    }
+
+    /// Tells every agent, now and on each later stream, that a successor takes the new sessions of this proxy.
+    pub fn replaced(&self) {
+        for in_force in self.in_force.values() {
+            in_force.send_modify(|current| current.replaced = true);
+        }
     }
 
     /// Tells the agent that the routing rests on its claim `sequence` of that stream; never waits. On a newer stream it

@@ -233,7 +233,10 @@ fn sigterm_announces_then_lets_sessions_end_and_a_second_one_cuts_them() {
     world.start_proxy();
     agent.claim(leader(1));
     world.wait_until("/writes/members/0", "pg1", SOON);
-    let (mut staying, leaving) = (session(world.writes()), session(world.writes()));
+    let (mut staying, mut leaving) = (session(world.writes()), session(world.writes()));
+    let idle = session(world.writes());
+    staying.begin();
+    leaving.begin();
     let mut link = world.link();
     assert_eq!(world.get("/health").0, 200);
 
@@ -243,9 +246,12 @@ fn sigterm_announces_then_lets_sessions_end_and_a_second_one_cuts_them() {
     let (code, _, why) = world.get("/health");
     assert_eq!((code, why.as_str()), (503, "draining: no new sessions are taken\n"));
     assert_eq!(world.status()["draining"], true);
-    drop(leaving);
+    assert_eq!(idle.end().as_deref(), Some("57P01"), "an idle session is told at once");
+    // One that has finished its transaction has heard the answer before it is told.
+    assert!(leaving.is_alive());
+    assert_eq!(leaving.end().as_deref(), Some("57P01"));
     world.wait_until("/sessions", 1, SOON);
-    assert!(staying.is_alive());
+    staying.begin();
     // It still follows the roles, as old sessions must not stay with an old leader.
     agent.claim(leader(2));
     world.wait_until("/writes/epoch", 2, SOON);
@@ -264,7 +270,8 @@ fn without_sessions_sigterm_ends_it_at_once_and_the_deadline_ends_those_that_sta
     let agent = world.agent("pg1");
     world.start_proxy();
     agent.claim(leader(1));
-    let staying = session(world.writes());
+    let mut staying = session(world.writes());
+    staying.begin();
     world.signal(Signal::SIGTERM);
     let asked = Instant::now();
     assert_eq!(staying.end().as_deref(), Some("57P01"));

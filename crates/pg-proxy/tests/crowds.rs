@@ -32,9 +32,9 @@ async fn held_crowd_is_let_go_in_its_order_and_not_all_at_once() {
     let server = Arc::new(FakeServer::start().await);
     let limit = u32::MAX / 2;
     let proxy = Proxy::start(&[server.address], |options| {
-        options.max_connections = limit;
-        options.upstream_connections = limit;
-        options.hold_timeout = Duration::from_secs(60);
+        options.at_start.max_connections = limit;
+        options.at_start.upstream_connections = limit;
+        options.at_start.hold_timeout = Duration::from_secs(60);
     });
     let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     let crowd = HELD.min((soft - OTHERS) / EACH);

@@ -54,8 +54,8 @@ fn transact((client, upstream): &mut (TcpStream, TcpStream)) -> io::Result<()> {
 fn idle_sessions_are_cheap_before_and_after_traffic() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let proxy = Proxy::start(&[server.local_addr().unwrap()], |options| {
-        options.max_connections = 10_000;
-        options.upstream_connections = 10_000;
+        options.at_start.max_connections = 10_000;
+        options.at_start.upstream_connections = 10_000;
     });
     proxy.open(Port::Writes, &[0]);
     // Four descriptors per session live in this process.

@@ -138,7 +138,7 @@ async fn storm<F: Future<Output = ()> + Send + 'static>(proxy: &Proxy, client: i
 async fn storm_in_tls(server: &FakeServer) {
     let files = Arc::new(Files::new());
     let proxy = Arc::new(Proxy::start(&[server.address], |options| {
-        (options.max_connections, options.tls) = (1000, Some(files.tls()));
+        (options.at_start.max_connections, options.tls) = (1000, Some(files.tls()));
     }));
     proxy.open(Port::Writes, &[0]);
     storm(&proxy, |number| come_and_go_in_tls(Arc::clone(&proxy), Arc::clone(&files), number)).await;
@@ -153,7 +153,7 @@ async fn storms_leave_nothing_behind() {
     let server = Arc::new(FakeServer::start().await);
     let serving = tokio::spawn(serve(Arc::clone(&server)));
     storm_in_tls(&server).await;
-    let proxy = Arc::new(Proxy::start(&[server.address], |options| options.max_connections = 1000));
+    let proxy = Arc::new(Proxy::start(&[server.address], |options| options.at_start.max_connections = 1000));
     proxy.open(Port::Writes, &[0]);
     storm(&proxy, |number| come_and_go(Arc::clone(&proxy), number)).await;
     // And it serves as before.

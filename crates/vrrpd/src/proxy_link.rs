@@ -36,6 +36,7 @@ struct Connection {
     /// The beginning of a line whose end has not come.
     rest: Vec<u8>,
     silent_since: MonoTime,
+    has_spoken: bool,
 }
 
 impl ProxyLink {
@@ -70,6 +71,10 @@ impl ProxyLink {
         if self.connection.is_none() && self.retry_at <= now {
             self.connect(now);
         }
+        self.read(now);
+    }
+
+    fn read(&mut self, now: MonoTime) {
         let Some(connection) = &mut self.connection else { return };
         let outcome = connection.read(now);
         match outcome {
@@ -78,7 +83,22 @@ impl ProxyLink {
                 self.dead(now, format!("silent for {SILENCE_LIMIT:?}"));
             }
             Ok(None) => {}
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && connection.has_spoken => {
+                self.come_back(now);
+            }
             Err(error) => self.dead(now, error.to_string()),
+        }
+    }
+
+    /// The stream ended after it had spoken. Either the proxy is dead, then nobody listens any more; or another process has
+    /// taken its sockets over (an upgrade), then that one speaks at once. What was known holds until it does, at most as
+    /// long as any silence may last.
+    fn come_back(&mut self, now: MonoTime) {
+        let since = self.connection.take().map(|ended| ended.silent_since);
+        self.connect(now);
+        if let Some(connection) = &mut self.connection {
+            connection.silent_since = since.unwrap_or(now);
+            self.read(now);
         }
     }
 
@@ -87,7 +107,7 @@ impl ProxyLink {
             Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None).and_then(|socket| {
                 // A full queue of the proxy gives "try again" instead of blocking.
                 socket.connect(&SockAddr::unix(&self.path)?)?;
-                Ok(Connection { socket, rest: Vec::new(), silent_since: now })
+                Ok(Connection { socket, rest: Vec::new(), silent_since: now, has_spoken: false })
             });
         match connected {
             Ok(connection) => self.connection = Some(connection),
@@ -109,7 +129,14 @@ impl Connection {
         let mut buffer = [0; 1024];
         loop {
             match self.socket.read(&mut buffer) {
-                Ok(0) => return Err(io::Error::other("the proxy closed the stream")),
+                Ok(0) => {
+                    let closed = "the proxy closed the stream";
+                    // What came before the end counts: a proxy that leaves says so first.
+                    return said.map_or_else(
+                        || Err(io::Error::new(io::ErrorKind::UnexpectedEof, closed)),
+                        |said| Ok(Some(said)),
+                    );
+                }
                 Ok(length) => self.rest.extend_from_slice(&buffer[..length]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -118,7 +145,7 @@ impl Connection {
             while let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.rest.drain(..=end).collect();
                 said = Some(read_line(&line)?);
-                self.silent_since = now;
+                (self.silent_since, self.has_spoken) = (now, true);
             }
             if self.rest.len() > LINE_MAX {
                 return Err(io::Error::other("the proxy's stream holds no lines"));
@@ -185,9 +212,11 @@ mod tests {
         stream.write_all(&SERVING[20..]).unwrap();
         link.work(at(20));
         assert_eq!(link.health(), ProxyHealth::Serving);
-        drop(stream);
+        drop((stream, listener));
         link.work(at(30));
         assert_eq!((link.health(), link.poll_timeout()), (ProxyHealth::Dead, at(130)));
+        std::fs::remove_file(dir.path().join("proxy.sock")).unwrap();
+        let listener = UnixListener::bind(dir.path().join("proxy.sock")).unwrap();
         link.work(at(129));
         assert!(link.descriptor().is_none(), "not before the pause is over");
         link.work(at(130));
@@ -195,6 +224,31 @@ mod tests {
         stream.write_all(SERVING).unwrap();
         link.work(at(140));
         assert_eq!(link.health(), ProxyHealth::Serving);
+    }
+
+    #[test]
+    fn a_successor_on_the_same_socket_is_no_death() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut link, mut old, listener) = connected(dir.path());
+        old.write_all(SERVING).unwrap();
+        link.work(at(100));
+        drop(old);
+        link.work(at(200));
+        assert_eq!(
+            (link.health(), link.poll_timeout()),
+            (ProxyHealth::Serving, at(1100)),
+            "it may be silent no longer"
+        );
+        let (mut new, _) = listener.accept().unwrap();
+        new.write_all(SERVING).unwrap();
+        link.work(at(250));
+        assert_eq!((link.health(), link.poll_timeout()), (ProxyHealth::Serving, at(1250)));
+        // One that accepts and closes without a word is none.
+        drop(new);
+        link.work(at(300));
+        drop(listener.accept().unwrap());
+        link.work(at(310));
+        assert_eq!(link.health(), ProxyHealth::Dead);
     }
 
     #[test]

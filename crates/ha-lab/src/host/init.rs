@@ -77,11 +77,12 @@ fn serve(
             let left = at.saturating_duration_since(Instant::now()).as_millis() + 1;
             PollTimeout::try_from(i32::try_from(left).unwrap_or(i32::MAX)).unwrap_or(PollTimeout::MAX)
         });
-        let mut waits = [
+        let mut waits = vec![
             PollFd::new(listener.as_fd(), PollFlags::POLLIN),
             PollFd::new(children.as_fd(), PollFlags::POLLIN),
             PollFd::new(stdin.as_fd(), PollFlags::POLLIN),
         ];
+        waits.extend(supervisor.ears().map(|ear| PollFd::new(ear, PollFlags::POLLIN)));
         match poll(&mut waits, timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(error).context("wait for events"),
@@ -90,6 +91,8 @@ fn serve(
             return Ok(());
         }
         while let Ok(Some(_)) = children.read_signal() {}
+        // First: an old main process says who follows it before it ends.
+        supervisor.hear();
         reap(supervisor);
         supervisor.act(Instant::now());
         if let Ok((stream, _)) = listener.accept() {

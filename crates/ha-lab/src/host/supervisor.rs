@@ -5,6 +5,8 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -33,6 +35,21 @@ struct Service {
     restart_at: Option<Instant>,
     /// When a stop that TERM did not achieve is finished with KILL.
     kill_at: Option<Instant>,
+    ear: UnixDatagram,
+}
+
+/// Where a service tells who its main process is (`NOTIFY_SOCKET`).
+fn ear(unit: &str) -> Result<UnixDatagram> {
+    let path = ear_path(unit);
+    // Left from before the host was last switched off.
+    fs::remove_file(&path).ok();
+    let socket = UnixDatagram::bind(&path).with_context(|| format!("listen on {}", path.display()))?;
+    socket.set_nonblocking(true).context("make the socket non-blocking")?;
+    Ok(socket)
+}
+
+fn ear_path(unit: &str) -> PathBuf {
+    Path::new("/run").join(format!("{unit}.notify"))
 }
 
 /// All services of one host.
@@ -57,6 +74,7 @@ impl Supervisor {
                 stopped: masked,
                 restart_at: None,
                 kill_at: None,
+                ear: ear(name)?,
             });
         }
         Ok(Self { services, log_filter: log_filter.to_owned() })
@@ -67,6 +85,26 @@ impl Supervisor {
         for index in 0..self.services.len() {
             if !self.services[index].stopped {
                 self.start_or_retry(index);
+            }
+        }
+    }
+
+    /// What to wait for besides: services that say something.
+    pub(crate) fn ears(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.services.iter().map(|service| service.ear.as_fd())
+    }
+
+    /// Hears what services say. Only another main process matters here; whether they are ready is looked at otherwise.
+    pub(crate) fn hear(&mut self) {
+        let mut buffer = [0; 512];
+        for service in &mut self.services {
+            while let Ok(length) = service.ear.recv(&mut buffer) {
+                let text = String::from_utf8_lossy(&buffer[..length]);
+                let id = text.lines().find_map(|line| line.strip_prefix("MAINPID=")?.parse::<i32>().ok());
+                if let Some(id) = id {
+                    note(&format!("{}: process {id} is the main one now", service.unit.name));
+                    service.pid = Some(Pid::from_raw(id));
+                }
             }
         }
     }
@@ -211,6 +249,8 @@ impl Supervisor {
             .append(true)
             .open(Path::new(LOG_DIR).join(format!("{}.log", unit.name)))
             .context("open the log")?;
+        // The socket is root's.
+        let notified = unit.user == "root";
         let mut command = Command::new("prlimit");
         command
             .arg(format!("--nofile={}", open_files(unit.open_files)?))
@@ -228,6 +268,7 @@ impl Supervisor {
             .env("LANG", "C.UTF-8")
             .env("MATRIARCH_LOG", &self.log_filter)
             .env("RUST_BACKTRACE", "1")
+            .envs(notified.then(|| ("NOTIFY_SOCKET", ear_path(&unit.name))))
             .envs(unit.environment.iter().map(|(name, value)| (name, value)))
             .current_dir("/")
             .stdin(Stdio::null())

@@ -397,3 +397,33 @@ fn words_about_strangers_change_nothing() {
     assert_eq!(world.writes(), "open pg1 @6");
     assert!(world.story().is_empty(), "not even a confirmation");
 }
+
+#[test]
+fn other_limits_act_on_what_is_under_way() {
+    let mut world = World::new(setup(&["pg1", "pg2"]));
+    world.pushes(leader("pg1", 6));
+    let mut behind = standby("pg2", 6, "pg1");
+    behind.lag_bytes = Some(5_000);
+    world.pushes(behind);
+    assert_eq!(world.reads(), "open pg2 @6");
+    let mut other = setup(&["pg1", "pg2"]);
+    other.maximum_read_lag = Some(1_000);
+    world.happens(Event::Reconfigured(Box::new(other.clone())));
+    assert_eq!(world.reads(), "holding: no standby takes reads now");
+    other.read_from_leader = true;
+    world.happens(Event::Reconfigured(Box::new(other.clone())));
+    assert_eq!(world.reads(), "open pg1 @6");
+    // Members are those of the start.
+    other.members.clear();
+    other.maximum_read_lag = None;
+    world.happens(Event::Reconfigured(Box::new(other.clone())));
+    assert_eq!(world.reads(), "open pg2 @6");
+    // A wait that is under way is over when the new limit is.
+    world.passes(1_000);
+    world.pushes(standby("pg1", 7, "pg9"));
+    assert!(world.writes().starts_with("holding: "), "{}", world.writes());
+    world.passes(3_000);
+    other.hold_timeout = std::time::Duration::from_secs(2);
+    world.happens(Event::Reconfigured(Box::new(other)));
+    assert!(world.writes().starts_with("refusing: "), "{}", world.writes());
+}

@@ -49,6 +49,11 @@ fn about(reply: &ProxyStatusReply, colored: bool) -> String {
         reply.session_limit,
         reply.waiting
     );
+    text += &file(reply, colored);
+    for old in &reply.replaced {
+        writeln!(text, "  process {}, which was replaced, still has {} sessions", old.process, old.sessions)
+            .unwrap_or_default();
+    }
     for (what, route) in [("writes", &reply.writes), ("reads", &reply.reads)] {
         let (words, good) = routes::words(route.as_ref());
         let words = if good { words } else { red(&words, colored) };
@@ -65,6 +70,27 @@ fn about(reply: &ProxyStatusReply, colored: bool) -> String {
     writeln!(text, "{table}").unwrap_or_default();
     for upstream in reply.upstreams.iter().filter(|upstream| !upstream.reason.is_empty()) {
         writeln!(text, " {}: {}", upstream.member, upstream.reason).unwrap_or_default();
+    }
+    text
+}
+
+/// Which file is in force; in red what of the one that lies there is not.
+fn file(reply: &ProxyStatusReply, colored: bool) -> String {
+    if reply.file_digest.is_empty() {
+        return String::new();
+    }
+    let mut text = format!("  file {} read {} ago", reply.file_digest, span(reply.file_read_ms_ago));
+    if reply.reloads_total > 0 {
+        write!(text, ", reloaded {} times", reply.reloads_total).unwrap_or_default();
+    }
+    text.push('\n');
+    if !reply.file_refused.is_empty() {
+        let why = reply.file_refused.replace('\n', "\n    ");
+        writeln!(text, "  {}", red(&format!("the changed file is refused:\n    {why}"), colored))
+            .unwrap_or_default();
+    }
+    for change in &reply.needs_restart {
+        writeln!(text, "  {}", red(&format!("needs a restart: {change}"), colored)).unwrap_or_default();
     }
     text
 }
@@ -147,7 +173,20 @@ struct Own<'a> {
     uptime_ms: u64,
     version: &'a str,
     file_digest: &'a str,
+    file_read_ms_ago: u64,
+    file_refused: Option<&'a str>,
+    needs_restart: &'a [String],
+    reloads_total: u64,
+    reloads_refused_total: u64,
+    replaced: Vec<ReplacedDocument>,
     upstreams: Vec<UpstreamDocument<'a>>,
+}
+
+/// A process that was replaced and still has sessions.
+#[derive(Debug, Serialize)]
+struct ReplacedDocument {
+    process: u32,
+    sessions: u32,
 }
 
 #[derive(Debug, Serialize)]
@@ -207,6 +246,16 @@ fn own(reply: &ProxyStatusReply) -> Own<'_> {
         uptime_ms: reply.uptime_ms,
         version: &reply.version,
         file_digest: &reply.file_digest,
+        file_read_ms_ago: reply.file_read_ms_ago,
+        file_refused: (!reply.file_refused.is_empty()).then_some(&reply.file_refused),
+        needs_restart: &reply.needs_restart,
+        reloads_total: reply.reloads_total,
+        reloads_refused_total: reply.reloads_refused_total,
+        replaced: reply
+            .replaced
+            .iter()
+            .map(|old| ReplacedDocument { process: old.process, sessions: old.sessions })
+            .collect(),
         upstreams: reply.upstreams.iter().map(upstream).collect(),
     }
 }

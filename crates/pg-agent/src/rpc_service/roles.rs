@@ -168,6 +168,9 @@ impl Follower {
             return Err(Status::invalid_argument(message));
         }
         self.following.confirmed(report.in_force);
+        if report.replaced {
+            self.following.step_aside();
+        }
         Ok(())
     }
 }

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use super::Port;
 use super::worker::{Order, Shared, Worker, WorkerHandle};
+use super::{Port, sockets};
 
 /// Connections beyond the limit that are served at the same time, to tell them so or because they carry a cancel
 /// request. More than that are closed at once: each costs a descriptor.
@@ -28,6 +28,8 @@ const WAIT_TICK: Duration = Duration::from_millis(20);
 /// What whoever accepts shall do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Duty {
+    /// Hold the listeners, accept nobody yet.
+    Wait,
     Listen,
     /// Close the listeners, keep looking after those who wait.
     Drain,
@@ -55,12 +57,17 @@ pub(super) fn begin(own: &Rc<Worker>, accepting: Accepting) {
         drop(tokio::task::spawn_local(look_after_waiting(Arc::clone(&own.shared))));
         for (port, listener) in listeners {
             let door = Door { listener, port, own: Rc::clone(own), workers: Arc::clone(&workers) };
-            let mut duty = duty.clone();
+            let (mut duty, mut ended) = (duty.clone(), duty.clone());
             drop(tokio::task::spawn_local(async move {
                 tokio::select! {
                     biased;
-                    _ = duty.wait_for(|duty| *duty != Duty::Listen) => {}
-                    () = door.accept() => {}
+                    _ = ended.wait_for(|duty| *duty == Duty::Drain) => {}
+                    () = async {
+                        // Fails when the whole data path is gone.
+                        if duty.wait_for(|duty| *duty == Duty::Listen).await.is_ok() {
+                            door.accept().await;
+                        }
+                    } => {}
                 }
             }));
         }
@@ -89,12 +96,26 @@ struct Door {
 
 impl Door {
     async fn accept(self) {
+        let (shared, port) = (&self.own.shared, self.port);
+        // Since when it cannot: said once, not ten times a second.
+        let mut failing: Option<Instant> = None;
         loop {
             match self.listener.accept().await {
-                Ok((client, from)) => self.hand_over(client, from),
+                Ok((client, from)) => {
+                    if let Some(since) = failing.take() {
+                        let for_ms = since.elapsed().as_millis();
+                        tracing::info!(?port, for_ms, "clients are accepted again");
+                    }
+                    self.hand_over(client, from);
+                }
                 Err(error) if is_client_gone(&error) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept clients");
+                    if failing.is_none() {
+                        failing = Some(Instant::now());
+                        let sessions = shared.open.load(Ordering::Relaxed);
+                        let open_files = sockets::open_files();
+                        tracing::error!(?port, %error, sessions, open_files, "clients cannot be accepted and wait");
+                    }
                     tokio::time::sleep(EXHAUSTED_PAUSE).await;
                 }
             }
@@ -103,7 +124,7 @@ impl Door {
 
     fn hand_over(&self, client: TcpStream, from: SocketAddr) {
         let shared = &self.own.shared;
-        let admitted = take(&shared.open, shared.options.max_connections);
+        let admitted = take(&shared.open, shared.settings.load().max_connections);
         if !admitted && !take(&shared.beyond, BEYOND_LIMIT) {
             return;
         }

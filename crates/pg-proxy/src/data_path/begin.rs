@@ -183,10 +183,12 @@ impl Client {
                     if let Some(refusal) = denied {
                         return Err(Stop::Refuse(refusal));
                     }
-                    if info.names_synchronous_commit && self.seat.shared().options.refuse_lowered_commits {
+                    if info.names_synchronous_commit
+                        && self.seat.shared().settings.load().refuse_lowered_commits
+                    {
                         return Err(Stop::Refuse(Refusal::lowers_commits()));
                     }
-                    if self.seat.shared().options.require_tls && !self.stream.is_tls() {
+                    if self.seat.shared().settings.load().require_tls && !self.stream.is_tls() {
                         return Err(Stop::Refuse(Refusal::plaintext()));
                     }
                     let packet = reader.into_packet();
@@ -200,9 +202,9 @@ impl Client {
 
     /// Why one client too many is refused.
     fn too_many(&self) -> Refusal {
-        let options = &self.seat.shared().options;
-        let mut refusal = Refusal::proxy_full(options.max_connections);
-        if options.other_proxies {
+        let shared = self.seat.shared();
+        let mut refusal = Refusal::proxy_full(shared.settings.load().max_connections);
+        if shared.options.other_proxies {
             // The only code that sends libpq to the next host of its list.
             refusal.sqlstate = "57P03";
         }

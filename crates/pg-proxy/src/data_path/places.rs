@@ -15,7 +15,7 @@ use ha_routing::balance::{Balance, Candidate, Choice, Share, Turns};
 use ha_routing::{Route, RouteState, Table};
 use tokio::sync::Notify;
 
-use super::Port;
+use super::{Port, Settings};
 
 mod backoff;
 #[cfg(test)]
@@ -30,12 +30,22 @@ const OPENINGS_AT_ONCE: u32 = 32;
 /// What bounds the waiting.
 #[derive(Debug, Clone)]
 pub(super) struct Limits {
-    /// What each upstream is to this proxy.
-    pub(super) shares: Vec<Share>,
     pub(super) upstream_connections: u32,
     pub(super) queue_timeout: Duration,
     pub(super) hold_timeout: Duration,
     pub(super) balance: Balance,
+}
+
+impl Limits {
+    /// Those of these settings.
+    pub(super) fn of(settings: &Settings) -> Self {
+        Self {
+            upstream_connections: settings.upstream_connections,
+            queue_timeout: settings.queue_timeout,
+            hold_timeout: settings.hold_timeout,
+            balance: settings.balance,
+        }
+    }
 }
 
 /// Why a client got no place. The text names the reason for people.
@@ -51,7 +61,8 @@ pub(super) enum NoPlace {
 
 #[derive(Debug)]
 pub(super) struct Places {
-    limits: Limits,
+    /// What each upstream is to this proxy.
+    shares: Vec<Share>,
     table: Arc<ArcSwap<Table>>,
     state: Mutex<State>,
     /// Told when the first client begins to wait: from then on somebody must call [`Places::tick`].
@@ -60,6 +71,7 @@ pub(super) struct Places {
 
 #[derive(Debug)]
 struct State {
+    limits: Limits,
     next_ticket: u64,
     ports: [PortState; 2],
     upstreams: Vec<UpstreamState>,
@@ -101,8 +113,8 @@ struct UpstreamState {
 }
 
 impl Places {
-    pub(super) fn new(limits: Limits, table: Arc<ArcSwap<Table>>, now: Instant) -> Self {
-        let count = limits.shares.len();
+    pub(super) fn new(shares: Vec<Share>, limits: Limits, table: Arc<ArcSwap<Table>>, now: Instant) -> Self {
+        let count = shares.len();
         let port = || PortState {
             waiting: BTreeMap::new(),
             turns: Turns::new(count),
@@ -110,13 +122,14 @@ impl Places {
             wait_since: now,
         };
         let state = State {
+            limits,
             next_ticket: 0,
             ports: [port(), port()],
             upstreams: (0..count).map(|_| UpstreamState::default()).collect(),
             dice: RandomState::new(),
             settled: HashMap::new(),
         };
-        Self { limits, table, state: Mutex::new(state), somebody_waits: Notify::new() }
+        Self { shares, table, state: Mutex::new(state), somebody_waits: Notify::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -148,6 +161,13 @@ impl Places {
             upstream.backoff.lift();
         }
         self.serve_all(&mut state, now);
+    }
+
+    /// Other limits are in force: there may be room for those who wait.
+    pub(super) fn change_limits(&self, limits: Limits) {
+        let mut state = self.state();
+        state.limits = limits;
+        self.serve_all(&mut state, Instant::now());
     }
 
     /// Ends waits that took too long and tries servers whose pause is over. Returns whether anybody still waits.
@@ -235,26 +255,26 @@ impl Places {
         if route.state != RouteState::Open {
             return Choice::Empty;
         }
-        let limit = self.limits.upstream_connections;
+        let (limit, balance) = (state.limits.upstream_connections, state.limits.balance);
         let candidate = |&upstream: &usize| {
             let of = state.upstreams.get(upstream).filter(|of| !of.backoff.pauses(now))?;
             let sessions = if of.openings >= OPENINGS_AT_ONCE { limit } else { of.sessions };
-            Some(Candidate { upstream, sessions, limit, share: self.limits.shares[upstream] })
+            Some(Candidate { upstream, sessions, limit, share: self.shares[upstream] })
         };
         let candidates: Vec<Candidate> = route.upstreams.iter().filter_map(candidate).collect();
         let dice = state.dice.hash_one(number);
-        state.ports[port.index()].turns.choose(self.limits.balance, dice, &candidates)
+        state.ports[port.index()].turns.choose(balance, dice, &candidates)
     }
 
     /// Sends away the clients of a port whose patience is used up.
     fn expire(&self, state: &mut State, port: Port, now: Instant) {
         let waits = &state.ports[port.index()];
         let patience = match waits.wait {
-            Wait::Upstream => self.limits.hold_timeout,
-            Wait::Place => self.limits.queue_timeout,
+            Wait::Upstream => state.limits.hold_timeout,
+            Wait::Place => state.limits.queue_timeout,
         };
         // A wait that turns from one kind into the other begins anew, but not for ever.
-        let longest = self.limits.hold_timeout + self.limits.queue_timeout;
+        let longest = state.limits.hold_timeout + state.limits.queue_timeout;
         let over = |waiter: &Waiter| {
             now.duration_since(waiter.joined.max(waits.wait_since)) >= patience
                 || now.duration_since(waiter.joined) >= longest

@@ -134,7 +134,7 @@ fn refusal(seat: &Seat, since: Instant, why: NoPlace) -> Refusal {
         (NoPlace::Refused(why), Port::Reads) => Refusal::no_standby(&why),
         (NoPlace::HoldExpired(why), _) => Refusal::hold_expired(since.elapsed(), &why),
         (NoPlace::QueueExpired, _) => {
-            Refusal::queue_expired(since.elapsed(), seat.shared().options.upstream_connections)
+            Refusal::queue_expired(since.elapsed(), seat.shared().settings.load().upstream_connections)
         }
     }
 }
@@ -189,7 +189,8 @@ async fn attempt(
         Some(server) => server,
         None => {
             let begun = Instant::now();
-            let connected = sockets::connect(shared.address(upstream), shared.options.connect_timeout).await;
+            let limit = shared.settings.load().connect_timeout;
+            let connected = sockets::connect(shared.address(upstream), limit).await;
             let connected = connected.map_err(|error| match sockets::is_our_shortage(&error) {
                 true => Failure::Shortage(error.to_string()),
                 false => Failure::Server(error.to_string()),

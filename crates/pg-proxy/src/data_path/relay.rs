@@ -7,14 +7,16 @@ use std::time::Duration;
 
 use ha_routing::Refusal;
 use ha_routing::login::LoginWatcher;
-use ha_routing::messages::{CommitWatch, MessageWalker, OptOutWatch};
+use ha_routing::messages::{CommitWatch, OptOutWatch};
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
+use super::Settings;
 use super::cancel_keys::{CancelKeys, KnownKey};
 use super::client_stream::ClientStream;
 use super::farewell::farewell;
+use super::idleness::Idleness;
 use super::places::Place;
 use super::pump::{Broken, Pump};
 use super::scratch;
@@ -32,10 +34,12 @@ pub(super) enum Watch {
     Nothing,
     /// They are messages.
     Messages {
-        /// Whether what passed are whole messages, so that one of ours may follow.
-        walker: MessageWalker,
+        /// Whether one of our own messages may follow, and whether anything is under way.
+        idleness: Idleness,
         /// Whether a commit waited for its standbys; `None` where nobody asks.
         commits: Option<CommitWatch>,
+        /// Whether a statement may lower what commits wait for; `None` where nobody asks.
+        statements: Option<Box<OptOutWatch>>,
         /// Until the login is done.
         login: Option<Box<LoginWatcher>>,
         /// What the server gave for cancelling.
@@ -46,24 +50,22 @@ pub(super) enum Watch {
 impl Watch {
     /// For a login; nothing of the server's answer has been seen.
     pub(super) fn login(login: Option<Box<LoginWatcher>>) -> Self {
-        Self::Messages { walker: MessageWalker::default(), commits: None, login, key: None }
+        Self::Messages { idleness: Idleness::default(), commits: None, statements: None, login, key: None }
     }
 
-    /// From now on commits that did not wait for their standbys are noticed.
-    fn watch_commits(&mut self) {
-        if let Self::Messages { commits, .. } = self {
-            *commits = Some(CommitWatch::default());
+    /// From now on what weakens commits is noticed, as far as these settings want it.
+    fn attend(&mut self, settings: &Settings) {
+        if let Self::Messages { commits, statements, .. } = self {
+            *commits = settings.refuse_cancelled_commits.then(CommitWatch::default);
+            *statements = settings.refuse_lowered_commits.then(Box::default);
         }
     }
 
     /// Sees bytes before the client does: when it reads its cancel key, the key is known here. Says where to stop, if
     /// what follows there is not true.
     fn see(&mut self, bytes: &[u8], keys: &Arc<CancelKeys>, upstream: usize) -> Option<usize> {
-        let Self::Messages { walker, commits, login, key } = self else { return None };
-        let stop = match commits {
-            Some(commits) => walker.advance(bytes, |piece| commits.see(piece)),
-            None => walker.advance(bytes, |_| false),
-        };
+        let Self::Messages { idleness, commits, login, key, .. } = self else { return None };
+        let stop = idleness.server(bytes, |piece| commits.as_mut().is_some_and(|commits| commits.see(piece)));
         if let Some(watcher) = login {
             watcher.watch(bytes);
             if key.is_none()
@@ -78,8 +80,21 @@ impl Watch {
         stop
     }
 
+    /// Sees bytes of the client. Says whether they must not reach the server: what went before ends inside a message then,
+    /// and is not carried out.
+    fn refuses(&mut self, bytes: &[u8]) -> bool {
+        let Self::Messages { idleness, statements, .. } = self else { return false };
+        idleness
+            .client(bytes, |piece| statements.as_mut().is_some_and(|statements| statements.see(piece)))
+            .is_some()
+    }
+
+    fn is_idle(&self) -> bool {
+        matches!(self, Self::Messages { idleness, .. } if idleness.is_idle())
+    }
+
     fn between_messages(&self) -> bool {
-        matches!(self, Self::Messages { walker, .. } if walker.between_messages())
+        matches!(self, Self::Messages { idleness, .. } if idleness.server_is_between_messages())
     }
 }
 
@@ -91,8 +106,8 @@ pub(super) struct Relay {
     up: Pump,
     down: Pump,
     watch: Watch,
-    /// Where the client's statements are looked at.
-    statements: Option<Box<Statements>>,
+    /// A statement was refused.
+    refused: bool,
     place: Place,
     seat: Seat,
     /// The last seconds of a session of which one direction has ended.
@@ -125,23 +140,6 @@ pub(super) enum End {
     LowersCommits,
 }
 
-/// What the client says, where it matters.
-#[derive(Debug, Default)]
-struct Statements {
-    walker: MessageWalker,
-    opt_out: OptOutWatch,
-    /// One of them was refused.
-    refused: bool,
-}
-
-impl Statements {
-    /// Whether these bytes must not reach the server. What went before ends inside a message then, and is not carried out.
-    fn refuse(&mut self, bytes: &[u8]) -> bool {
-        self.refused |= self.walker.advance(bytes, |piece| self.opt_out.see(piece)).is_some();
-        self.refused
-    }
-}
-
 impl Relay {
     /// Joins the two. `early` is what the client said before, `said` what the server said; both were read, not yet
     /// passed on, and `watch` has not seen them.
@@ -156,14 +154,8 @@ impl Relay {
         seat: Seat,
         record: Option<Box<Record>>,
     ) -> Self {
-        let options = &seat.shared().options;
-        if options.refuse_cancelled_commits {
-            watch.watch_commits();
-        }
-        let is_readable = matches!(watch, Watch::Messages { .. });
-        let mut statements: Option<Box<Statements>> =
-            (options.refuse_lowered_commits && is_readable).then(Box::default);
-        let refused = statements.as_mut().is_some_and(|statements| statements.refuse(&early));
+        watch.attend(&seat.shared().settings.load());
+        let refused = watch.refuses(&early);
         let early = if refused { Vec::new() } else { early };
         // A login holds no commit.
         let _ = watch.see(&said, &seat.shared().cancel_keys, place.upstream());
@@ -178,7 +170,7 @@ impl Relay {
             up: Pump::with(early),
             down: Pump::with(said),
             watch,
-            statements,
+            refused,
             place,
             seat,
             closing: None,
@@ -195,7 +187,7 @@ impl Relay {
         if let Poll::Ready(order) = self.seat.poll_cut(context) {
             return Poll::Ready(End::Cut(order));
         }
-        if self.statements.as_ref().is_some_and(|statements| statements.refused) {
+        if self.refused {
             return Poll::Ready(End::LowersCommits);
         }
         let ended = scratch::with(|scratch| {
@@ -213,6 +205,10 @@ impl Relay {
         if self.up.over() && self.down.over() {
             return Poll::Ready(End::Done);
         }
+        // After both directions: what the client has sent was seen, and its answer was passed on.
+        if self.seat.worker().leaves() && self.watch.is_idle() {
+            return Poll::Ready(End::Cut(CutOrder::ShuttingDown));
+        }
         self.poll_closing(context)
     }
 
@@ -222,9 +218,10 @@ impl Relay {
         }
         let count = &self.seat.worker().counters.upstreams[self.place.upstream()].to_upstream;
         let (moved, passed, spoke) = (&mut self.moved, &mut self.passed.0, &mut self.spoke);
-        let statements = &mut self.statements;
+        let (watch, refused) = (&mut self.watch, &mut self.refused);
         let see = |bytes: &[u8]| {
-            if statements.as_mut().is_some_and(|statements| statements.refuse(bytes)) {
+            *refused |= watch.refuses(bytes);
+            if *refused {
                 return Some(0);
             }
             *spoke = Some(Side::Client);
@@ -359,9 +356,9 @@ impl Relay {
 
 /// What a client is told when one side was silent for too long.
 fn silent(shared: &Shared, side: Side, member: &str) -> Refusal {
-    let options = &shared.options;
+    let settings = shared.settings.load();
     match side {
-        Side::Client => Refusal::client_silent(options.client_timeout.unwrap_or_default()),
-        Side::Server => Refusal::server_silent(member, options.server_timeout.unwrap_or_default()),
+        Side::Client => Refusal::client_silent(settings.client_timeout.unwrap_or_default()),
+        Side::Server => Refusal::server_silent(member, settings.server_timeout.unwrap_or_default()),
     }
 }

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -23,9 +24,12 @@ const GATHER: Duration = Duration::from_millis(20);
 /// How long the end of the process waits for the last lines.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// Where lines go; `None` where nobody wants them.
+/// Where lines go, and whether anybody wants them now.
 #[derive(Debug)]
-pub(super) struct SessionLog(Option<SyncSender<Entry>>);
+pub(super) struct SessionLog {
+    lines: SyncSender<Entry>,
+    wanted: AtomicBool,
+}
 
 /// What the thread that writes is told.
 #[derive(Debug)]
@@ -126,19 +130,21 @@ impl fmt::Display for Ended {
 }
 
 impl SessionLog {
-    /// Starts the thread that writes, if lines are wanted.
+    /// Starts the thread that writes. It sleeps while no lines are wanted.
     pub(super) fn start(wanted: bool) -> io::Result<Self> {
-        if !wanted {
-            return Ok(Self(None));
-        }
         let (lines, received) = sync_channel(WAITING_LINES);
         thread::Builder::new().name("session-log".to_owned()).spawn(move || write(&received))?;
-        Ok(Self(Some(lines)))
+        Ok(Self { lines, wanted: AtomicBool::new(wanted) })
+    }
+
+    /// Whether sessions that begin from now on get a line.
+    pub(super) fn want(&self, wanted: bool) {
+        self.wanted.store(wanted, Ordering::Relaxed);
     }
 
     /// A record for a session that begins, if lines are wanted.
     pub(super) fn begin(&self, client: SocketAddr, port: Port) -> Option<Box<Record>> {
-        self.0.as_ref().map(|_| {
+        self.wanted.load(Ordering::Relaxed).then(|| {
             Box::new(Record {
                 began: Instant::now(),
                 client,
@@ -153,15 +159,13 @@ impl SessionLog {
 
     /// False when the line had to be dropped.
     fn send(&self, line: Line) -> bool {
-        let Some(lines) = &self.0 else { return true };
-        !matches!(lines.try_send(Entry::Line(line)), Err(TrySendError::Full(_)))
+        !matches!(self.lines.try_send(Entry::Line(line)), Err(TrySendError::Full(_)))
     }
 
     /// Waits, but not for long, until all lines of sessions that have ended are written.
     pub(super) fn flush(&self) {
-        let Some(lines) = &self.0 else { return };
         let (written, outcome) = sync_channel(1);
-        if lines.try_send(Entry::Flush(written)).is_ok() {
+        if self.lines.try_send(Entry::Flush(written)).is_ok() {
             // In vain only when the log takes nothing: whoever ends cannot wait for that.
             let _ = outcome.recv_timeout(LAST_LINES);
         }
@@ -204,7 +208,7 @@ pub(super) fn ended(
     let lasted = record.began.elapsed();
     let member = member.map(|upstream| shared.member(upstream).to_string());
     if !shared.session_log.send(Line { record, lasted, member, to_server, to_client, end: end() }) {
-        shared.lines_dropped.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        shared.lines_dropped.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -260,12 +264,14 @@ mod tests {
     fn nobody_pays_for_lines_that_nobody_wants() {
         let log = SessionLog::start(false).unwrap();
         assert!(log.begin(somebody(), Port::Writes).is_none());
+        log.want(true);
+        assert!(log.begin(somebody(), Port::Writes).is_some());
     }
 
     #[test]
     fn a_log_that_cannot_follow_drops_lines_and_never_waits() {
         let (lines, received) = sync_channel(1);
-        let log = SessionLog(Some(lines));
+        let log = SessionLog { lines, wanted: AtomicBool::new(true) };
         let line = || Line {
             record: log.begin(somebody(), Port::Reads).unwrap(),
             lasted: Duration::ZERO,
@@ -283,7 +289,7 @@ mod tests {
     #[test]
     fn who_ends_waits_until_the_log_has_come_so_far() {
         let (lines, received) = sync_channel(2);
-        let log = SessionLog(Some(lines));
+        let log = SessionLog { lines, wanted: AtomicBool::new(true) };
         let writer = thread::spawn(move || {
             let Entry::Flush(written) = received.recv().unwrap() else { return false };
             written.send(()).is_ok()

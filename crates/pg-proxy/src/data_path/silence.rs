@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use super::Settings;
+
 /// One of the two ends of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
@@ -27,9 +29,13 @@ pub(super) struct LastWord {
 }
 
 impl Patience {
-    pub(super) fn new(client: Option<Duration>, server: Option<Duration>) -> Self {
+    fn new(client: Option<Duration>, server: Option<Duration>) -> Self {
         let seconds = |limit: Duration| u32::try_from(limit.as_secs()).unwrap_or(u32::MAX);
         Self { client: client.map(seconds), server: server.map(seconds) }
+    }
+
+    pub(super) fn of(settings: &Settings) -> Self {
+        Self::new(settings.client_timeout, settings.server_timeout)
     }
 
     /// Whether anybody is ever silent for too long.

@@ -39,15 +39,20 @@ pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
         socket.set_only_v6(true)?;
         socket.set_freebind_v6(true)?;
     }
+    settle(&SockRef::from(&socket))?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// What a socket for clients is set to, whoever opened it.
+pub(super) fn settle(socket: &SockRef<'_>) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&keepalive())?;
     socket.set_tcp_user_timeout(Some(CLIENT_USER_TIMEOUT))?;
     socket.set_tcp_notsent_lowat(CLIENT_UNSENT_LIMIT)?;
-    socket.bind(&address.into())?;
-    defer_accept::set(&socket, SILENT_SECONDS)?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    defer_accept::set(socket, SILENT_SECONDS)
 }
 
 /// Connects to a PostgreSQL within `limit`.
@@ -96,8 +101,20 @@ pub(super) fn raise_open_files(connections: u32) {
         tracing::warn!(%error, soft, hard, "cannot raise the limit of open files");
     }
     if hard < needed {
-        tracing::warn!(hard, needed, "the limit of open files is too low for max_connections");
+        let sessions = hard.saturating_sub(OTHER_FILES) / 2;
+        tracing::warn!(
+            hard,
+            needed,
+            max_connections = connections,
+            sessions,
+            "the limit of open files (LimitNOFILE) is too low for max_connections: it is enough for fewer sessions"
+        );
     }
+}
+
+/// How many files this process may have open; 0 when the kernel does not say.
+pub(super) fn open_files() -> u64 {
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft)
 }
 
 mod defer_accept {
@@ -113,8 +130,8 @@ mod defer_accept {
         u32
     );
 
-    pub(super) fn set(socket: &socket2::Socket, seconds: u32) -> std::io::Result<()> {
-        Ok(DeferAccept.set(socket, &seconds)?)
+    pub(super) fn set(socket: &socket2::SockRef<'_>, seconds: u32) -> std::io::Result<()> {
+        Ok(DeferAccept.set(&**socket, &seconds)?)
     }
 }
 

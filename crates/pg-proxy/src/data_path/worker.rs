@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
+use arc_swap::ArcSwap;
 use ha_core::MemberName;
 use ha_routing::Sessions;
 use tokio::runtime::{Builder, LocalOptions};
@@ -23,7 +24,7 @@ use super::processors;
 use super::session::Session;
 use super::session_log::SessionLog;
 use super::silence::{LastWord, Patience, Side};
-use super::{Options, Port, SessionReport};
+use super::{Options, Port, SessionReport, Settings};
 
 /// How often each thread shows that it is not stuck.
 pub(super) const SIGN_OF_LIFE: Duration = Duration::from_millis(100);
@@ -31,7 +32,10 @@ pub(super) const SIGN_OF_LIFE: Duration = Duration::from_millis(100);
 /// What all threads of the data path share.
 #[derive(Debug)]
 pub(super) struct Shared {
+    /// What was known at the start.
     pub(super) options: Options,
+    /// What is in force now.
+    pub(super) settings: ArcSwap<Settings>,
     pub(super) places: Arc<Places>,
     pub(super) cancel_keys: Arc<CancelKeys>,
     pub(super) reports: UnboundedSender<SessionReport>,
@@ -76,6 +80,8 @@ pub(super) enum Order {
     Accept(Box<Accepting>),
     /// End the sessions of one upstream.
     Cut { upstream: usize, which: Sessions, reason: Arc<str> },
+    /// End the sessions that are idle outside a transaction, and every other one when it comes to that.
+    CutIdle,
     /// End all sessions.
     CutAll,
     /// End the thread.
@@ -141,6 +147,7 @@ async fn run(worker: Rc<Worker>, mut orders: UnboundedReceiver<Order>, seen_ms: 
                 }
                 Some(Order::Accept(accepting)) => accept::begin(&worker, *accepting),
                 Some(Order::Cut { upstream, which, reason }) => worker.cut(upstream, which, &reason),
+                Some(Order::CutIdle) => worker.cut_idle(),
                 Some(Order::CutAll) => worker.cut_all(),
                 Some(Order::Stop) | None => return,
             },
@@ -160,9 +167,11 @@ pub(super) struct Worker {
     pub(super) counters: Arc<WorkerCounters>,
     load: Arc<AtomicU32>,
     roster: RefCell<Roster>,
-    patience: Patience,
+    patience: Cell<Patience>,
     /// Seconds since the start, exact to a tenth.
     second: Cell<u32>,
+    /// Sessions end when they are idle.
+    leaves: Cell<bool>,
 }
 
 /// The sessions of a worker, so that they can be cut. Entries are used again.
@@ -197,17 +206,23 @@ pub(super) enum CutOrder {
 
 impl Worker {
     fn new(shared: Arc<Shared>, counters: Arc<WorkerCounters>, load: Arc<AtomicU32>) -> Self {
-        let patience = Patience::new(shared.options.client_timeout, shared.options.server_timeout);
-        Self { shared, counters, load, roster: RefCell::default(), patience, second: Cell::new(0) }
+        let patience = Cell::new(Patience::of(&shared.settings.load()));
+        let (roster, second, leaves) = (RefCell::default(), Cell::new(0), Cell::new(false));
+        Self { shared, counters, load, roster, patience, second, leaves }
     }
 
     /// Ends the sessions that have been silent for too long, once in each second.
     fn end_silent(&self, second: u64) {
         let second = u32::try_from(second).unwrap_or(u32::MAX);
-        if self.second.replace(second) == second || !self.patience.is_limited() {
+        if self.second.replace(second) == second {
             return;
         }
-        self.order(|entry| self.patience.exhausted(entry.word?, second).map(CutOrder::Silent));
+        // The limits may have changed.
+        let patience = Patience::of(&self.shared.settings.load());
+        self.patience.set(patience);
+        if patience.is_limited() {
+            self.order(|entry| patience.exhausted(entry.word?, second).map(CutOrder::Silent));
+        }
     }
 
     /// Serves a client that this thread has accepted.
@@ -244,6 +259,21 @@ impl Worker {
             let concerned = port_matches && entry.upstream.map(usize::from) == Some(upstream);
             concerned.then(|| CutOrder::RoleLost(Arc::clone(reason)))
         });
+    }
+
+    /// Whether a session is to end when it is idle.
+    pub(super) fn leaves(&self) -> bool {
+        self.leaves.get()
+    }
+
+    /// Each session looks at itself: only it knows whether it is idle.
+    fn cut_idle(&self) {
+        self.leaves.set(true);
+        for entry in self.roster.borrow_mut().entries.iter_mut().filter(|entry| entry.taken) {
+            if let Some(waker) = entry.waker.take() {
+                waker.wake();
+            }
+        }
     }
 
     fn cut_all(&self) {
@@ -299,7 +329,7 @@ impl Seat {
 
     /// Notes who has said something. Costs nothing where silence is not limited.
     pub(super) fn heard(&self, side: Side) {
-        if self.worker.patience.is_limited() {
+        if self.worker.patience.get().is_limited() {
             let word = LastWord { of: side, at: self.worker.second.get() };
             self.worker.roster.borrow_mut().entries[self.entry as usize].word = Some(word);
         }

@@ -2,8 +2,9 @@
 
 use ha_routing::{AdminState, RouteState, SeenRole, Source};
 
-use super::{Decision, ProxyShown, Rate, RouteShown, Snapshot, UpstreamShown};
+use super::{Decision, FileShown, ProxyShown, Rate, RouteShown, Snapshot, UpstreamShown};
 use crate::data_path::Times;
+use crate::replaced::ReplacedShown;
 
 /// The picture.
 pub(crate) fn snapshot() -> Snapshot {
@@ -18,8 +19,10 @@ pub(crate) fn snapshot() -> Snapshot {
     Snapshot {
         cluster: "demo".to_owned(),
         proxy: "ha1".to_owned(),
+        process: 4711,
         version: "0.1.0",
         file_digest: "0123456789abcdef".to_owned(),
+        file: FileShown { read_ms_ago: 3_600_000, reloads_total: 2, ..FileShown::default() },
         uptime_ms: 93_784_000,
         draining: false,
         workers_alive: true,
@@ -57,6 +60,7 @@ pub(crate) fn snapshot() -> Snapshot {
             at: "2026-03-01T12:00:00.250Z".to_owned(),
             reason: "writes go to pg1: it leads epoch 5".to_owned(),
         }],
+        replaced: vec![ReplacedShown { process: 4700, sessions: 3 }],
         proxies: ["ha1", "ha2"]
             .map(|name| ProxyShown { name: name.to_owned(), url: format!("http://{name}:7000/") })
             .to_vec(),

@@ -66,6 +66,17 @@ fn content(shown: &Snapshot) -> Markup {
             @if !shown.workers_alive {
                 p.alarm { strong { "Not healthy." } " A thread that serves sessions does not answer." }
             }
+            @if let Some(why) = &shown.file.refused {
+                p.alarm { strong { "File refused." } " The values from before stay in force. " (why) }
+            }
+            @for process in &shown.replaced {
+                p.fine { "Process " (process.process) " was replaced and still has " (process.sessions) " sessions." }
+            }
+            @if !shown.file.needs_restart.is_empty() {
+                p.alarm.draining {
+                    strong { "Restart needed." } " The file says otherwise: " (shown.file.needs_restart.join("; "))
+                }
+            }
             section.routes aria-label="Where sessions go" {
                 (route("Writes", &shown.writes))
                 (route("Reads", &shown.reads))

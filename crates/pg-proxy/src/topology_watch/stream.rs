@@ -80,12 +80,16 @@ impl Follow {
     }
 
     async fn follow(&self, number: StreamNumber, channel: Channel, heard: &mpsc::Sender<Heard>) -> End {
-        self.in_force.send_replace(InForce { stream: number, sequence: 0 });
+        self.in_force.send_modify(|last| *last = InForce { stream: number, sequence: 0, ..*last });
         let mut anew = self.anew.clone();
         anew.mark_unchanged();
         let proxy = self.proxy.to_string();
         let reports = WatchStream::new(self.in_force.subscribe()).filter_map(move |in_force| {
-            let report = ProxyReport { proxy: proxy.clone(), in_force: in_force.sequence };
+            let report = ProxyReport {
+                proxy: proxy.clone(),
+                in_force: in_force.sequence,
+                replaced: in_force.replaced,
+            };
             (in_force.stream == number).then_some(report)
         });
         let mut after_a_claim = false;

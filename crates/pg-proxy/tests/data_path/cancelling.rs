@@ -8,7 +8,7 @@ use crate::harness::{FakeServer, Proxy, cancel, read_all, read_packet, until};
 async fn three() -> (Proxy, Vec<FakeServer>) {
     let servers = vec![FakeServer::start().await, FakeServer::start().await, FakeServer::start().await];
     let addresses: Vec<_> = servers.iter().map(|server| server.address).collect();
-    let proxy = Proxy::start(&addresses, |options| options.max_connections = 1);
+    let proxy = Proxy::start(&addresses, |options| options.at_start.max_connections = 1);
     proxy.open(Port::Reads, &[1]);
     (proxy, servers)
 }

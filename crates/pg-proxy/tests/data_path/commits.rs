@@ -35,7 +35,7 @@ async fn commit_whose_wait_was_cancelled_is_an_error_and_no_success() {
 #[tokio::test]
 async fn where_it_may_pass_the_success_passes() {
     let server = FakeServer::start().await;
-    let proxy = Proxy::start(&[server.address], |options| options.refuse_cancelled_commits = false);
+    let proxy = Proxy::start(&[server.address], |options| options.at_start.refuse_cancelled_commits = false);
     proxy.open(Port::Writes, &[0]);
     let (mut client, mut upstream) = proxy.session(Port::Writes, &server, &[1; 4]).await;
     let (warning, success) = cancelled_commit();
@@ -46,7 +46,7 @@ async fn where_it_may_pass_the_success_passes() {
 
 async fn strict() -> (Proxy, FakeServer) {
     let server = FakeServer::start().await;
-    let proxy = Proxy::start(&[server.address], |options| options.refuse_lowered_commits = true);
+    let proxy = Proxy::start(&[server.address], |options| options.at_start.refuse_lowered_commits = true);
     proxy.open(Port::Writes, &[0]);
     (proxy, server)
 }

@@ -79,8 +79,8 @@ async fn echo(client: &mut TcpStream, server: &mut TcpStream) {
 async fn hundreds_of_sessions_are_cut_within_a_moment() {
     let server = FakeServer::start().await;
     let proxy = Proxy::start(&[server.address], |options| {
-        options.max_connections = 1_000;
-        options.upstream_connections = 1_000;
+        options.at_start.max_connections = 1_000;
+        options.at_start.upstream_connections = 1_000;
     });
     proxy.open(Port::Writes, &[0]);
     let mut sessions = Vec::new();

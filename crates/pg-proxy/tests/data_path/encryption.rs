@@ -74,7 +74,8 @@ async fn bytes_behind_a_request_for_tls_are_refused() {
 
 #[tokio::test]
 async fn client_that_asks_for_tls_is_told_in_the_clear_when_there_is_no_server() {
-    let proxy = Proxy::start(&[nobody().await], |options| options.hold_timeout = Duration::from_millis(200));
+    let proxy =
+        Proxy::start(&[nobody().await], |options| options.at_start.hold_timeout = Duration::from_millis(200));
     proxy.hold(Port::Writes, "no leader yet");
     let mut client = proxy.connect(Port::Writes).await;
     client.write_all(&SSL_REQUEST).await.unwrap();

@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use ha_core::{Epoch, MemberName, MonoTime};
 use ha_routing::balance::Balance;
 use ha_routing::{AdminState, Route, RouteState, SeenRole, Source, Table, UpstreamView};
-use pg_proxy::data_path::{Counters, DataPath, Options, Port, SessionReport};
+use pg_proxy::data_path::{Counters, DataPath, Options, Port, SessionReport, Settings};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -48,24 +48,26 @@ impl Proxy {
         let mut options = Options {
             listeners: vec![(Port::Writes, any), (Port::Reads, any)],
             workers: 2,
-            max_connections: 100,
-            upstream_connections: 50,
-            queue_timeout: Duration::from_secs(10),
-            hold_timeout: Duration::from_secs(10),
-            connect_timeout: Duration::from_secs(1),
-            balance: Balance::RoundRobin,
             other_proxies: false,
-            log_sessions: false,
             upstreams: upstreams.clone(),
             shares: Vec::new(),
             pin_threads: false,
-            refuse_cancelled_commits: true,
-            refuse_lowered_commits: false,
-            client_timeout: None,
-            server_timeout: None,
             tls: None,
-            require_tls: false,
             proxy_protocol_from: Vec::new(),
+            at_start: Settings {
+                max_connections: 100,
+                upstream_connections: 50,
+                queue_timeout: Duration::from_secs(10),
+                hold_timeout: Duration::from_secs(10),
+                connect_timeout: Duration::from_secs(1),
+                balance: Balance::RoundRobin,
+                log_sessions: false,
+                client_timeout: None,
+                server_timeout: None,
+                refuse_cancelled_commits: true,
+                refuse_lowered_commits: false,
+                require_tls: false,
+            },
         };
         adjust(&mut options);
         let view = |(member, address): &(MemberName, SocketAddr)| UpstreamView {

@@ -10,8 +10,8 @@ use crate::harness::{FakeServer, Proxy, login_done, read_refusal, until};
 async fn narrow(places: u32, queue_timeout: Duration) -> (Proxy, FakeServer) {
     let server = FakeServer::start().await;
     let proxy = Proxy::start(&[server.address], |options| {
-        options.upstream_connections = places;
-        options.queue_timeout = queue_timeout;
+        options.at_start.upstream_connections = places;
+        options.at_start.queue_timeout = queue_timeout;
     });
     proxy.open(Port::Writes, &[0]);
     (proxy, server)
@@ -70,7 +70,7 @@ async fn one_client_too_many_is_told_and_the_next_after_an_end_is_served() {
     for (other_proxies, expected) in [(false, "53300"), (true, "57P03")] {
         let server = FakeServer::start().await;
         let proxy = Proxy::start(&[server.address], |options| {
-            options.max_connections = 2;
+            options.at_start.max_connections = 2;
             options.other_proxies = other_proxies;
         });
         proxy.open(Port::Writes, &[0]);

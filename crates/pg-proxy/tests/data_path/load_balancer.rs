@@ -44,7 +44,7 @@ async fn trusting(network: &str) -> (Proxy, FakeServer) {
     let server = FakeServer::start().await;
     let proxy = Proxy::start(&[server.address], |options| {
         options.proxy_protocol_from = vec![network.parse().unwrap()];
-        options.log_sessions = true;
+        options.at_start.log_sessions = true;
     });
     proxy.open(Port::Writes, &[0]);
     (proxy, server)

@@ -17,7 +17,7 @@ async fn proxy(server: &FakeServer, adjust: impl FnOnce(&mut Options)) -> Proxy 
 async fn client_that_says_nothing_more_is_told_so() {
     let server = FakeServer::start().await;
     let limit = Some(Duration::from_secs(1));
-    let proxy = proxy(&server, |options| options.client_timeout = limit).await;
+    let proxy = proxy(&server, |options| options.at_start.client_timeout = limit).await;
     let (mut client, mut upstream) = proxy.session(Port::Writes, &server, &[1; 4]).await;
     let (sqlstate, text) = read_refusal(&mut client).await;
     assert_eq!(sqlstate, "57P05");
@@ -30,7 +30,7 @@ async fn client_that_waits_for_its_answer_is_not_silent() {
     let server = FakeServer::start().await;
     let limits = (Some(Duration::from_secs(1)), Some(Duration::from_secs(3)));
     let proxy = proxy(&server, |options| {
-        (options.client_timeout, options.server_timeout) = limits;
+        (options.at_start.client_timeout, options.at_start.server_timeout) = limits;
     })
     .await;
     let (mut client, mut upstream) = proxy.session(Port::Writes, &server, &[1; 4]).await;

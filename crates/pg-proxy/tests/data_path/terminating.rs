@@ -299,7 +299,7 @@ async fn login_without_tls_is_refused_where_it_is_required() {
     for tls in [Some(files.tls()), None] {
         let server = FakeServer::start().await;
         let proxy = Proxy::start(&[server.address], |options| {
-            (options.tls, options.require_tls) = (tls.clone(), true);
+            (options.tls, options.at_start.require_tls) = (tls.clone(), true);
         });
         proxy.open(Port::Writes, &[0]);
         let mut client = proxy.client(Port::Writes, "alice").await;
@@ -339,7 +339,7 @@ async fn refusals_are_told_inside_tls() {
     let (files, server) = (Files::new(), nobody().await);
     let proxy = Proxy::start(&[server], |options| {
         options.tls = Some(files.tls());
-        options.hold_timeout = Duration::from_millis(200);
+        options.at_start.hold_timeout = Duration::from_millis(200);
     });
     proxy.hold(Port::Writes, "no leader yet");
     let mut client = proxy.connect(Port::Writes).await;
@@ -354,7 +354,7 @@ async fn refusals_are_told_inside_tls() {
 
 #[tokio::test]
 async fn one_client_too_many_is_told_inside_tls_and_may_cancel() {
-    let world = World::adjusted(|options| options.max_connections = 1).await;
+    let world = World::adjusted(|options| options.at_start.max_connections = 1).await;
     let mut first = world.client().await;
     let _upstream = world.log_in(&mut first).await;
     let mut second = world.client().await;

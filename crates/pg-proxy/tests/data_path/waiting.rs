@@ -27,7 +27,8 @@ async fn held_client_is_led_on_as_soon_as_there_is_a_leader() {
 
 #[tokio::test]
 async fn client_held_for_too_long_reads_why() {
-    let proxy = Proxy::start(&[nobody().await], |options| options.hold_timeout = Duration::from_millis(200));
+    let proxy =
+        Proxy::start(&[nobody().await], |options| options.at_start.hold_timeout = Duration::from_millis(200));
     proxy.hold(Port::Writes, "pg1 hands over to pg2");
     let mut client = proxy.client(Port::Writes, "alice").await;
     let (sqlstate, text) = read_refusal(&mut client).await;
@@ -129,7 +130,8 @@ async fn refused_connection_is_tried_at_another_standby_at_once() {
 
 #[tokio::test]
 async fn unreachable_leader_holds_and_then_names_the_failure() {
-    let proxy = Proxy::start(&[nobody().await], |options| options.hold_timeout = Duration::from_millis(300));
+    let proxy =
+        Proxy::start(&[nobody().await], |options| options.at_start.hold_timeout = Duration::from_millis(300));
     proxy.open(Port::Writes, &[0]);
     let mut client = proxy.client(Port::Writes, "alice").await;
     let (sqlstate, text) = read_refusal(&mut client).await;
@@ -165,7 +167,8 @@ async fn server_that_never_answers_a_connect_is_given_up_for_another() {
     }
 
     let living = FakeServer::start().await;
-    let mut proxy = Proxy::start(&[silent, living.address], |options| options.connect_timeout = limit);
+    let mut proxy =
+        Proxy::start(&[silent, living.address], |options| options.at_start.connect_timeout = limit);
     proxy.open(Port::Reads, &[0, 1]);
     for _ in 0..2 {
         let mut client = proxy.client(Port::Reads, "alice").await;

@@ -10,6 +10,10 @@ const LIMIT: Duration = Duration::from_secs(15);
 /// What a fake server answers to everything: a command's end, and that it is ready.
 pub(super) const ANSWER: &[u8; 14] = b"C\0\0\0\x07OK\0Z\0\0\0\x05I";
 
+/// Begins a transaction, and the answer.
+pub(super) const BEGIN: &[u8; 11] = b"Q\0\0\0\x0aBEGIN\0";
+pub(super) const BEGUN: &[u8; 17] = b"C\0\0\0\x0aBEGIN\0Z\0\0\0\x05T";
+
 /// How a login ended.
 #[derive(Debug)]
 pub(crate) enum Login {
@@ -93,6 +97,14 @@ impl Session {
         let mut back = [0; ANSWER.len()];
         let asked = self.stream.write_all(b"Q\0\0\0\x06?\0").and_then(|()| self.stream.read_exact(&mut back));
         asked.is_ok() && &back == ANSWER
+    }
+
+    /// Begins a transaction.
+    pub(crate) fn begin(&mut self) {
+        let mut back = [0; BEGUN.len()];
+        self.stream.write_all(BEGIN).unwrap();
+        self.stream.read_exact(&mut back).unwrap();
+        assert_eq!(&back, BEGUN);
     }
 
     /// Waits for its end: with an error's SQLSTATE, or with nothing but the end.

@@ -7,6 +7,7 @@
 pub(crate) mod agent;
 pub(crate) mod certificates;
 pub(crate) mod client;
+pub(crate) mod crowd;
 pub(crate) mod postgres;
 pub(crate) mod rest;
 pub(crate) mod world;

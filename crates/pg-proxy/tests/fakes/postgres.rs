@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::client::ANSWER;
+use super::client::{ANSWER, BEGIN, BEGUN};
 use super::{Background, POSTGRES_PORT};
 
 /// A server that lives until it is dropped.
@@ -54,6 +54,7 @@ async fn serve(mut stream: TcpStream, name: &str, logins: Arc<AtomicU32>) -> std
     loop {
         match stream.read(&mut bytes).await? {
             0 => return Ok(()),
+            length if bytes[..length] == *BEGIN => stream.write_all(BEGUN).await?,
             _ => stream.write_all(ANSWER).await?,
         }
     }

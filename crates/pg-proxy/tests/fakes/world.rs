@@ -100,21 +100,56 @@ impl World {
 
     /// Starts the proxy and waits until it serves.
     pub(crate) fn start_proxy(&mut self) {
-        let child = Command::new(env!("CARGO_BIN_EXE_pg-proxy"))
+        self.start_proxy_by(Command::new(env!("CARGO_BIN_EXE_pg-proxy")));
+    }
+
+    /// Other lines of `[routing]` in the file, put in its place whole.
+    pub(crate) fn write_routing(&self, routing: &str) {
+        let text = std::fs::read_to_string(self.file()).unwrap();
+        let (before, rest) = text.split_once("[routing]").unwrap();
+        let (_, after) = rest.split_once("[tls]").unwrap();
+        self.write_file(&format!("{before}[routing]\n{routing}\n[tls]{after}"));
+    }
+
+    /// Another file, put in its place whole.
+    pub(crate) fn write_file(&self, text: &str) {
+        let beside = self.dir.path().join("cluster.toml.new");
+        std::fs::write(&beside, text).unwrap();
+        std::fs::rename(beside, self.file()).unwrap();
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The process that serves now.
+    pub(crate) fn process(&self) -> u32 {
+        u32::try_from(self.status()["process"].as_u64().unwrap()).unwrap()
+    }
+
+    /// Starts a program that is the proxy or becomes it, and waits until it serves.
+    pub(crate) fn start_proxy_by(&mut self, command: Command) {
+        self.spawn_proxy_by(command);
+        wait_for("the proxy to serve", SOON, || {
+            self.assert_runs();
+            UnixStream::connect(self.link_path()).ok()
+        });
+    }
+
+    /// Starts it with the arguments of this world.
+    pub(crate) fn spawn_proxy_by(&mut self, mut command: Command) {
+        let log = std::fs::File::options().create(true).append(true).open(self.dir.path().join("log"));
+        let child = command
             .arg("--config")
             .arg(self.file())
             .args(["--node", "ha1", "--link-socket"])
             .arg(self.link_path())
             .env("MATRIARCH_LOG", "info,pg_proxy=debug")
             .stdin(Stdio::null())
-            .stderr(std::fs::File::create(self.dir.path().join("log")).unwrap())
+            .stderr(log.unwrap())
             .spawn()
             .unwrap();
         self.proxy = Some(child);
-        wait_for("the proxy to serve", SOON, || {
-            self.assert_runs();
-            UnixStream::connect(self.link_path()).ok()
-        });
     }
 
     fn assert_runs(&mut self) {
@@ -124,6 +159,19 @@ impl World {
 
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// Every process of a proxy of this world.
+    pub(crate) fn processes(&self) -> Vec<i32> {
+        let file = self.file();
+        let name = file.as_os_str().as_encoded_bytes();
+        let of_this_world = |id: &i32| {
+            let arguments = std::fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+            arguments.split(|byte| *byte == 0).any(|argument| argument == name)
+        };
+        let all = std::fs::read_dir("/proc").unwrap();
+        let ids = all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+        ids.filter(of_this_world).collect()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -175,9 +223,7 @@ impl World {
 
     /// Lines of the local link.
     pub(crate) fn link(&self) -> Link {
-        let stream = UnixStream::connect(self.link_path()).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
-        Link(BufReader::new(stream))
+        Link::of(UnixStream::connect(self.link_path()).unwrap())
     }
 }
 
@@ -186,6 +232,10 @@ impl Drop for World {
         if let Some(mut child) = self.proxy.take() {
             drop(child.kill());
             drop(child.wait());
+        }
+        // Successors are nobody's children; their file is in this world's directory and in no other.
+        for id in self.processes() {
+            let _ = kill(Pid::from_raw(id), Signal::SIGKILL);
         }
         if std::thread::panicking() {
             let log = self.log();
@@ -199,6 +249,11 @@ impl Drop for World {
 pub(crate) struct Link(BufReader<UnixStream>);
 
 impl Link {
+    pub(crate) fn of(stream: UnixStream) -> Self {
+        stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        Self(BufReader::new(stream))
+    }
+
     /// The next line; none at the end.
     pub(crate) fn next(&mut self) -> Option<Value> {
         let mut line = String::new();

@@ -130,6 +130,40 @@ ha2 (10.0.1.22)  unreachable: connect to ha2: no answer
 }
 
 #[test]
+fn a_proxy_says_which_file_is_in_force_and_what_of_the_one_that_lies_there_is_not() {
+    let mut reloaded = reply("ha1");
+    reloaded.file_digest = "0123456789abcdef".to_owned();
+    reloaded.file_read_ms_ago = 75_000;
+    reloaded.reloads_total = 2;
+    reloaded.reloads_refused_total = 1;
+    reloaded.file_refused =
+        "cluster.toml:9: routing.balance: found \"random\"\ncluster.toml:10: more".to_owned();
+    reloaded.replaced = vec![ha_rpc::proto::ReplacedProcess { process: 4700, sessions: 3 }];
+    reloaded.needs_restart = vec!["routing.write_port: 5000 -> 6000".to_owned()];
+    let proxies = [asked("ha1", Ok(reloaded))];
+    let shown: Vec<_> = proxies.iter().collect();
+    let text = proxy::render(&shown, Format::Table, false).unwrap();
+    let lines: Vec<&str> = text.lines().skip(1).take(6).collect();
+    assert_eq!(
+        lines,
+        [
+            "  file 0123456789abcdef read 75 s ago, reloaded 2 times",
+            "  the changed file is refused:",
+            "    cluster.toml:9: routing.balance: found \"random\"",
+            "    cluster.toml:10: more",
+            "  needs a restart: routing.write_port: 5000 -> 6000",
+            "  process 4700, which was replaced, still has 3 sessions",
+        ],
+        "{text}"
+    );
+    let value: serde_json::Value =
+        serde_json::from_str(&proxy::render(&shown, Format::Json, true).unwrap()).unwrap();
+    assert_eq!(value[0]["needs_restart"][0], "routing.write_port: 5000 -> 6000");
+    assert_eq!((&value[0]["reloads_total"], &value[0]["reloads_refused_total"]), (&2.into(), &1.into()));
+    assert!(value[0]["file_refused"].as_str().unwrap().contains("routing.balance"));
+}
+
+#[test]
 fn the_holder_of_an_address_stands_above_the_table_and_alarms_below() {
     let cluster = cluster();
     let mut backup = router(VirtualRouterState::Backup, 188);

@@ -19,7 +19,7 @@ struct Proxy {
 }
 
 fn report(proxy: &str, in_force: u64) -> ProxyReport {
-    ProxyReport { proxy: proxy.to_owned(), in_force }
+    ProxyReport { proxy: proxy.to_owned(), in_force, replaced: false }
 }
 
 impl World {

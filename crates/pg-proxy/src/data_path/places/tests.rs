@@ -35,9 +35,8 @@ impl World {
         let table = Arc::new(ArcSwap::from_pointee(table));
         let balance = Balance::RoundRobin;
         let shares = vec![Share::default(); upstreams];
-        let limits =
-            Limits { shares, upstream_connections, queue_timeout: QUEUE, hold_timeout: HOLD, balance };
-        let places = Arc::new(Places::new(limits, Arc::clone(&table), now));
+        let limits = Limits { upstream_connections, queue_timeout: QUEUE, hold_timeout: HOLD, balance };
+        let places = Arc::new(Places::new(shares, limits, Arc::clone(&table), now));
         Self { places, table, now }
     }
 
