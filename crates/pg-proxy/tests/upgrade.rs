@@ -222,7 +222,7 @@ fn a_successor_that_does_not_come_up_changes_nothing_and_the_reason_is_told() {
         assert!(told.contains(why), "{why} is missing in {told}");
         assert_eq!(world.process(), own);
     };
-    world.write_routing("balance = \"random\"\nmax_connections = 0");
+    world.write_routing("balance = \"first\"\nmax_connections = 0");
     fails(&world, "routing.max_connections");
     world.write_file(&good);
     put(&path, "#!/bin/sh\nexit 3\n");
