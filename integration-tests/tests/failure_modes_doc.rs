@@ -6,6 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 const PAGE: &str = "docs/FAILURE-MODES.md";
+/// The same marks, in a table of another form.
+const PROXY_PAGE: &str = "docs/PROXY-CASES.md";
 /// Where test functions are looked for.
 const SOURCES: [&str; 2] = ["crates", "integration-tests/tests"];
 
@@ -93,22 +95,23 @@ fn collect_tests(text: &str, found: &mut BTreeSet<String>) {
     }
 }
 
-#[test]
-fn everything_that_the_page_names_exists() {
-    let page = read(PAGE);
+/// How often each kind of mark stands on a page, and the marks of what does not exist.
+fn look_up(page: &str) -> (BTreeMap<&str, usize>, Vec<&str>) {
     let faults = variants("crates/ha-sim/src/fault.rs");
     let mutants = rows_of("crates/ha-sim/src/mutant.rs");
     let tests = test_functions();
     let failures = read("integration-tests/tests/failures.rs");
+    let makefile = read("Makefile");
     let mut missing = Vec::new();
     let mut shown: BTreeMap<&str, usize> = BTreeMap::new();
-    for mark in marks(&page) {
+    for mark in marks(page) {
         let Some((kind, name)) = mark.split_once(':') else { continue };
         let exists = match kind {
             "lab" => failures.contains(&format!("mod {name};")),
             "sim" => faults.contains(name),
             "mutant" => mutants.contains(name),
             "unit" => tests.contains(name),
+            "bench" => makefile.contains(&format!("\n{name}:")),
             _ => continue,
         };
         *shown.entry(kind).or_default() += 1;
@@ -117,12 +120,33 @@ fn everything_that_the_page_names_exists() {
             missing.push(mark);
         }
     }
+    (shown, missing)
+}
+
+#[test]
+fn everything_that_the_page_names_exists() {
+    let page = read(PAGE);
+    let (shown, missing) = look_up(&page);
     assert!(missing.is_empty(), "{PAGE} names what does not exist: {missing:#?}");
     for kind in ["lab", "sim", "mutant", "unit"] {
         assert!(
             shown.get(kind).is_some_and(|count| *count > 5),
             "hardly any {kind}: the page is not understood"
         );
+    }
+}
+
+#[test]
+fn each_case_of_a_proxy_is_shown_by_something_that_exists() {
+    let page = read(PROXY_PAGE);
+    let (_, missing) = look_up(&page);
+    assert!(missing.is_empty(), "{PROXY_PAGE} names what does not exist: {missing:#?}");
+    let lines = lines(&page);
+    let codes: BTreeSet<&str> = lines.iter().map(|line| line.code.as_str()).collect();
+    assert_eq!((codes.len(), lines.len()), (45, 45), "45 cases, each once");
+    for Line { code, cells } in &lines {
+        let shown = cells.get(2).is_some_and(|cell| marks(cell).iter().any(|mark| mark.contains(':')));
+        assert!(shown, "{PROXY_PAGE}: {code} is shown by nothing");
     }
 }
 
