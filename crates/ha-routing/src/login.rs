@@ -17,7 +17,7 @@ pub enum LoginStage {
     Preparing,
     /// ReadyForQuery passed: relay without looking.
     Ready,
-    /// The server refused with this SQLSTATE (empty if it named none).
+    /// The server refused with this SQLSTATE (empty if it named none that could be one).
     Refused {
         /// Five characters, such as `57P03` while PostgreSQL starts.
         sqlstate: String,
@@ -52,7 +52,9 @@ pub struct LoginWatcher {
     header_bytes: usize,
     /// Bytes of the current body that are still to come.
     body_left: usize,
-    /// The body so far, if its type is one that is read.
+    /// Whether the current body is kept: decided once, so that never a mere end of it is taken for the whole.
+    keeps_body: bool,
+    /// The body so far, if it is kept.
     body: Vec<u8>,
     key: Option<BackendKey>,
 }
@@ -72,6 +74,7 @@ impl LoginWatcher {
             header: [0; 5],
             header_bytes: 0,
             body_left: 0,
+            keeps_body: false,
             body: Vec::new(),
             key: None,
         }
@@ -90,7 +93,7 @@ impl LoginWatcher {
                 }
             } else {
                 let taken = self.body_left.min(bytes.len() - seen);
-                if self.keeps_body() {
+                if self.keeps_body {
                     self.body.extend_from_slice(&bytes[seen..seen + taken]);
                 }
                 self.body_left -= taken;
@@ -123,15 +126,13 @@ impl LoginWatcher {
         let length = u32::from_be_bytes(length);
         if !kind.is_ascii_alphabetic() || !(4..=LONGEST_MESSAGE).contains(&length) {
             self.stage = LoginStage::Unreadable;
+            self.body = Vec::new();
             return false;
         }
         self.body_left = usize::try_from(length - 4).unwrap_or(usize::MAX);
+        self.keeps_body = matches!(kind, b'R' | b'K' | b'E') && self.body_left <= LONGEST_KEPT;
         self.body.clear();
         true
-    }
-
-    fn keeps_body(&self) -> bool {
-        matches!(self.header[0], b'R' | b'K' | b'E') && self.body.len() + self.body_left <= LONGEST_KEPT
     }
 
     fn end_message(&mut self) {
@@ -158,7 +159,48 @@ fn read_key(body: &[u8]) -> Option<BackendKey> {
     crate::cancel_request::KEY_LENGTHS.contains(&key.len()).then(|| BackendKey { pid, key: key.to_vec() })
 }
 
+/// Five digits and capitals, as all of PostgreSQL's are; else nothing, because it is kept and goes into the log.
 fn read_sqlstate(body: &[u8]) -> String {
     let code = body.split(|&byte| byte == 0).find_map(|field| field.strip_prefix(b"C"));
+    let code = code.filter(|code| {
+        code.len() == 5 && code.iter().all(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase())
+    });
     code.map(|code| String::from_utf8_lossy(code).into_owned()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_kept_of_a_login_that_cannot_be_read() {
+        let mut watcher = LoginWatcher::new();
+        let long = [&b"R\0\0\x08\0"[..], &[1; 0x7FC], b"Z\0\0\0\x03"].concat();
+        assert_eq!(watcher.watch(&long), long.len());
+        assert_eq!((watcher.stage(), watcher.body.capacity()), (&LoginStage::Unreadable, 0));
+    }
+
+    #[test]
+    fn the_end_of_a_body_that_is_too_long_is_not_taken_for_the_whole() {
+        let key = [&b"K\0\0\x23\x28"[..], &[7; 8_996]].concat();
+        let error = [&b"E\0\0\x23\x28M"[..], &[b'x'; 8_987], b"\0C57P03\0"].concat();
+        for piece in [1, 100, 8_900, 9_001] {
+            let mut watcher = LoginWatcher::new();
+            for bytes in key.chunks(piece).chain(error.chunks(piece)) {
+                watcher.watch(bytes);
+            }
+            assert_eq!(watcher.key(), None, "pieces of {piece}");
+            let unread = LoginStage::Refused { sqlstate: String::new(), authenticated: false };
+            assert_eq!(watcher.stage(), &unread, "pieces of {piece}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_sqlstate_is_not_kept_as_one() {
+        for (code, kept) in
+            [(&b"57P03"[..], "57P03"), (b"57p03", ""), (b"\xFF7P03", ""), (b"57P030", ""), (b"", "")]
+        {
+            assert_eq!(read_sqlstate(&[b"SFATAL\0C", code, b"\0\0"].concat()), kept);
+        }
+    }
 }
