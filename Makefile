@@ -28,7 +28,7 @@ CLASSIC_ROUNDS ?= 3
 EVENT ?=
 # What is measured is measured as shipped, unless somebody says otherwise.
 BENCH_PROFILE = $(if $(filter file,$(origin PROFILE)),release,$(PROFILE))
-# How long make fault-run, make calm-run and make fuzz take, and what decides the faults.
+# How long make fault-run, make calm-run, make soak and make fuzz take, and what decides the faults.
 SECONDS ?= 1800
 SEED ?=
 # make fuzz TARGET=login fuzzes one reader.
@@ -37,7 +37,7 @@ TARGET ?=
 SIM_TESTS = $(patsubst crates/ha-sim/tests/%.rs,--test %,$(wildcard crates/ha-sim/tests/*.rs))
 
 .PHONY: help setup build build-tests fmt lint deny unit sim mutants model integration check test demo lab down pictures bench \
-	bench-failover bench-lab bench-proxy bench-proxy-lab bench-relays bench-relays-lab fault-run calm-run clean fuzz
+	bench-failover bench-lab bench-proxy bench-proxy-lab bench-relays bench-relays-lab fault-run calm-run clean fuzz soak
 
 help: ## List these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -139,6 +139,11 @@ fault-run: setup ## Random faults under load, and the proof that nothing is lost
 calm-run: setup ## Full processor load without a fault: nobody may take over (SECONDS=1800)
 	@$(MAKE) --no-print-directory build
 	$(AS_ROOT) $(LAB) --dir $(TARGET_DIR)/labs/calm-run calm-run --seconds $(SECONDS)
+
+soak: setup ## Everything that clients do through two proxies that stay: nothing may be left behind (SECONDS=1800 SEED=...)
+	@$(MAKE) --no-print-directory build
+	$(AS_ROOT) $(LAB) --dir $(TARGET_DIR)/labs/soak soak --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) \
+		--samples $(TARGET_DIR)/soak.tsv
 
 fuzz: ## Fuzz what reads strangers' bytes (SECONDS=3600 in all, TARGET=login for one of fuzz/README.md)
 	fuzz/run.sh $(SECONDS) $(TARGET)

@@ -22,6 +22,7 @@ use crate::lab_dir::LabDir;
 use crate::load_report::{Verdict, rows, write_log};
 use crate::options::{LabOptions, Life};
 use crate::process_id::ProcessId;
+use crate::soak::{self, SoakOptions};
 use crate::switch::Cut;
 use crate::{demo, enter, host, keeper, leftovers, stand_in};
 
@@ -199,6 +200,18 @@ enum Word {
         #[arg(long)]
         busy: Option<usize>,
     },
+    /// Work through the same two proxies under every kind of client and change of role: nothing may stay behind in them.
+    Soak {
+        /// Decides the changes and the clients that are killed. Chosen by the clock when not given.
+        #[arg(long)]
+        seed: Option<u64>,
+        /// How long, rest points included.
+        #[arg(long, default_value_t = 1800)]
+        seconds: u64,
+        /// Where every look at the proxies goes, as tab-separated values.
+        #[arg(long, value_name = "FILE", default_value = "soak.tsv")]
+        samples: PathBuf,
+    },
     #[command(hide = true)]
     Keeper {
         #[arg(long)]
@@ -306,7 +319,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
             bench_proxy::run(&BenchProxyOptions { rounds, seconds, only, idle, relays, labs, results })?;
         }
         Word::FaultRun { seed, seconds, schedule } => {
-            let seed = seed.unwrap_or_else(|| clock::now().as_nanos() as u64 % 1_000_000);
+            let seed = seed.unwrap_or_else(chosen_seed);
             let duration = Duration::from_secs(seconds);
             let options = FaultRunOptions { seed, duration, directory: dir.to_owned() };
             if schedule {
@@ -319,6 +332,12 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
             duration: Duration::from_secs(seconds),
             busy,
             directory: dir.to_owned(),
+        })?,
+        Word::Soak { seed, seconds, samples } => soak::run(&SoakOptions {
+            seed: seed.unwrap_or_else(chosen_seed),
+            duration: Duration::from_secs(seconds),
+            directory: dir.to_owned(),
+            samples,
         })?,
         Word::Keeper { lab, owned } => keeper::run(&lab, owned)?,
         Word::HostAnchor { lab, host, cgroup } => host::run_anchor(&lab, &host, &cgroup)?,
@@ -430,6 +449,11 @@ fn load(lab: &Lab, duration: Duration) -> Result<()> {
     let verdict = Verdict::new(&attempts, &now);
     println!("{verdict}");
     verdict.check()
+}
+
+/// Short enough to be typed again.
+fn chosen_seed() -> u64 {
+    clock::now().as_nanos() as u64 % 1_000_000
 }
 
 /// The daemon's full name, from its short one.

@@ -37,6 +37,7 @@ mod options;
 mod process_id;
 pub mod registers;
 pub mod sessions;
+pub mod soak;
 mod spread;
 pub mod stand_in;
 mod switch;

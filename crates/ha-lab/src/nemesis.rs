@@ -8,6 +8,7 @@ mod fault;
 mod runner;
 mod schedule;
 
+pub(crate) use dice::Dice;
 pub use fault::{Fault, Place};
 pub(crate) use runner::Nemesis;
 pub use schedule::{Episode, Schedule, TimedFault};

@@ -15,9 +15,9 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// How many sessions are opened at a time.
 const AT_ONCE: usize = 8;
 /// Version 3.0 of the protocol.
-const PROTOCOL: i32 = 196_608;
+pub(crate) const PROTOCOL: i32 = 196_608;
 /// What a cancel request has in the place of a version.
-const CANCEL: i32 = 80_877_102;
+pub(crate) const CANCEL: i32 = 80_877_102;
 
 /// A session of the sampler's role (see [`crate::sessions::sampling_role`]) from the client host.
 #[derive(Debug)]
@@ -56,8 +56,8 @@ impl WireSession {
         Ok(sessions)
     }
 
-    /// Runs in the network of the client host.
-    fn log_in(address: SocketAddrV4) -> Result<Self> {
+    /// The same on a thread in the network of the client host.
+    pub(crate) fn log_in(address: SocketAddrV4) -> Result<Self> {
         let stream = connect(address)?;
         let mut session = Self { stream, key: Vec::new() };
         let mut body = PROTOCOL.to_be_bytes().to_vec();
@@ -107,10 +107,18 @@ impl WireSession {
     /// # Errors
     /// It could not be sent.
     pub fn cancel_through(&self, lab: &Lab, address: Ipv4Addr, port: u16) -> Result<()> {
+        let address = SocketAddrV4::new(address, port);
+        self.cancel_by(lab.in_network_of(CLIENT, move || connect(address))??)
+    }
+
+    /// The same on a thread in the network of the client host.
+    pub(crate) fn cancel_at(&self, address: SocketAddrV4) -> Result<()> {
+        self.cancel_by(connect(address)?)
+    }
+
+    fn cancel_by(&self, mut stream: TcpStream) -> Result<()> {
         let mut body = CANCEL.to_be_bytes().to_vec();
         body.extend(&self.key);
-        let address = SocketAddrV4::new(address, port);
-        let mut stream = lab.in_network_of(CLIENT, move || connect(address))??;
         stream.write_all(&framed(&body)?).context("send the cancel request")?;
         let mut rest = Vec::new();
         stream.read_to_end(&mut rest).context("end of the cancel request")?;
@@ -148,6 +156,11 @@ impl WireSession {
         }
     }
 
+    /// The connection alone.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
     fn send(&mut self, bytes: &[u8]) -> Result<()> {
         self.stream.write_all(bytes).context("send to the server")
     }
@@ -162,7 +175,7 @@ impl WireSession {
     }
 }
 
-fn connect(address: SocketAddrV4) -> Result<TcpStream> {
+pub(crate) fn connect(address: SocketAddrV4) -> Result<TcpStream> {
     let stream = TcpStream::connect_timeout(&address.into(), LIMIT)
         .with_context(|| format!("connect to {address}"))?;
     stream.set_read_timeout(Some(LIMIT))?;
@@ -171,7 +184,7 @@ fn connect(address: SocketAddrV4) -> Result<TcpStream> {
 }
 
 /// With its length in front.
-fn framed(body: &[u8]) -> Result<Vec<u8>> {
+pub(crate) fn framed(body: &[u8]) -> Result<Vec<u8>> {
     let mut message = i32::try_from(body.len() + 4).context("length of a message")?.to_be_bytes().to_vec();
     message.extend(body);
     Ok(message)

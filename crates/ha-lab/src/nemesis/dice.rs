@@ -2,10 +2,10 @@
 
 /// A stream of numbers from a seed.
 #[derive(Debug, Clone)]
-pub(super) struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -18,17 +18,17 @@ impl Dice {
     }
 
     /// A number from `least` to `most`, both included.
-    pub(super) fn between(&mut self, least: u64, most: u64) -> u64 {
+    pub(crate) fn between(&mut self, least: u64, most: u64) -> u64 {
         least + self.next() % (most - least + 1)
     }
 
     /// One of some.
-    pub(super) fn one_of<T: Copy>(&mut self, of: &[T]) -> T {
+    pub(crate) fn one_of<T: Copy>(&mut self, of: &[T]) -> T {
         of[usize::try_from(self.between(0, of.len() as u64 - 1)).unwrap_or(0)]
     }
 
     /// One of some, each as often as its weight says.
-    pub(super) fn weighted<T: Copy>(&mut self, of: &[(u64, T)]) -> T {
+    pub(crate) fn weighted<T: Copy>(&mut self, of: &[(u64, T)]) -> T {
         let sum: u64 = of.iter().map(|(weight, _)| weight).sum();
         let mut left = self.between(1, sum);
         for (weight, item) in of {
