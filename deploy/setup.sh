@@ -4,6 +4,7 @@
 #   deploy/setup.sh         what the programs, the lab and the demonstration need
 #   deploy/setup.sh test    and what the tests run beside them: HAProxy, Keepalived, Patroni, strace, psycopg
 #   deploy/setup.sh bench   and what pg-proxy is measured against: HAProxy, PgBouncer
+#   deploy/setup.sh drivers and Java with JDBC, for the tests of client libraries
 #   deploy/setup.sh pictures   and the browser that takes the pictures of the status page
 #
 # Nothing is started and no PostgreSQL cluster is created by it; a cluster or an etcd that exists is left alone.
@@ -49,9 +50,14 @@ bench)
     done
     missing+=(${peers[@]+"${peers[@]}"})
     ;;
+drivers)
+    need java default-jre-headless
+    [ -e /usr/share/java/bsh.jar ] || missing+=(libbsh-java)
+    [ -e /usr/share/java/postgresql.jar ] || missing+=(libpostgresql-jdbc-java)
+    ;;
 pictures) [ -x /usr/lib/chromium/chromium ] || missing+=(chromium fonts-dejavu-core) ;;
 *)
-    say "usage: deploy/setup.sh [test|bench|pictures]"
+    say "usage: deploy/setup.sh [test|bench|drivers|pictures]"
     exit 2
     ;;
 esac

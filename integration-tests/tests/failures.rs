@@ -9,6 +9,7 @@ mod cancel_through_either_proxy;
 mod commit_wait_cancelled;
 mod direct_clients_of_an_old_primary;
 mod disk_full;
+mod drivers;
 mod etcd_lost_and_back;
 mod etcd_member_lost;
 mod foreign_data_directory;

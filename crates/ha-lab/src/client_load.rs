@@ -25,9 +25,9 @@ use crate::topology::CLIENT;
 use crate::wait::wait_for;
 
 /// Role of the write client; [`Load::prepare`] makes it. Worth nothing outside a lab.
-pub(crate) const USER: &str = "app";
+pub const USER: &str = "app";
 /// Its password.
-pub(crate) const PASSWORD: &str = "app-of-the-lab";
+pub const PASSWORD: &str = "app-of-the-lab";
 /// The table of numbered rows.
 pub(crate) const TABLE: &str = "appload";
 

@@ -55,6 +55,9 @@ const ETC: [&str; 22] = [
     "xattr.conf",
 ];
 
+/// And whatever begins like this: Java's own configuration, without which it does not start.
+const ETC_BEGINS: &str = "java";
+
 /// Device nodes of a host. Above all not `/dev/watchdog`: a guard in a lab must never hold the machine's.
 const DEVICES: [&str; 6] = ["full", "null", "random", "tty", "urandom", "zero"];
 
@@ -157,6 +160,12 @@ fn bind_etc(root: &Path, plan: &Plan, host: &LabHost) -> Result<()> {
         let from = Path::new("/etc").join(name);
         if fs::symlink_metadata(&from).is_ok() {
             bind(&from, &etc.join(name), true)?;
+        }
+    }
+    for entry in fs::read_dir("/etc").context("list /etc")? {
+        let name = entry.context("list /etc")?.file_name();
+        if name.to_string_lossy().starts_with(ETC_BEGINS) {
+            bind(&Path::new("/etc").join(&name), &etc.join(&name), true)?;
         }
     }
     let mut names = String::from("127.0.0.1 localhost\n");

@@ -1,0 +1,169 @@
+//! Java's and Rust's drivers do through the proxies what applications do with them: on both ports, in the clear and with TLS that
+//! is passed through or ends at the proxies, by the floating address and by a list of both proxies.
+//!
+//! Run by `make drivers`, which installs Java first.
+
+mod rust;
+
+use std::net::Ipv4Addr;
+
+use anyhow::{Context as _, Result, ensure};
+use ha_lab::client_load::{PASSWORD, USER};
+use ha_lab::front::{READ_PORT, WRITE_PORT};
+use ha_lab::sessions::{SAMPLER, sampling_rules};
+use ha_lab::{CLIENT, Lab, LabOptions};
+use integration_tests::front::{Front, OPEN, front_scenario, own_front_scenario};
+use tokio_postgres::Config;
+use tokio_postgres::config::{ChannelBinding, SslMode, TargetSessionAttrs};
+
+use self::rust::{Server, use_session};
+
+const AUTHORITY: &str = "/etc/matriarch/tls/ca.crt";
+const ENDS_HERE: &str = "\n[routing]\ntls = \"terminate\"\ntls_certificate = \"/etc/matriarch/tls/host.crt\"\n\
+                         tls_key = \"/etc/matriarch/tls/host.key\"\n";
+const JDBC: &str = include_str!("drivers/jdbc.bsh");
+/// The script goes where the host has room for it.
+const JAVA: &str = "printf %s \"$1\" >/tmp/jdbc.bsh && shift && exec java -Xmx128m \
+    -cp /usr/share/java/bsh.jar:/usr/share/java/postgresql.jar bsh.Interpreter /tmp/jdbc.bsh \"$@\"";
+
+#[test]
+#[ignore = "needs Java: make drivers"]
+fn drivers_with_tls_passed_through() {
+    front_scenario("drivers_with_tls_passed_through", &[], |front| {
+        // PostgreSQL's own certificate names its host, not the floating address.
+        jdbc_on_both_ports(front, &["disable", "require", "verify-ca"], true)?;
+        // Reads go to either standby: with one of them away, it is known whose certificate is seen.
+        let standbys = front.lab.databases_except(&[&front.leader]);
+        let hactl = |word: &str| -> Result<()> {
+            let output = front.lab.hactl(&["proxy", word, standbys[1], "--yes"])?;
+            ensure!(output.code == Some(0), "{word} {}: {output:?}", standbys[1]);
+            Ok(())
+        };
+        hactl("drain")?;
+        rust_on_both_ports(front, &[&front.leader, standbys[0]], true)?;
+        hactl("ready")?;
+        one_proxy_at_a_time(front)
+    });
+}
+
+#[test]
+#[ignore = "needs Java: make drivers"]
+fn drivers_with_tls_ended_at_the_proxy() {
+    let configure = |mut options: LabOptions| {
+        options.appendix.push_str(&sampling_rules());
+        options.appendix.push_str(ENDS_HERE);
+        options
+    };
+    own_front_scenario("drivers_with_tls_ended_at_the_proxy", configure, &[], |lab| {
+        let hosts: Vec<&str> = lab.hosts().iter().map(|host| host.name.as_str()).collect();
+        lab.power_on(&hosts)?;
+        let front = Front::of(lab)?;
+        // The proxies' certificate holds for the address itself.
+        jdbc_on_both_ports(&front, &["disable", "require", "verify-full"], false)?;
+        let vip = front.vip.to_string();
+        rust_on_both_ports(&front, &[&vip, &vip], false)?;
+        one_proxy_at_a_time(&front)
+    });
+}
+
+/// By the floating address and by a list of both proxies; `seen` is whether PostgreSQL sees the client's TLS.
+fn jdbc_on_both_ports(front: &Front<'_>, modes: &[&str], seen: bool) -> Result<()> {
+    let (mut urls, mut expected) = (Vec::new(), Vec::new());
+    for (port, standby, kind) in [(WRITE_PORT, false, "primary"), (READ_PORT, true, "secondary")] {
+        for mode in modes {
+            for hosts in [format!("{}:{port}", front.vip), listed(front.lab, port)?] {
+                urls.push(url(&hosts, SAMPLER, &format!("sslmode={mode}&targetServerType={kind}")));
+                expected.push(format!("{standby} {} done", seen && *mode != "disable"));
+            }
+        }
+        // A login by password, which TLS at the proxies must not disturb.
+        let hosts = format!("{}:{port}", front.vip);
+        urls.push(url(&hosts, USER, &format!("password={PASSWORD}&sslmode=require")));
+        expected.push(format!("{standby} {seen} done"));
+    }
+    for ((url, said), expected) in urls.iter().zip(jdbc(front.lab, &urls)?).zip(expected) {
+        ensure!(said == expected, "{url}: {said:?} instead of {expected:?}");
+    }
+    Ok(())
+}
+
+fn url(hosts: &str, user: &str, more: &str) -> String {
+    format!(
+        "jdbc:postgresql://{hosts}/postgres?user={user}&sslrootcert={AUTHORITY}&prepareThreshold=1\
+         &connectTimeout=5&socketTimeout=60&{more}"
+    )
+}
+
+/// Both proxies' own addresses.
+fn listed(lab: &Lab, port: u16) -> Result<String> {
+    let hosts = lab.proxies().into_iter().map(|proxy| Ok(format!("{}:{port}", lab.address(proxy)?)));
+    Ok(hosts.collect::<Result<Vec<_>>>()?.join(","))
+}
+
+/// What the script says of each URL.
+fn jdbc(lab: &Lab, urls: &[String]) -> Result<Vec<String>> {
+    let mut argv = vec!["sh", "-c", JAVA, "sh", JDBC];
+    argv.extend(urls.iter().map(String::as_str));
+    let output = lab.exec_as(CLIENT, "nobody", &argv)?;
+    let lines: Vec<String> = output.stdout.lines().map(str::to_owned).collect();
+    ensure!(output.code == Some(0) && lines.len() == urls.len(), "JDBC: {output:?}");
+    Ok(lines)
+}
+
+/// `names` are those that the certificate must have, for writes and for reads.
+fn rust_on_both_ports(front: &Front<'_>, names: &[&str; 2], seen: bool) -> Result<()> {
+    let places = [(WRITE_PORT, TargetSessionAttrs::ReadWrite), (READ_PORT, TargetSessionAttrs::ReadOnly)];
+    for (number, (port, wanted)) in places.into_iter().enumerate() {
+        for mode in [SslMode::Disable, SslMode::Require] {
+            for user in [SAMPLER, USER] {
+                let mut config = config(names[number], front.vip, port, user);
+                config.target_session_attrs(wanted).ssl_mode(mode);
+                let server =
+                    use_session(front.lab, config).with_context(|| format!("{mode:?} {user} {port}"))?;
+                let expected = Server { standby: port == READ_PORT, tls: seen && mode == SslMode::Require };
+                ensure!(server == expected, "{mode:?} {user} {port}: {server:?}");
+            }
+        }
+    }
+    // A login that is bound to the server's own certificate shows that nobody stands between.
+    let mut bound = config(names[0], front.vip, WRITE_PORT, USER);
+    bound.ssl_mode(SslMode::Require).channel_binding(ChannelBinding::Require);
+    let bound = use_session(front.lab, bound);
+    ensure!(bound.is_ok() == seen, "channel binding: {bound:?}");
+    let mut wrong = config("pg9", front.vip, WRITE_PORT, SAMPLER);
+    wrong.ssl_mode(SslMode::Require);
+    let wrong = use_session(front.lab, wrong);
+    ensure!(wrong.is_err(), "a name that no certificate has: {wrong:?}");
+    Ok(())
+}
+
+fn config(name: &str, address: Ipv4Addr, port: u16, user: &str) -> Config {
+    let mut config = Config::new();
+    config.host(name).hostaddr(address.into()).port(port).user(user).password(PASSWORD).dbname("postgres");
+    config
+}
+
+/// Whoever lists the proxies needs no floating address.
+fn one_proxy_at_a_time(front: &Front<'_>) -> Result<()> {
+    let lab = front.lab;
+    let url = url(&listed(lab, WRITE_PORT)?, SAMPLER, "sslmode=require");
+    for proxy in lab.proxies() {
+        lab.stop_unit(proxy, "pg-proxy")?;
+        let said = jdbc(lab, std::slice::from_ref(&url))?;
+        ensure!(
+            said[0].starts_with("false ") && said[0].ends_with(" done"),
+            "JDBC without {proxy}: {said:?}"
+        );
+        let mut config = Config::new();
+        config.user(SAMPLER).dbname("postgres").port(WRITE_PORT).ssl_mode(SslMode::Disable);
+        config.connect_timeout(std::time::Duration::from_secs(5));
+        for other in lab.proxies() {
+            config.host(lab.address(other)?.to_string());
+        }
+        let server = use_session(lab, config).with_context(|| format!("tokio-postgres without {proxy}"))?;
+        ensure!(!server.standby, "tokio-postgres without {proxy}: {server:?}");
+        lab.start_unit(proxy, "pg-proxy")?;
+        lab.wait_route_open(lab.address(proxy)?, WRITE_PORT, OPEN)?;
+    }
+    Ok(())
+}
