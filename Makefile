@@ -36,7 +36,8 @@ TARGET ?=
 
 SIM_TESTS = $(patsubst crates/ha-sim/tests/%.rs,--test %,$(wildcard crates/ha-sim/tests/*.rs))
 
-	.PHONY: help setup build build-tests fmt lint deny unit sim mutants model integration check test demo lab down pictures bench bench-failover bench-lab bench-proxy bench-proxy-lab bench-relays bench-relays-lab fault-run calm-run clean fuzz soak drivers
+.PHONY: help setup build build-tests fmt lint deny unit sim mutants model integration check test demo lab down pictures bench \
+	bench-failover bench-lab bench-proxy bench-proxy-lab bench-relays bench-relays-lab fault-run calm-run soak fuzz drivers clean
 
 help: ## List these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
