@@ -94,6 +94,7 @@ pub(crate) const CLUSTER: &[&str] = &[
     "routing.lowered_commits",
     "routing.balance",
     "routing.log_sessions",
+    "routing.name_clients",
     "routing.pin_threads",
     "routing.tls",
     "routing.tls_certificate",

@@ -73,6 +73,7 @@ const ROUTING: &[Key] = &[
         name.to_owned()
     }),
     ("routing.log_sessions", Acts::Now, |r| r.log_sessions.to_string()),
+    ("routing.name_clients", Acts::Now, |r| r.name_clients.to_string()),
     ("routing.pin_threads", Acts::AtStart, |r| r.pin_threads.to_string()),
     ("routing.tls", Acts::AtStart, |r| {
         let name = if r.tls == TlsEnd::PassThrough { "pass-through" } else { "terminate" };

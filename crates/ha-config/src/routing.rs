@@ -57,6 +57,8 @@ pub struct Routing {
     pub balance: Balance,
     /// Whether each session gets a line in the proxy's log when it ends.
     pub log_sessions: bool,
+    /// Whether PostgreSQL sees a client's address behind its `application_name`.
+    pub name_clients: bool,
     /// Whether each thread that relays stays on a processor of its own.
     pub pin_threads: bool,
     /// Who ends the TLS of clients.
@@ -113,6 +115,7 @@ impl Default for Routing {
             lowered_commits: Doubtful::Pass,
             balance: Balance::RoundRobin,
             log_sessions: true,
+            name_clients: false,
             pin_threads: true,
             tls: TlsEnd::PassThrough,
             require_tls: false,
@@ -181,6 +184,7 @@ impl Routing {
             lowered_commits: doubtful("lowered_commits").unwrap_or(default.lowered_commits),
             balance: balance.map_or(default.balance, |at| at.value),
             log_sessions: table.boolean("log_sessions").unwrap_or(default.log_sessions),
+            name_clients: table.boolean("name_clients").unwrap_or(default.name_clients),
             pin_threads: table.boolean("pin_threads").unwrap_or(default.pin_threads),
             tls: TlsEnd::read(table),
             require_tls: table.boolean("require_tls").unwrap_or(default.require_tls),

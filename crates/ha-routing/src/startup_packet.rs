@@ -1,5 +1,7 @@
 //! The first bytes of a PostgreSQL client, from a stream that may give them one by one.
 
+use std::net::SocketAddr;
+
 use crate::cancel_request::{CANCEL_CODE, CancelRequest, KEY_LENGTHS};
 use crate::refusal::Refusal;
 
@@ -267,6 +269,32 @@ fn startup(version: u32, body: &[u8], length: usize) -> Result<StartupInfo, Open
         length,
         names_synchronous_commit,
     })
+}
+
+/// Bytes of `application_name` that PostgreSQL keeps (NAMEDATALEN less one).
+const LONGEST_NAME: usize = 63;
+
+/// The packet of a login, with the client's address behind its `application_name`: the server sees the proxy's only. A packet that
+/// would become longer than [`LONGEST`] stays as it is.
+pub fn with_client(packet: &[u8], info: &StartupInfo, client: SocketAddr) -> Vec<u8> {
+    let address = client.to_string();
+    let room = LONGEST_NAME.saturating_sub(address.len() + 1);
+    let mut end = info.application_name.len().min(room);
+    while !info.application_name.is_char_boundary(end) {
+        end -= 1;
+    }
+    let name = &info.application_name[..end];
+    let value = if name.is_empty() { address } else { format!("{name} {address}") };
+    let more = [&b"application_name\0"[..], value.as_bytes(), b"\0"].concat();
+    let Some((last, rest)) = packet.split_last() else { return Vec::new() };
+    if packet.len() + more.len() > LONGEST {
+        return packet.to_vec();
+    }
+    // Of two parameters with one name the last one counts.
+    let mut longer = [rest, &more, &[*last]].concat();
+    let length = u32::try_from(longer.len()).unwrap_or(u32::MAX);
+    longer[..4].copy_from_slice(&length.to_be_bytes());
+    longer
 }
 
 fn mentions(text: &[u8], word: &[u8]) -> bool {

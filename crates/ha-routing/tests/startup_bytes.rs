@@ -1,7 +1,9 @@
 //! The first bytes of clients and servers, byte by byte.
 
 use ha_routing::login::{LoginStage, LoginWatcher};
-use ha_routing::startup_packet::{LONGEST, Opening, OpeningError, OpeningReader, Replication, StartupInfo};
+use ha_routing::startup_packet::{
+    LONGEST, Opening, OpeningError, OpeningReader, Replication, StartupInfo, with_client,
+};
 
 const SSL: [u8; 8] = [0, 0, 0, 8, 0x04, 0xD2, 0x16, 0x2F];
 const GSS: [u8; 8] = [0, 0, 0, 8, 0x04, 0xD2, 0x16, 0x30];
@@ -355,4 +357,24 @@ fn what_is_no_login_is_passed_on_unread() {
     watcher.watch(&message(b'E', &vec![b'x'; 100_000]));
     let refused = LoginStage::Refused { sqlstate: String::new(), authenticated: false };
     assert_eq!(watcher.stage(), &refused);
+}
+
+#[test]
+fn the_client_is_named_behind_the_application() {
+    let client = "10.0.1.100:40000".parse().unwrap();
+    let named = |more: &[(&str, &str)]| {
+        let packet = startup(0, &[&[("user", "app"), ("database", "shop")], more].concat());
+        let longer = with_client(&packet, &info(&packet), client);
+        let seen = info(&longer);
+        assert_eq!(seen.length, longer.len());
+        assert_eq!((seen.user.as_str(), seen.database.as_str()), ("app", "shop"));
+        seen.application_name
+    };
+    assert_eq!(named(&[]), "10.0.1.100:40000");
+    assert_eq!(named(&[("application_name", "psql")]), "psql 10.0.1.100:40000");
+    let name = named(&[("application_name", &"ü".repeat(100))]);
+    assert!(name.len() <= 63 && name.ends_with("ü 10.0.1.100:40000"), "{name}");
+    // No room: nothing of the packet is lost.
+    let packet = startup(0, &[("user", "app"), ("options", &"x".repeat(9_950))]);
+    assert_eq!(with_client(&packet, &info(&packet), client), packet);
 }

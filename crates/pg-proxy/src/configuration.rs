@@ -59,6 +59,7 @@ pub fn settings(cluster: &Cluster) -> Settings {
         refuse_cancelled_commits: routing.cancelled_commits == Doubtful::Refuse,
         refuse_lowered_commits: routing.lowered_commits == Doubtful::Refuse,
         require_tls: routing.require_tls,
+        name_clients: routing.name_clients,
         balance: match routing.balance {
             Balance::RoundRobin => ha_routing::balance::Balance::RoundRobin,
             Balance::LeastConnections => ha_routing::balance::Balance::LeastConnections,

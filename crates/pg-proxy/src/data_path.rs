@@ -115,6 +115,8 @@ pub struct Settings {
     pub balance: Balance,
     /// Whether each session gets a line in the log when it ends.
     pub log_sessions: bool,
+    /// Whether servers see a client's address behind its `application_name`.
+    pub name_clients: bool,
     /// Whether a login without TLS is refused.
     pub require_tls: bool,
 }

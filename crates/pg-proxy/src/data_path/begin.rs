@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ha_routing::Refusal;
-use ha_routing::startup_packet::{Opening, OpeningReader};
+use ha_routing::startup_packet::{Opening, OpeningReader, Replication, with_client};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -120,11 +120,13 @@ impl Client {
         let mut patience = PATIENCE;
         let options = &self.seat.shared().options;
         let terminates = options.tls.is_some();
+        let mut origin = from;
         if options.proxy_protocol_from.iter().any(|network| network.contains(&from.ip())) {
             let client = Box::pin(self.read_origin(&mut patience)).await?;
             if let (Some(client), Some(record)) = (client, &mut self.record) {
                 record.comes_from(client);
             }
+            origin = client.unwrap_or(from);
         }
         let mut connected = None;
         let mut denied = (!self.seat.admitted()).then(|| self.too_many());
@@ -191,7 +193,11 @@ impl Client {
                     if self.seat.shared().settings.load().require_tls && !self.stream.is_tls() {
                         return Err(Stop::Refuse(Refusal::plaintext()));
                     }
-                    let packet = reader.into_packet();
+                    let mut packet = reader.into_packet();
+                    let names_clients = self.seat.shared().settings.load().name_clients;
+                    if names_clients && info.replication == Replication::None {
+                        packet = with_client(&packet, &info, origin);
+                    }
                     let mut reached = reach(self, &mut turn, Greeting::Login(&packet), connected).await?;
                     let login = reached.login.take();
                     return Ok((reached, Watch::login(login)));

@@ -6,7 +6,10 @@ use pg_proxy::data_path::Port;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
-use crate::harness::{Proxy, login_done, message, parse_error, read_all, read_exactly, reset, soon, until};
+use crate::harness::{
+    FakeServer, Proxy, login_done, message, parse_error, read_all, read_exactly, read_packet, reset, soon,
+    until,
+};
 
 /// Numbers that look random and are the same in every run.
 struct Noise(u64);
@@ -190,4 +193,16 @@ async fn last_words_of_a_server_reach_a_client_that_is_talking() {
         soon(client.read_to_end(&mut rest)).await.expect("the text is not destroyed");
         assert_eq!(parse_error(&[&first[..], &rest].concat()).0, "57P01");
     }
+}
+
+#[tokio::test]
+async fn server_sees_the_address_of_the_client_where_that_is_wanted() {
+    let server = FakeServer::start().await;
+    let proxy = Proxy::start(&[server.address], |options| options.at_start.name_clients = true);
+    proxy.open(Port::Writes, &[0]);
+    let client = proxy.client(Port::Writes, "alice").await;
+    let mut upstream = server.accept().await;
+    let packet = String::from_utf8(read_packet(&mut upstream).await).unwrap();
+    let address = client.local_addr().unwrap();
+    assert!(packet.ends_with(&format!("user\0alice\0application_name\0{address}\0\0")), "{packet:?}");
 }

@@ -67,6 +67,7 @@ impl Proxy {
                 refuse_cancelled_commits: true,
                 refuse_lowered_commits: false,
                 require_tls: false,
+                name_clients: false,
             },
         };
         adjust(&mut options);
