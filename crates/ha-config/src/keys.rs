@@ -84,6 +84,7 @@ pub(crate) const CLUSTER: &[&str] = &[
     "routing.drain_timeout",
     "routing.maximum_read_lag",
     "routing.read_from_leader",
+    "routing.reads",
     "routing.balance",
     "routing.log_sessions",
     "tls.ca",

@@ -44,7 +44,7 @@ pub use hooks::Hooks;
 pub use postgres::{NEWEST_MAJOR, OLDEST_MAJOR, Postgres, PostgresPaths};
 pub use problem::{Problem, Problems};
 pub use replication::Replication;
-pub use routing::{Balance, Routing};
+pub use routing::{Balance, ReadConsistency, Routing};
 pub use secret::Secret;
 pub use secrets::{ProxySecrets, Secrets, load_proxy_secrets, load_secrets};
 pub use tls::Tls;

@@ -39,10 +39,21 @@ pub struct Routing {
     pub maximum_read_lag_bytes: Option<u64>,
     /// Whether reads go to the leader while no standby can take them.
     pub read_from_leader: bool,
+    /// What an answer on the write port is worth.
+    pub reads: ReadConsistency,
     /// How reads are spread.
     pub balance: Balance,
     /// Whether each session gets a line in the proxy's log when it ends.
     pub log_sessions: bool,
+}
+
+/// What an answer on the write port is worth while leadership changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadConsistency {
+    /// What the leader answers is passed on; an old leader that does not know that it was replaced may answer for a moment.
+    Fresh,
+    /// An answer is passed on only while nobody else can lead.
+    Linearizable,
 }
 
 /// How reads are spread over the standbys.
@@ -73,6 +84,7 @@ impl Default for Routing {
             drain_timeout: Duration::from_secs(30),
             maximum_read_lag_bytes: None,
             read_from_leader: false,
+            reads: ReadConsistency::Fresh,
             balance: Balance::RoundRobin,
             log_sessions: true,
         }
@@ -88,6 +100,11 @@ impl Routing {
         {
             "least-connections" => Some(Balance::LeastConnections),
             "round-robin" => Some(Balance::RoundRobin),
+            _ => None,
+        });
+        let reads = table.read("reads", "\"fresh\" or \"linearizable\"", |value| match value.as_str()? {
+            "fresh" => Some(ReadConsistency::Fresh),
+            "linearizable" => Some(ReadConsistency::Linearizable),
             _ => None,
         });
         Self {
@@ -121,6 +138,7 @@ impl Routing {
                 .unwrap_or(default.drain_timeout),
             maximum_read_lag_bytes: table.size("maximum_read_lag"),
             read_from_leader: table.boolean("read_from_leader").unwrap_or(default.read_from_leader),
+            reads: reads.map_or(default.reads, |at| at.value),
             balance: balance.map_or(default.balance, |at| at.value),
             log_sessions: table.boolean("log_sessions").unwrap_or(default.log_sessions),
         }
