@@ -19,6 +19,8 @@ use ha_routing::{Sessions, Table};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 
+use crate::read_lease::ReadLeases;
+
 mod accept;
 mod begin;
 mod cancel;
@@ -80,6 +82,8 @@ pub struct Options {
     pub other_proxies: bool,
     /// Whether each session gets a line in the log when it ends.
     pub log_sessions: bool,
+    /// Answers on the write port pass only while the leader has a lease here; none: they pass.
+    pub read_leases: Option<Arc<ReadLeases>>,
     /// Members and their PostgreSQL, in the order of the table's `upstreams`.
     pub upstreams: Vec<(MemberName, SocketAddr)>,
 }
@@ -114,6 +118,8 @@ pub struct Counters {
     pub refused_total: u64,
     /// Cancel requests.
     pub cancels_total: u64,
+    /// Sessions that ended because the leader's read lease had run out.
+    pub lease_cuts_total: u64,
     /// Ends of sessions that got no line because the log was too slow.
     pub lines_dropped: u64,
     /// One entry per upstream, in the order of [`Options::upstreams`].

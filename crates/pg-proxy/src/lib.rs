@@ -15,6 +15,7 @@ pub mod driver;
 pub mod health_probe;
 pub mod local_link;
 pub mod metrics;
+pub mod read_lease;
 pub mod rpc_service;
 mod run;
 pub mod snapshot;

@@ -90,6 +90,9 @@ fn whole(page: &mut Page, shown: &Snapshot) {
     page.sample(name, "counter", "Clients that were refused with an error.", shown.refused_total);
     let name = "matriarch_proxy_cancel_requests_total";
     page.sample(name, "counter", "Cancel requests.", shown.cancels_total);
+    let name = "matriarch_proxy_read_lease_cuts_total";
+    let help = "Sessions that ended because the leader's read lease had run out.";
+    page.sample(name, "counter", help, shown.lease_cuts_total);
     let name = "matriarch_proxy_session_lines_dropped_total";
     page.sample(name, "counter", "Ends of sessions that the log was too slow for.", shown.lines_dropped);
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use ha_config::{Balance, Cluster, GRPC_PORT, ProxyHost, REST_PORT};
+use ha_config::{Balance, Cluster, GRPC_PORT, ProxyHost, REST_PORT, ReadConsistency};
 use ha_core::MemberName;
 use ha_daemon::{ExitCode, Signals};
 use ha_routing::{Router, Setup};
@@ -20,6 +20,7 @@ use crate::drain::{ANNOUNCE, Drain};
 use crate::driver::{Driver, Parts, Sources};
 use crate::health_probe::HealthProbe;
 use crate::local_link::{LinkState, LocalLink};
+use crate::read_lease::ReadLeases;
 use crate::rpc_service::RpcService;
 use crate::snapshot::SnapshotSource;
 use crate::status_page::StatusPage;
@@ -75,7 +76,9 @@ async fn drive(args: &Args, cluster: &Cluster, host: &ProxyHost) -> anyhow::Resu
     let table = Arc::new(ArcSwap::new(router.table()));
 
     let (reports, reports_in) = mpsc::unbounded_channel();
-    let data = DataPath::start(data_options(cluster, host), Arc::clone(&table), reports);
+    let read_leases = read_leases(cluster);
+    let options = data_options(cluster, host, read_leases.clone());
+    let data = DataPath::start(options, Arc::clone(&table), reports);
     let data = Arc::new(data.context("starting to take sessions")?);
     let snapshot = Arc::new(SnapshotSource::new(cluster, &host.name, router.table(), Arc::clone(&data)));
     let page = StatusPage::bind(own(routing.status_port), Arc::clone(&snapshot)).await?;
@@ -89,6 +92,7 @@ async fn drive(args: &Args, cluster: &Cluster, host: &ProxyHost) -> anyhow::Resu
         proxy: host.name.clone(),
         agents: on_port(cluster, GRPC_PORT),
         tls,
+        read_leases,
     });
     let (probe, checks) = HealthProbe::new(on_port(cluster, REST_PORT), routing.check_timeout);
     let (link_state, link_states) = watch::channel(LinkState::default());
@@ -127,7 +131,12 @@ fn setup(cluster: &Cluster) -> Setup {
     }
 }
 
-fn data_options(cluster: &Cluster, host: &ProxyHost) -> Options {
+fn read_leases(cluster: &Cluster) -> Option<Arc<ReadLeases>> {
+    let wanted = cluster.routing.reads == ReadConsistency::Linearizable;
+    wanted.then(|| Arc::new(ReadLeases::new(cluster.databases.len(), cluster.failover.detection)))
+}
+
+fn data_options(cluster: &Cluster, host: &ProxyHost, read_leases: Option<Arc<ReadLeases>>) -> Options {
     let routing = &cluster.routing;
     // Floating addresses come and go; the port is there before the address.
     let addresses = std::iter::once(host.address).chain(cluster.vips.iter().map(|vip| vip.address));
@@ -149,6 +158,7 @@ fn data_options(cluster: &Cluster, host: &ProxyHost) -> Options {
         },
         other_proxies: cluster.proxies.len() > 1,
         log_sessions: routing.log_sessions,
+        read_leases,
         upstreams: upstreams(cluster),
     }
 }

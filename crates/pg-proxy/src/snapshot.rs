@@ -61,6 +61,8 @@ pub struct Snapshot {
     pub cancels_total: u64,
     /// Ends of sessions that the log was too slow for.
     pub lines_dropped: u64,
+    /// Sessions that ended because the leader's read lease had run out.
+    pub lease_cuts_total: u64,
     /// The newest decisions, newest first.
     pub decisions: Vec<Decision>,
     /// All proxies of the cluster, this one included.
@@ -276,6 +278,7 @@ impl SnapshotSource {
             refused_total,
             cancels_total,
             lines_dropped,
+            lease_cuts_total,
             upstreams,
         } = self.data.counters();
         let route = |port, route: &Route| RouteShown {
@@ -306,6 +309,7 @@ impl SnapshotSource {
             refused_total,
             cancels_total,
             lines_dropped,
+            lease_cuts_total,
             decisions: decisions.iter().cloned().collect(),
             proxies: self.proxies.clone(),
         }

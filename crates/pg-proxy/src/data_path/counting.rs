@@ -53,6 +53,7 @@ pub(super) struct WorkerCounters {
     pub(super) sessions_total: Count,
     pub(super) refused: Count,
     pub(super) cancels: Count,
+    pub(super) lease_cuts: Count,
     pub(super) upstreams: Vec<UpstreamCount>,
 }
 
@@ -79,6 +80,7 @@ impl WorkerCounters {
         sum.sessions_total += self.sessions_total.get();
         sum.refused_total += self.refused.get();
         sum.cancels_total += self.cancels.get();
+        sum.lease_cuts_total += self.lease_cuts.get();
         for (count, sum) in self.upstreams.iter().zip(&mut sum.upstreams) {
             count.add_to(sum);
         }

@@ -34,6 +34,8 @@ pub(super) struct Pump {
 pub(super) enum Broken {
     Sender,
     Receiver,
+    /// What the sender said may not pass.
+    Barred,
 }
 
 impl Pump {
@@ -72,7 +74,7 @@ impl Pump {
         rest
     }
 
-    /// Moves what there is; `see` looks at each piece before it is written. Ready when the sender has ended and that
+    /// Moves what there is; `see` looks at each piece before it is written, and says whether it may pass. Ready when the sender has ended and that
     /// was passed on.
     ///
     /// A read that does not fill the buffer tells the runtime that the socket is empty, so the next one returns
@@ -83,7 +85,7 @@ impl Pump {
         from: &mut TcpStream,
         to: &mut TcpStream,
         scratch: &mut [u8],
-        mut see: impl FnMut(&[u8]),
+        mut see: impl FnMut(&[u8]) -> bool,
     ) -> Poll<Result<(), Broken>> {
         for _ in 0..ROUNDS {
             ready!(self.poll_spill(context, to))?;
@@ -106,7 +108,9 @@ impl Pump {
             if self.discards {
                 continue;
             }
-            see(bytes);
+            if !see(bytes) {
+                return Poll::Ready(Err(Broken::Barred));
+            }
             let written = match Pin::new(&mut *to).poll_write(context, bytes) {
                 Poll::Ready(written) => written.map_err(|_| Broken::Receiver)?,
                 Poll::Pending => 0,

@@ -24,6 +24,9 @@ use super::worker::{CutOrder, Seat};
 /// How long one direction may stay silent when the other has ended.
 const HALF_CLOSED: Duration = Duration::from_secs(5);
 
+/// What the log and the client are told.
+const LEASE_OVER: &str = "the leader's read lease has run out";
+
 /// What can be said about the server's bytes.
 #[derive(Debug)]
 pub(super) enum Watch {
@@ -106,6 +109,8 @@ pub(super) enum End {
     ServerLost,
     /// It was ordered.
     Cut(CutOrder),
+    /// The server answered when it was not certain any more that nobody else leads.
+    LeaseOver,
 }
 
 impl Relay {
@@ -173,9 +178,10 @@ impl Relay {
             count.add(bytes.len() as u64);
             *passed += bytes.len() as u64;
             *moved = true;
+            true
         };
         match self.up.poll(context, &mut self.client, &mut self.server, scratch, see) {
-            Poll::Pending | Poll::Ready(Ok(())) => {}
+            Poll::Pending | Poll::Ready(Ok(()) | Err(Broken::Barred)) => {}
             Poll::Ready(Err(Broken::Sender)) => self.lose_client(context),
             // The server may have said why before it went: let the client read that.
             Poll::Ready(Err(Broken::Receiver)) => {
@@ -198,12 +204,18 @@ impl Relay {
         let keys = &self.seat.shared().cancel_keys;
         let (watch, place, moved) = (&mut self.watch, &mut self.place, &mut self.moved);
         let passed = &mut self.passed.1;
+        let leases = self.seat.shared().options.read_leases.as_deref();
         let see = |bytes: &[u8]| {
+            // Now that they are read: whatever happens to them from here on, they were said in time.
+            if !place.may_answer(leases) {
+                return false;
+            }
             count.add(bytes.len() as u64);
             *passed += bytes.len() as u64;
             watch.see(bytes, keys, upstream);
             place.opened();
             *moved = true;
+            true
         };
         let polled = self.down.poll(context, &mut self.server, &mut self.client, scratch, see);
         if self.first_end.is_none() && self.down.ended() {
@@ -213,6 +225,7 @@ impl Relay {
             Poll::Pending | Poll::Ready(Ok(())) => None,
             Poll::Ready(Err(Broken::Sender)) if self.client_gone => Some(End::Done),
             Poll::Ready(Err(Broken::Sender)) => Some(End::ServerLost),
+            Poll::Ready(Err(Broken::Barred)) => Some(End::LeaseOver),
             Poll::Ready(Err(Broken::Receiver)) => {
                 self.lose_client(context);
                 None
@@ -262,6 +275,7 @@ impl Relay {
             End::Stalled => Ended::HalfClosed,
             End::ServerLost => Ended::ServerLost,
             End::Cut(order) => Ended::Cut(order.clone()),
+            End::LeaseOver => Ended::Cut(CutOrder::RoleLost(LEASE_OVER.into())),
         });
         let member = shared.member(place.upstream()).as_str();
         let words = match end {
@@ -272,6 +286,10 @@ impl Relay {
             End::Cut(CutOrder::RoleLost(why)) => {
                 seat.worker().counters.upstreams[place.upstream()].cut.add(1);
                 Some(Some(Refusal::role_lost(&why)))
+            }
+            End::LeaseOver => {
+                seat.worker().counters.lease_cuts.add(1);
+                Some(Some(Refusal::role_lost(LEASE_OVER)))
             }
         };
         let may_speak = watch.between_messages();

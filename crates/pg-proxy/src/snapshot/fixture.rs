@@ -46,6 +46,7 @@ pub(crate) fn snapshot() -> Snapshot {
         refused_total: 7,
         cancels_total: 1,
         lines_dropped: 0,
+        lease_cuts_total: 0,
         decisions: vec![Decision {
             at: "2026-03-01T12:00:00.250Z".to_owned(),
             reason: "writes go to pg1: it leads epoch 5".to_owned(),

@@ -56,6 +56,7 @@ impl Proxy {
             balance: Balance::RoundRobin,
             other_proxies: false,
             log_sessions: false,
+            read_leases: None,
             upstreams: upstreams.clone(),
         };
         adjust(&mut options);

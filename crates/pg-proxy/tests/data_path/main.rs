@@ -13,4 +13,6 @@ mod harness;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod read_lease;
+#[cfg(test)]
 mod waiting;
