@@ -144,7 +144,9 @@ impl Decider {
         }
         let Some(member) = self.me_id() else { return };
         let revoked = self.node.promise.as_ref().is_some_and(|p| p.epoch >= beat.epoch)
-            || self.sync().is_some_and(|s| s.record.epoch > beat.epoch);
+            || self.sync().is_some_and(|s| s.record.epoch > beat.epoch)
+            // After a restart the store may not have answered yet; that the promise was kept and is void is durable.
+            || self.node.seen.epoch > beat.epoch;
         let refuses_ms = if revoked { None } else { self.bind_to_refuse(beat) };
         let Beat { epoch, generation, sent_at, .. } = *beat;
         let echo = Echo { epoch, generation, sent_at, member, revoked, refuses_ms };
@@ -271,7 +273,7 @@ impl Decider {
             role,
             serves_writes,
             deadline,
-            read_lease: self.read_leases.current,
+            read_lease: self.read_lease(),
             guard_armed: self.guarding.is_armed(),
             doing: self.doing.as_ref().map(ToString::to_string).unwrap_or_default(),
             blocked: self.blocked.as_ref().map(ToString::to_string),

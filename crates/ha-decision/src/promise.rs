@@ -117,7 +117,8 @@ impl Decider {
         if request.trigger == Trigger::Operator {
             return Ok(());
         }
-        if self.now.since(self.started_at()) < self.detection() {
+        let just_started = self.now.since(self.started_at()) < self.detection();
+        if just_started && !broken!(self, RefusalForgottenOnRestart) {
             return Err(PromiseRefusal::JustStarted);
         }
         let vouched_for = !self.lease_is_over() && !self.leader_is_silent(record);

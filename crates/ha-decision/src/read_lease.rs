@@ -92,6 +92,11 @@ impl ReadLeases {
 }
 
 impl Decider {
+    /// Until when nobody else can lead; none while that cannot be said, or is not wanted.
+    pub fn read_lease(&self) -> Option<ReadLease> {
+        self.read_leases.current
+    }
+
     /// Answering this beat binds this member; for how long from now on. None when it binds itself to nothing.
     pub(crate) fn bind_to_refuse(&mut self, beat: &Beat) -> Option<u64> {
         if !beat.asks_to_refuse || self.read_leases.bound.is_some_and(|(epoch, _)| epoch > beat.epoch) {
@@ -162,7 +167,7 @@ impl Decider {
             self.read_leases.submitted = None;
         }
         self.beat_for_reads();
-        let lease = self.read_lease();
+        let lease = self.find_read_lease();
         self.read_leases.current = lease;
         if let Some(lease) = lease {
             self.read_leases.told_until = self.read_leases.told_until.max(lease.until);
@@ -186,7 +191,7 @@ impl Decider {
         }
     }
 
-    fn read_lease(&self) -> Option<ReadLease> {
+    fn find_read_lease(&self) -> Option<ReadLease> {
         let leadership = self.leadership.as_ref()?;
         let (record, me) = (&self.sync()?.record, self.me_id()?);
         let leads = record.is_led_by(&me) && record.epoch == leadership.epoch && record.is_established();

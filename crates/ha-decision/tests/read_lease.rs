@@ -4,7 +4,7 @@ mod member;
 
 use std::time::Duration;
 
-use ha_core::node_state::NodeState;
+use ha_core::node_state::{NodeState, Seen};
 use ha_core::peer_message::{Beat, Echo, HandOver, PeerMessage, PromiseRefusal, PromiseRequest, Trigger};
 use ha_core::record::{FailoverTimes, PolicyKind};
 use ha_core::{Epoch, Generation, MonoTime, ReplicationMode};
@@ -204,4 +204,25 @@ fn a_list_that_does_not_justify_what_was_told_waits() {
     pg1.pass(60);
     let next = pg1.wanted_sync().expect("the lease has run out");
     assert_eq!(next.policy.kind, PolicyKind::Asynchronous);
+}
+
+/// It promised, another leads, and its agent was restarted: what it kept for the old leader is over.
+#[test]
+fn who_has_seen_the_next_epoch_answers_nothing_for_the_one_before_though_the_store_is_silent() {
+    let seen = Seen { epoch: Epoch(2), ..Seen::default() };
+    let mut pg2 = Member::with_node_state("pg2", &["pg2", "pg3"], NodeState { seen, ..NodeState::default() });
+    let beat = |epoch| {
+        let generation = Generation(4);
+        PeerMessage::Beat(Beat { epoch, generation, sent_at: MonoTime(5), asks_to_refuse: true })
+    };
+    for (epoch, refuses_ms) in [(Epoch(1), None), (Epoch(2), Some(1000))] {
+        pg2.actions.clear();
+        pg2.hear("pg1", beat(epoch));
+        let echo = pg2.actions.iter().find_map(|action| match action {
+            Action::Send { message: PeerMessage::Echo(echo), .. } => Some(echo.clone()),
+            _ => None,
+        });
+        let echo = echo.expect("an answer");
+        assert_eq!((echo.refuses_ms, echo.revoked), (refuses_ms, refuses_ms.is_none()), "{epoch}");
+    }
 }
