@@ -92,6 +92,7 @@ pub(crate) const CLUSTER: &[&str] = &[
     "routing.read_from_leader",
     "routing.cancelled_commits",
     "routing.lowered_commits",
+    "routing.reads",
     "routing.balance",
     "routing.log_sessions",
     "routing.name_clients",

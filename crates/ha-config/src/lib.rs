@@ -48,7 +48,7 @@ pub use postgres::{NEWEST_MAJOR, OLDEST_MAJOR, Postgres, PostgresPaths};
 pub use problem::{Problem, Problems};
 pub use reload::{Acts, Change};
 pub use replication::Replication;
-pub use routing::{Balance, Doubtful, Routing};
+pub use routing::{Balance, Doubtful, ReadConsistency, Routing};
 pub use secret::Secret;
 pub use secrets::{ProxySecrets, Secrets, load_proxy_secrets, load_secrets};
 pub use tls::Tls;

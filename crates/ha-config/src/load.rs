@@ -75,6 +75,7 @@ fn read(top: &Table<'_>, text: &str) -> Option<Cluster> {
     let routing = Routing::read(&routing_table);
     hosts::check_ports(&routing_table, &hosts, &routing);
     relations::check(&tables, &hosts.databases, &replication, &failover, &guard);
+    relations::check_reads(&routing_table, &tables.replication, &routing, &replication);
     let hooks = Hooks::read(&top.table("hooks"));
     Some(Cluster {
         name: name?.value,

@@ -9,6 +9,7 @@ use crate::failover::Failover;
 use crate::guard::Guard;
 use crate::reader::Table;
 use crate::replication::Replication;
+use crate::routing::{ReadConsistency, Routing};
 use crate::units::show_duration as show;
 
 /// The tables between which relations hold.
@@ -29,6 +30,23 @@ pub(crate) fn check(
     check_member_ttl(tables, failover);
     check_degrade_after(tables, replication, failover);
     check_acks(&tables.replication, databases, replication);
+}
+
+/// Nothing keeps others from leading in asynchronous mode but the end of a lease in etcd, which nobody here waits for.
+pub(crate) fn check_reads(
+    table: &Table<'_>,
+    modes: &Table<'_>,
+    routing: &Routing,
+    replication: &Replication,
+) {
+    let wanted = routing.reads == ReadConsistency::Linearizable;
+    if wanted && !replication.mode.waits_for_standbys() && sound(modes, &["mode"]) {
+        table.refuse(
+            "reads",
+            "\"linearizable\" with replication.mode = \"asynchronous\"".to_owned(),
+            "\"fresh\", or a replication.mode of \"synchronous\" or \"strict\": linearizable reads rest on standbys",
+        );
+    }
 }
 
 /// Whether all these keys (and so the values compared) are free of problems.

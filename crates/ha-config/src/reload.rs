@@ -5,7 +5,7 @@ use std::fmt::{self, Display};
 use std::time::Duration;
 
 use crate::cluster::Cluster;
-use crate::routing::{Balance, Doubtful, Routing};
+use crate::routing::{Balance, Doubtful, ReadConsistency, Routing};
 use crate::tls_end::TlsEnd;
 use crate::units::show_duration;
 
@@ -64,6 +64,13 @@ const ROUTING: &[Key] = &[
     ("routing.read_from_leader", Acts::Now, |r| r.read_from_leader.to_string()),
     ("routing.cancelled_commits", Acts::Now, |r| doubtful(r.cancelled_commits)),
     ("routing.lowered_commits", Acts::Now, |r| doubtful(r.lowered_commits)),
+    ("routing.reads", Acts::AtStart, |r| {
+        let name = match r.reads {
+            ReadConsistency::Fresh => "fresh",
+            ReadConsistency::Linearizable => "linearizable",
+        };
+        name.to_owned()
+    }),
     ("routing.balance", Acts::Now, |r| {
         let name = match r.balance {
             Balance::LeastConnections => "least-connections",
@@ -160,6 +167,7 @@ impl Cluster {
             status_port: own.status_port,
             grpc_port: own.grpc_port,
             pin_threads: own.pin_threads,
+            reads: own.reads,
             tls: own.tls.clone(),
             proxy_protocol_from: own.proxy_protocol_from.clone(),
             ..file.routing.clone()

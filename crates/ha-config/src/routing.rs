@@ -53,6 +53,8 @@ pub struct Routing {
     pub cancelled_commits: Doubtful,
     /// What becomes of a session that may lower `synchronous_commit`.
     pub lowered_commits: Doubtful,
+    /// What an answer on the write port is worth.
+    pub reads: ReadConsistency,
     /// How reads are spread.
     pub balance: Balance,
     /// Whether each session gets a line in the proxy's log when it ends.
@@ -76,6 +78,15 @@ pub enum Doubtful {
     Pass,
     /// The client gets an error, and the session ends.
     Refuse,
+}
+
+/// What an answer on the write port is worth while leadership changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadConsistency {
+    /// What the leader answers is passed on; an old leader that does not know that it was replaced may answer for a moment.
+    Fresh,
+    /// An answer is passed on only while nobody else can lead.
+    Linearizable,
 }
 
 /// How reads are spread over the standbys.
@@ -113,6 +124,7 @@ impl Default for Routing {
             read_from_leader: false,
             cancelled_commits: Doubtful::Refuse,
             lowered_commits: Doubtful::Pass,
+            reads: ReadConsistency::Fresh,
             balance: Balance::RoundRobin,
             log_sessions: true,
             name_clients: false,
@@ -142,6 +154,11 @@ impl Routing {
             "least-connections" => Some(Balance::LeastConnections),
             "round-robin" => Some(Balance::RoundRobin),
             "random" => Some(Balance::Random),
+            _ => None,
+        });
+        let reads = table.read("reads", "\"fresh\" or \"linearizable\"", |value| match value.as_str()? {
+            "fresh" => Some(ReadConsistency::Fresh),
+            "linearizable" => Some(ReadConsistency::Linearizable),
             _ => None,
         });
         Self {
@@ -182,6 +199,7 @@ impl Routing {
             read_from_leader: table.boolean("read_from_leader").unwrap_or(default.read_from_leader),
             cancelled_commits: doubtful("cancelled_commits").unwrap_or(default.cancelled_commits),
             lowered_commits: doubtful("lowered_commits").unwrap_or(default.lowered_commits),
+            reads: reads.map_or(default.reads, |at| at.value),
             balance: balance.map_or(default.balance, |at| at.value),
             log_sessions: table.boolean("log_sessions").unwrap_or(default.log_sessions),
             name_clients: table.boolean("name_clients").unwrap_or(default.name_clients),

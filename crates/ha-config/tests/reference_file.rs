@@ -4,7 +4,9 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use ha_config::{Failover, Guard, GuardMode, Hooks, Postgres, Replication, Routing, Tags, Tls, Vip};
+use ha_config::{
+    Failover, Guard, GuardMode, Hooks, Postgres, ReadConsistency, Replication, Routing, Tags, Tls, Vip,
+};
 use ha_core::ReplicationMode;
 
 fn reference() -> std::path::PathBuf {
@@ -84,6 +86,7 @@ fn every_option_can_be_given_and_arrives() {
     assert_eq!(cluster.guard.mode, GuardMode::Automatic);
     assert_eq!(cluster.etcd.endpoints, ["http://[fd00::1]:2379", "http://etcd-2:2379"]);
     assert_eq!(cluster.routing.write_port, 6000);
+    assert_eq!(cluster.routing.reads, ReadConsistency::Linearizable);
 }
 
 #[test]

@@ -425,6 +425,18 @@ fn front_cases() -> Vec<Case> {
             problems: &[(Some(12), "routing.tls", &["\"both\"", "\"terminate\""])],
         },
         Case {
+            name: "linearizable reads without standbys that they could rest on",
+            text: after_hosts(
+                "[replication]\nmode = \"asynchronous\"\n[routing]\nreads = \"linearizable\"\n",
+            ),
+            problems: &[(Some(14), "routing.reads", &["asynchronous", "\"fresh\""])],
+        },
+        Case {
+            name: "reads of a kind that nobody knows",
+            text: after_hosts("[routing]\nreads = \"serializable\"\n"),
+            problems: &[(Some(12), "routing.reads", &["\"serializable\"", "\"linearizable\""])],
+        },
+        Case {
             name: "a proxy port that PostgreSQL has on the same host",
             text: after_hosts(
                 "[[proxy]]\nname = \"pg1\"\naddress = \"10.0.1.11\"\n[routing]\nread_port = 5432\nwrite_port = 8009\n",

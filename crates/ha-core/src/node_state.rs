@@ -22,11 +22,20 @@ pub struct NodeState {
     pub led: Option<Epoch>,
     /// The promise that binds this member, if any.
     pub promise: Option<Promise>,
+    /// The longest time for which an answer to a beat has bound this member to refuse promises, or has let it believe as a
+    /// leader that others are, milliseconds; 0 if none did. After a restart it does not know when that was.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub refused_for_ms: u64,
     /// A job that rewrites the data directory and had not ended.
     pub job: Option<JobMarker>,
     /// Unknown fields, kept.
     #[serde(flatten)]
     pub extra: Extra,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Highest values seen; the store showing less means that it was restored from a backup.

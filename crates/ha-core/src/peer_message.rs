@@ -84,6 +84,8 @@ pub struct Beat {
     pub generation: Generation,
     /// Send time on the leader's clock; only the leader itself computes with it.
     pub sent_at: MonoTime,
+    /// The leader gives out a read lease by the answers: who answers is to promise nothing against it for a while.
+    pub asks_to_refuse: bool,
 }
 
 /// The answer to a beat.
@@ -99,6 +101,9 @@ pub struct Echo {
     pub member: MemberId,
     /// It has promised to confirm nothing more at this epoch: no evidence for the leader.
     pub revoked: bool,
+    /// From the moment at which it received the beat it promises nothing against this epoch for so long, milliseconds; only
+    /// the leader's own consent and a human who accepts loss end that earlier. None when it binds itself to nothing.
+    pub refuses_ms: Option<u64>,
 }
 
 /// A request to revoke.
@@ -112,6 +117,8 @@ pub struct PromiseRequest {
     pub candidate: MemberId,
     /// What made it ask.
     pub trigger: Trigger,
+    /// An operator accepts that acknowledged commits may be lost, and with them what read leases say.
+    pub accepts_loss: bool,
 }
 
 /// What may start a takeover.

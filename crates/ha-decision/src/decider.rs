@@ -21,6 +21,7 @@ use crate::phases::Notes;
 use crate::primary::Leadership;
 use crate::promise::Revocation;
 use crate::random::Random;
+use crate::read_lease::ReadLeases;
 use crate::reason::Reason;
 use crate::server::ServerSide;
 use crate::setup::{MemberSetup, Setup};
@@ -62,6 +63,7 @@ pub struct Decider {
     pub(crate) peers: BTreeMap<MemberName, PeerStatus>,
     pub(crate) gossip: Gossip,
     pub(crate) guarding: Guarding,
+    pub(crate) read_leases: ReadLeases,
     pub(crate) leadership: Option<Leadership>,
     pub(crate) list_change: Option<ListChange>,
     pub(crate) election: Option<Election>,
@@ -117,6 +119,7 @@ impl Decider {
             peers: BTreeMap::new(),
             gossip: Gossip::default(),
             guarding: Guarding::default(),
+            read_leases: ReadLeases::default(),
             leadership: None,
             list_change: None,
             election: None,
@@ -276,7 +279,9 @@ impl Decider {
         self.trouble = None;
         self.drop_void_promise();
         self.notice_drift();
+        self.read_leases.begin_decision();
         self.situation();
+        self.keep_read_lease();
         self.keep_story();
         self.supply_guard();
         self.keep_slots();

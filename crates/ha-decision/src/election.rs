@@ -225,6 +225,7 @@ impl Decider {
             revision: election.revision,
             candidate: me.clone(),
             trigger: election.trigger,
+            accepts_loss: election.accept_loss,
         };
         self.promise_to_myself(&request);
         self.ask_for_promises(record, &request);

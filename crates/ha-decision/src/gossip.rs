@@ -7,7 +7,7 @@ use ha_core::cluster_view::StoreView;
 use ha_core::peer_message::{Beat, Echo, PeerMessage, PeerPhase, PeerState};
 use ha_core::postgres_view::{DataDirectory, PostgresProcess};
 use ha_core::record::{MemberRecord, PROTOCOL, PolicyKind, SyncRecord};
-use ha_core::{Epoch, MemberId, MemberName, MonoTime, Revision};
+use ha_core::{Epoch, Generation, MemberId, MemberName, MonoTime, Revision};
 
 use crate::action::Action;
 use crate::decider::Decider;
@@ -52,10 +52,15 @@ impl Decider {
         for to in self.others() {
             self.act(Action::Send { to: to.clone(), message: PeerMessage::State(state.clone()) });
             if let Some((epoch, generation)) = beat {
-                let message = PeerMessage::Beat(Beat { epoch, generation, sent_at: self.now });
-                self.act(Action::Send { to, message });
+                self.send_beat(to, epoch, generation);
             }
         }
+    }
+
+    pub(crate) fn send_beat(&mut self, to: MemberName, epoch: Epoch, generation: Generation) {
+        let (sent_at, asks_to_refuse) = (self.now, self.setup.read_leases);
+        let message = PeerMessage::Beat(Beat { epoch, generation, sent_at, asks_to_refuse });
+        self.act(Action::Send { to, message });
     }
 
     /// Another member saw a newer sync record. The watch tells it too, but one that hangs on an etcd member that has just
@@ -139,9 +144,12 @@ impl Decider {
         }
         let Some(member) = self.me_id() else { return };
         let revoked = self.node.promise.as_ref().is_some_and(|p| p.epoch >= beat.epoch)
-            || self.sync().is_some_and(|s| s.record.epoch > beat.epoch);
-        let Beat { epoch, generation, sent_at } = *beat;
-        let echo = Echo { epoch, generation, sent_at, member, revoked };
+            || self.sync().is_some_and(|s| s.record.epoch > beat.epoch)
+            // After a restart the store may not have answered yet; that the promise was kept and is void is durable.
+            || self.node.seen.epoch > beat.epoch;
+        let refuses_ms = if revoked { None } else { self.bind_to_refuse(beat) };
+        let Beat { epoch, generation, sent_at, .. } = *beat;
+        let echo = Echo { epoch, generation, sent_at, member, revoked, refuses_ms };
         self.act(Action::Send { to: from.clone(), message: PeerMessage::Echo(echo) });
     }
 
@@ -151,6 +159,7 @@ impl Decider {
         let mine = |l: &Leadership| l.epoch == echo.epoch && l.generation == echo.generation;
         let this_life = self.leadership.as_ref().is_some_and(mine) && echo.sent_at <= self.now;
         if this_life && !echo.revoked {
+            self.refusal_heard(&echo);
             let newest = self.gossip.echoes.entry(echo.member).or_insert(echo.sent_at);
             *newest = (*newest).max(echo.sent_at);
         }
@@ -264,6 +273,7 @@ impl Decider {
             role,
             serves_writes,
             deadline,
+            read_lease: self.read_lease(),
             guard_armed: self.guarding.is_armed(),
             doing: self.doing.as_ref().map(ToString::to_string).unwrap_or_default(),
             blocked: self.blocked.as_ref().map(ToString::to_string),
@@ -292,6 +302,9 @@ impl Decider {
             if !record.is_established() {
                 alarms.push(format!("{} is not established: commits wait", record.leader.member));
             }
+        }
+        if let Some(why) = self.no_read_leases(record) {
+            alarms.push(why);
         }
         if let Some(why) = self.unusable_times() {
             alarms.push(format!("the cluster's failover times are not used, the file's are: {why}"));

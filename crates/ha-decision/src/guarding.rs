@@ -238,6 +238,7 @@ impl Decider {
         if self.leadership.take().is_some() {
             self.list_change = None;
             self.gossip.echoes.clear();
+            self.read_leases.forget();
         }
         if !self.runs_as_primary() || self.postgres.as_ref().is_some_and(|p| p.at < self.server.changed_at) {
             return false;

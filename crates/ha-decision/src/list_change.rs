@@ -67,6 +67,11 @@ impl ListChange {
         record.epoch == self.epoch && record.policy == self.from
     }
 
+    /// The policy that it leads to.
+    pub(crate) fn target(&self) -> &Policy {
+        &self.to
+    }
+
     pub(crate) fn is_stuck(&self, now: MonoTime) -> bool {
         now >= self.began + STUCK_AFTER
     }

@@ -62,6 +62,16 @@ pub enum Mutant {
     RewindBeforeCheckpoint,
     /// A directory that diverged is started as a standby.
     DivergenceIgnored,
+    /// A read lease counts from the receipt of the answer, not from the sending of the beat.
+    LeaseFromAnswer,
+    /// A restarted member promises at once, whatever it answered before.
+    RefusalForgottenOnRestart,
+    /// A member promises as soon as it does not hear the leader, whatever it answered.
+    RefusalNotKept,
+    /// A read lease rests on the list in the record alone, and the list changes whatever was told.
+    LeaseByOldList,
+    /// A leader that shuts clients out asks to be replaced while a read lease runs.
+    ConsentBeforeLeaseEnds,
     /// `initdb` runs on a claim of an earlier life of the agent.
     InitializeOnOldClaim,
 }

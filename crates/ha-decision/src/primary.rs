@@ -51,6 +51,7 @@ impl Decider {
             return;
         }
         self.gossip.echoes.clear();
+        self.read_leases_begin();
         self.list_change = None;
         self.note(Reason::BecameLeader { epoch: record.epoch, how });
         self.leadership = Some(Leadership {

@@ -103,17 +103,22 @@ impl Decider {
         if self.server.job.is_some() && !revoking {
             return Err(PromiseRefusal::Busy);
         }
-        self.leader_is_gone(&sync.record, request.trigger)
+        self.leader_is_gone(&sync.record, request)
     }
 
-    fn leader_is_gone(&self, record: &SyncRecord, trigger: Trigger) -> Result<(), PromiseRefusal> {
+    fn leader_is_gone(&self, record: &SyncRecord, request: &PromiseRequest) -> Result<(), PromiseRefusal> {
         let consented = self.handover.as_ref().is_some_and(|(from, h)| {
             *from == record.leader.member && h.epoch == record.epoch && h.revision == self.sync_revision()
         });
-        if consented || trigger == Trigger::Operator {
+        if consented || request.accepts_loss {
             return Ok(());
         }
-        if self.now.since(self.started_at()) < self.detection() {
+        self.may_stop_refusing(record.epoch)?;
+        if request.trigger == Trigger::Operator {
+            return Ok(());
+        }
+        let just_started = self.now.since(self.started_at()) < self.detection();
+        if just_started && !broken!(self, RefusalForgottenOnRestart) {
             return Err(PromiseRefusal::JustStarted);
         }
         let vouched_for = !self.lease_is_over() && !self.leader_is_silent(record);

@@ -19,6 +19,8 @@ pub struct Setup {
     pub initial_settings: ClusterSettings,
     /// Whether promotion needs the guard's acknowledgement, asks for it, or never asks.
     pub guard: GuardNeed,
+    /// Whether a leader gives out read leases: it asks those who answer its beats to refuse promises for a while.
+    pub read_leases: bool,
     /// Whether a diverged member may be rewound; otherwise it is cloned.
     pub rewind: bool,
     /// What this member must not forget, as read at the start.

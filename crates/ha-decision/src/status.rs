@@ -7,6 +7,7 @@ use ha_core::record::Policy;
 use ha_core::{Epoch, Generation, MemberId, MemberName, MonoTime, Revision};
 
 use crate::counts::Counts;
+use crate::read_lease::ReadLease;
 
 /// A picture of one decider.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,6 +34,8 @@ pub struct Status {
     pub serves_writes: bool,
     /// Until when the guard lets it lead; none when nothing is armed.
     pub deadline: Option<MonoTime>,
+    /// Until when nobody else can lead, for linearizable reads; none while that cannot be said, or is not wanted.
+    pub read_lease: Option<ReadLease>,
     /// Whether a guard holds that deadline.
     pub guard_armed: bool,
     /// What it does or waits for, in words.

@@ -74,6 +74,9 @@ pub(crate) struct Switchover {
     stops_since: Option<MonoTime>,
     asked: Option<MonoTime>,
     hold: Option<Hold>,
+    /// Clients were shut out of a server that runs on: one that was just logging in may still read, and what proxies were
+    /// told about reads must run out before anybody else leads.
+    readers_until: MonoTime,
     why: String,
 }
 
@@ -107,6 +110,7 @@ impl Switchover {
             stops_since: None,
             asked: None,
             hold: None,
+            readers_until: MonoTime(0),
             why: why.to_owned(),
         }
     }
@@ -141,6 +145,7 @@ impl Decider {
                     stops_since: None,
                     asked: None,
                     hold: None,
+                    readers_until: MonoTime(0),
                     why: "an operator asked for it".to_owned(),
                 });
                 self.start_side_job(Job::Checkpoint);
@@ -361,8 +366,12 @@ impl Decider {
 
     /// Nobody can write any more, and the successor has all that was written.
     pub(crate) fn clients_shut_out(&mut self, end: Lsn) {
+        let readers_until = self.read_leases.told_until();
         if let Some(switchover) = self.switchover.as_mut().filter(|s| s.stage == Stage::ShutOut) {
             switchover.stage = Stage::Ask;
+            if !broken!(self, ConsentBeforeLeaseEnds) {
+                switchover.readers_until = readers_until;
+            }
             switchover.final_lsn = Some(end);
             // From here on this member must win a compare-and-swap before it may let clients in again: the promises that it
             // asks for end what it can confirm.
@@ -414,7 +423,7 @@ impl Decider {
     }
 
     fn ask_to_take_over(&mut self, record: &SyncRecord, switchover: &Switchover) {
-        let due = switchover.asked.map_or(self.now, |at| at + ASK_AGAIN);
+        let due = switchover.asked.map_or(self.now, |at| at + ASK_AGAIN).max(switchover.readers_until);
         if self.now < due {
             self.timers.set(Timer::Switchover, due);
             return;

@@ -273,10 +273,11 @@ impl Decider {
 
     /// A change for which the store comes first: the server follows once it is known to have succeeded.
     pub(crate) fn change_policy(&mut self, record: &SyncRecord, policy: Policy, words: &str) {
-        if !self.can_txn() {
+        if !self.can_txn() || self.read_lease_forbids(record, &policy) {
             return;
         }
         self.note(Reason::ListChanges { what: words.to_owned() });
+        self.read_leases.policy_submitted(&policy);
         let next = SyncRecord { policy, ..record.bumped() };
         let txn = self.replace_sync("change the synchronous list", &next);
         self.submit(TxnFor::ChangePolicy, txn);

@@ -9,6 +9,8 @@ use ha_core::MonoTime;
 pub(crate) enum Timer {
     /// Time to tell the other agents how this member is.
     Gossip,
+    /// A leader that gives out read leases sends its next beat, or may change its list.
+    ReadLease,
     /// A primary must be ended before its lease can run out.
     Demote,
     /// A failed job may be tried again.

@@ -16,6 +16,7 @@ fn echo(pg1: &Member, generation: Generation, sent_at: MonoTime) -> PeerMessage 
         sent_at,
         member: id("pg2"),
         revoked: false,
+        refuses_ms: None,
     })
 }
 

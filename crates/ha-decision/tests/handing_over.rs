@@ -5,7 +5,7 @@ mod member;
 
 use ha_core::Lsn;
 use ha_core::cluster_view::StoreKey;
-use ha_core::peer_message::PeerMessage;
+use ha_core::peer_message::{Echo, PeerMessage};
 use ha_core::record::Versioned;
 use ha_decision::{
     Access, Action, Event, Job, JobFailure, JobOutput, OpId, Refusal, Request, RequestId, StopMode,
@@ -25,7 +25,10 @@ fn announced() -> Member {
 }
 
 fn announced_by(method: SwitchoverMethod) -> Member {
-    let mut pg1 = Member::leading();
+    announced_of(Member::leading(), method)
+}
+
+fn announced_of(mut pg1: Member, method: SwitchoverMethod) -> Member {
     pg1.event(Event::Request { id: ASKED, request: switchover("pg2", method) });
     pg1.end_job(JobOutput::Done);
     pg1.wait(1);
@@ -239,7 +242,11 @@ fn a_primary_that_is_being_stopped_takes_no_writes_although_it_still_answers() {
 
 /// The job that shuts clients out is under way.
 fn shutting_out() -> Member {
-    let mut pg1 = announced_by(SwitchoverMethod::ShutOut);
+    shutting_out_of(Member::leading())
+}
+
+fn shutting_out_of(pg1: Member) -> Member {
+    let mut pg1 = announced_of(pg1, SwitchoverMethod::ShutOut);
     pg1.wait(250);
     let (_, job) = pg1.jobs().pop().expect("clients are shut out");
     let Job::ShutOut { settings, successor } = job else { panic!("{job:?}") };
@@ -260,6 +267,37 @@ fn a_leader_that_has_shut_clients_out_asks_to_be_replaced_while_it_runs() {
     });
     assert_eq!(end, Some(Lsn(140)), "the successor must have all that clients wrote");
     assert!(!pg1.decider.status().serves_writes);
+}
+
+#[test]
+fn a_leader_that_runs_on_asks_to_be_replaced_only_when_its_read_lease_is_over() {
+    let mut pg1 = shutting_out_of(Member::leading_with_read_leases());
+    pg1.hear(
+        "pg2",
+        PeerMessage::Echo(Echo {
+            epoch: pg1.sync().epoch,
+            generation: pg1.sync().generation,
+            sent_at: pg1.now,
+            member: id("pg2"),
+            revoked: false,
+            refuses_ms: Some(5000),
+        }),
+    );
+    let until = pg1.decider.status().read_lease.expect("the proxies are told so").until;
+    pg1.end_job(JobOutput::Flushed { lsn: Lsn(140) });
+    pg1.see_primary(140);
+    assert_eq!(pg1.decider.status().read_lease, None);
+    let asks = |pg1: &Member| {
+        let is_asked =
+            |action: &Action| matches!(action, Action::Send { message: PeerMessage::HandOver(_), .. });
+        pg1.actions.iter().any(is_asked)
+    };
+    while pg1.now < until {
+        assert!(!asks(&pg1), "a client that was just logging in may still read");
+        pg1.pass(50);
+    }
+    pg1.pass(50);
+    assert!(asks(&pg1));
 }
 
 #[test]

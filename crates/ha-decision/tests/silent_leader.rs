@@ -257,6 +257,7 @@ fn asked_by_pg3(revision: Revision) -> PeerMessage {
         revision,
         candidate: id("pg3"),
         trigger: Trigger::LeaderSilent,
+        accepts_loss: false,
     })
 }
 

@@ -64,6 +64,7 @@ fn who_knows_that_the_store_went_back_promises_nothing_by_it() {
         revision: pg2.view.sync_revision(),
         candidate: id("pg3"),
         trigger: Trigger::LeaseExpired,
+        accepts_loss: false,
     };
     pg2.actions.clear();
     pg2.hear("pg3", PeerMessage::PromiseRequest(request));

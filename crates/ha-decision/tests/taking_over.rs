@@ -160,6 +160,7 @@ fn nobody_promises_while_the_leader_is_heard() {
         revision: pg3.view.sync_revision(),
         candidate: id("pg2"),
         trigger: Trigger::LeaseExpired,
+        accepts_loss: false,
     };
     pg3.hear("pg2", PeerMessage::PromiseRequest(request));
     let refused = pg3.actions.iter().any(|a| {

@@ -60,6 +60,8 @@ pub enum Rpc {
     Reinitialize,
     /// What a member is to clients.
     FollowRole,
+    /// For how long nobody else can lead.
+    ReadLease,
     /// Changes of leadership.
     History,
     /// Where a proxy's sessions go.
@@ -75,7 +77,7 @@ pub enum Rpc {
 use Role::{Admin, Host, Proxy};
 
 /// RPC, its path on the wire, the roles that may call it. A path that does not stand here cannot be called.
-const TABLE: [(Rpc, &str, &[Role]); 15] = [
+const TABLE: [(Rpc, &str, &[Role]); 16] = [
     (Rpc::Talk, "/ha.v1.Peer/Talk", &[Host]),
     (Rpc::Status, "/ha.v1.Agent/Status", &[Host, Proxy, Admin]),
     (Rpc::Switchover, "/ha.v1.Agent/Switchover", &[Host, Admin]),
@@ -87,6 +89,7 @@ const TABLE: [(Rpc, &str, &[Role]); 15] = [
     (Rpc::Reinitialize, "/ha.v1.Agent/Reinitialize", &[Host, Admin]),
     // A host that carries both PostgreSQL and a proxy has one certificate, of role host.
     (Rpc::FollowRole, "/ha.v1.Roles/Follow", &[Host, Proxy]),
+    (Rpc::ReadLease, "/ha.v1.Roles/ReadLease", &[Host, Proxy]),
     (Rpc::History, "/ha.v1.Agent/History", &[Host, Proxy, Admin]),
     (Rpc::ProxyStatus, "/ha.v1.Proxy/Status", &[Host, Proxy, Admin]),
     (Rpc::Administer, "/ha.v1.Proxy/Administer", &[Host, Admin]),
@@ -139,11 +142,13 @@ mod tests {
 
     #[test]
     fn proxies_read_only_and_people_do_not_speak_for_agents() {
-        let read_only = [Rpc::Status, Rpc::FollowRole, Rpc::History, Rpc::ProxyStatus, Rpc::VrrpStatus];
+        let of_roles = [Rpc::FollowRole, Rpc::ReadLease];
+        let read_only =
+            [&[Rpc::Status, Rpc::History, Rpc::ProxyStatus, Rpc::VrrpStatus][..], &of_roles].concat();
         for (rpc, path, _) in TABLE {
             assert_eq!(Rpc::of_path(path), Some(rpc));
             assert_eq!(rpc.may_be_called_by(Proxy), read_only.contains(&rpc), "{rpc:?}");
-            let spoken_by_programs = [Rpc::Talk, Rpc::FollowRole].contains(&rpc);
+            let spoken_by_programs = rpc == Rpc::Talk || of_roles.contains(&rpc);
             assert_eq!(rpc.may_be_called_by(Admin), !spoken_by_programs, "{rpc:?}");
             assert!(rpc.may_be_called_by(Host), "{rpc:?}: a host may carry a proxy as well");
         }

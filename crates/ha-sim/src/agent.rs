@@ -85,6 +85,7 @@ impl World {
             boot: BootId(format!("{}-{}", self.hosts[host].name, self.hosts[host].boot)),
             version: "sim".to_owned(),
             file_digest: "same".to_owned(),
+            read_leases: self.readers.is_some(),
             rewind: true,
         }
     }

@@ -7,14 +7,13 @@
 //! | S2 | nobody acknowledges what the leader of a higher epoch lacks |
 //! | S3 | I0 to I7 hold after every step (`succession.rs`, `lists.rs`) |
 //! | S4 | a timeline id has one owner and one history (called TL here) |
+//! | S5 | a read that a proxy passes on shows every commit acknowledged before it began (`readers.rs`) |
 //! | S6 | a promise ends only with its revision (I3, I4) |
 //! | S7 | an epoch has one leader (I0) |
 //! | C2, G, 1P | when clients are let in, and until when a leader may live (`openness.rs`, `job.rs`) |
 //! | E2 | a leader keeps its data |
 //! | L1, L3 | once all works again, writes work and every member comes back, or somebody says what he waits for (`run.rs`) |
 //! | L2 | once all works again, leadership settles after a few changes |
-//!
-//! S5, linearizable reads behind a lease of the proxies, does not apply: no such reads exist in the product.
 //!
 //! A commit that a deposed server acknowledges late is legal when the new history contains it: the rule is "acknowledged
 //! and not in the new history", not "acknowledged afterwards".
@@ -153,6 +152,12 @@ impl Checker {
                 ),
             );
         }
+    }
+
+    /// Whether a read from the leader of `epoch` must show this acknowledged commit: nobody gave it up, and no human who
+    /// accepted loss has put another leader beside that one.
+    pub(crate) fn must_be_seen(&self, lsn: usize, id: u64, epoch: Epoch) -> bool {
+        self.acked.get(&lsn) == Some(&id) && self.forced_at.is_none_or(|forced| epoch >= forced)
     }
 
     /// Every acknowledged commit must be in the log of this member.

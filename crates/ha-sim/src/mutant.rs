@@ -96,6 +96,10 @@ mutants! {
     // Deadlines.
     (KeepaliveAlone, 150, Fate::Redundant("a leader key goes with its lease, or with the sync record, and both are seen"), "a renewed lease proves leadership, whatever the leader key says"),
     (AnswerTime, 400, Fate::Killed, "deadlines count from the answer, not from the sending"),
+    // Linearizable reads.
+    (LeaseFromAnswer, 1500, Fate::Killed, "a read lease counts from the answer to a beat, not from the beat"),
+    (LeaseFromProxyAnswer, 2500, Fate::Killed, "the proxy counts a lease from the agent's answer, not from its question"),
+    (LeaseCheckedAtLogin, 400, Fate::Killed, "the lease is looked at when a session begins, and never again"),
     (FenceWithoutKill, 2000, Fate::Killed, "the guard says that it killed and kills nothing"),
 }
 
@@ -136,7 +140,13 @@ impl Mutant {
             OldIncarnationAfterClone,
             StopWhileListed,
             RewindBeforeCheckpoint,
-            DivergenceIgnored
+            DivergenceIgnored,
+            LeaseFromAnswer
         )
+    }
+
+    /// Whether it breaks a rule of linearizable reads, so that only a run with readers can notice.
+    pub fn is_of_reads(self) -> bool {
+        matches!(self, Self::LeaseFromAnswer | Self::LeaseFromProxyAnswer | Self::LeaseCheckedAtLogin)
     }
 }

@@ -270,6 +270,7 @@ impl World {
             let sync =
                 if self.store.went_back && !established { &self.store.sync } else { &self.store.authority };
             self.checker.acknowledged(host, lsn, waiter.record, sync, &self.hosts);
+            self.reader_notes_commit(lsn, waiter.record);
             if let Some(client) = waiter.client {
                 self.client_answered(client, host, waiter.record);
             }

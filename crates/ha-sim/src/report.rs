@@ -125,6 +125,10 @@ tally! {
     confirmed_to_clients,
     /// Of these, acknowledged by the leader and begun after everything worked again.
     confirmed_after_healing,
+    /// Reads that the proxy passed on.
+    reads,
+    /// Answers to reads that came when there was no lease.
+    reads_withheld,
     /// Commits that a client gave up.
     given_up,
     /// Acknowledged by a server that a higher epoch had replaced, and contained in the new history.

@@ -31,19 +31,29 @@ pub struct Outcome {
     pub trace: Vec<String>,
 }
 
-/// Runs one seed.
+/// Runs one seed; with readers if the mutant is one of theirs.
 pub fn run(seed: u64, size: usize, mutant: Mutant) -> Outcome {
-    play(seed, size, mutant, false)
+    play(seed, size, mutant, mutant.is_of_reads(), false)
 }
 
 /// Runs one seed and keeps its story.
 pub fn story(seed: u64, size: usize, mutant: Mutant) -> Outcome {
-    play(seed, size, mutant, true)
+    play(seed, size, mutant, mutant.is_of_reads(), true)
+}
+
+/// Runs one seed in which leaders give out read leases and clients read. Another history than that of [`run`].
+pub fn run_with_reads(seed: u64, size: usize, mutant: Mutant) -> Outcome {
+    play(seed, size, mutant, true, false)
+}
+
+/// The same, and keeps its story.
+pub fn story_with_reads(seed: u64, size: usize, mutant: Mutant) -> Outcome {
+    play(seed, size, mutant, true, true)
 }
 
 /// Nothing breaks: what a cluster did until it was whole, and in the quiet minute after that.
 pub fn calm(seed: u64, size: usize) -> (Tally, Tally) {
-    let mut world = World::new(seed, size, Mutant::None, false);
+    let mut world = World::new(seed, size, Mutant::None, false, false);
     world.plan.calm_down();
     while world.now() < 40 * SECOND && world.step() {}
     let until_whole = world.tally.clone();
@@ -66,7 +76,7 @@ pub struct Outage {
 
 /// One fault in a calm cluster.
 pub fn outage(seed: u64, size: usize, fault: FaultKind, tracing: bool) -> Outage {
-    let mut world = World::new(seed, size, Mutant::None, tracing);
+    let mut world = World::new(seed, size, Mutant::None, false, tracing);
     world.plan.calm_down();
     while world.now() < 40 * SECOND && world.step() {}
     world.longest_pause = 0;
@@ -81,8 +91,8 @@ pub fn outage(seed: u64, size: usize, fault: FaultKind, tracing: bool) -> Outage
     }
 }
 
-fn play(seed: u64, size: usize, mutant: Mutant, tracing: bool) -> Outcome {
-    let mut world = World::new(seed, size, mutant, tracing);
+fn play(seed: u64, size: usize, mutant: Mutant, reads: bool, tracing: bool) -> Outcome {
+    let mut world = World::new(seed, size, mutant, reads, tracing);
     while world.failure.is_none() && world.step() {
         if world.tally.events > EVENT_LIMIT {
             world.fail("storm", "too many events".to_owned());

@@ -33,6 +33,7 @@ impl World {
             | Ev::JobStep { host, .. }
             | Ev::GuardDue { host, .. }
             | Ev::FenceNoted { host, .. }
+            | Ev::LeaseAsked { host, .. }
             | Ev::StopEnds { host, .. } => paused(host),
             Ev::PeerPump { from, to } => paused(from).max(paused(to)),
             Ev::StoreAnswers { call, .. } | Ev::StoreTimeout { call } => {
@@ -49,6 +50,11 @@ impl World {
             | Ev::Confirm { host, life, .. }
             | Ev::SenderEnds { host, life, .. }
             | Ev::Replay { host, life, .. } => {
+                let server = self.hosts[host].server.as_ref().filter(|s| s.life == life);
+                paused(host).max(server.map_or(0, |s| s.frozen_until))
+            }
+            Ev::ReadRuns(ref read) => {
+                let (host, life) = read.of();
                 let server = self.hosts[host].server.as_ref().filter(|s| s.life == life);
                 paused(host).max(server.map_or(0, |s| s.frozen_until))
             }

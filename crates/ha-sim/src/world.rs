@@ -4,6 +4,7 @@
 //! back synchronously, so the order of the queue is the order of the history. After each event the checker looks.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use ha_core::record::ClusterSettings;
 use ha_core::{MemberName, SystemId};
@@ -20,6 +21,7 @@ use crate::network::Network;
 use crate::peer_link::PeerLink;
 use crate::plan::Plan;
 use crate::postgres_model::{Data, Record};
+use crate::readers::{Read, Readers};
 use crate::report::Tally;
 use crate::rng::Rng;
 use crate::store_link::{Answer, StoreSide};
@@ -66,6 +68,14 @@ pub(crate) enum Ev {
     SettingsChange,
     LossAccepted { host: usize },
     Cancels { client: usize, host: usize, record: u64 },
+    LeaseSiege,
+    OperatorAsks { host: usize },
+    LeaseWanted { host: usize },
+    LeaseAsked { host: usize, asked: u64 },
+    LeaseTold { host: usize, asked: u64, epoch: ha_core::Epoch, lasts: Duration },
+    ReadBegins,
+    ReadRuns(Read),
+    ReadArrives(Read),
     Fault,
     Heals(Healing),
     HealAll,
@@ -102,6 +112,8 @@ pub(crate) struct World {
     pub(crate) peers: BTreeMap<(usize, usize), PeerLink>,
     pub(crate) heartbeats: HeartbeatLinks,
     pub(crate) clients: Vec<Client>,
+    /// Clients that read; none in most runs.
+    pub(crate) readers: Option<Readers>,
     pub(crate) checker: Checker,
     pub(crate) tally: Tally,
     pub(crate) trace: Trace,
@@ -124,9 +136,13 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, size: usize, mutant: Mutant, tracing: bool) -> Self {
+    pub(crate) fn new(seed: u64, size: usize, mutant: Mutant, reads: bool, tracing: bool) -> Self {
         let mut rng = Rng::new(seed);
-        let plan = Plan::draw(&mut rng, size);
+        let mut plan = Plan::draw(&mut rng, size);
+        let readers = reads.then(|| Readers::new(seed, size));
+        if let Some(readers) = &readers {
+            plan.timings.detection = readers.detection();
+        }
         let mut queue = Queue::default();
         // Every host has been up for a while, each for another time.
         let hosts: Vec<Host> = (0..size)
@@ -165,6 +181,7 @@ impl World {
             hosts,
             peers: BTreeMap::new(),
             heartbeats: HeartbeatLinks::default(),
+            readers,
             checker: Checker::default(),
             tally: Tally::default(),
             trace: Trace::new(tracing),
@@ -185,6 +202,7 @@ impl World {
             world.client_rests(client, 500 * MS);
         }
         world.heartbeats_begin();
+        world.readers_begin();
         let first = world.rng.between(6, 15) * SECOND;
         world.queue.at(first, Ev::Fault);
         let words = format!("{:?}", world.plan);
@@ -287,6 +305,14 @@ impl World {
             Ev::SettingsChange => self.change_settings(),
             Ev::LossAccepted { host } => self.accept_loss(host),
             Ev::Cancels { client, host, record } => self.client_cancels(client, host, record),
+            Ev::LeaseSiege => self.lease_siege(),
+            Ev::OperatorAsks { host } => self.operator_asks(host),
+            Ev::LeaseWanted { host } => self.lease_wanted(host),
+            Ev::LeaseAsked { host, asked } => self.lease_asked(host, asked),
+            Ev::LeaseTold { host, asked, epoch, lasts } => self.lease_told(host, asked, epoch, lasts),
+            Ev::ReadBegins => self.read_begins(),
+            Ev::ReadRuns(read) => self.read_runs(read),
+            Ev::ReadArrives(read) => self.read_arrives(&read),
             Ev::Fault => self.next_fault(),
             Ev::Heals(healing) => self.heals(&healing),
             Ev::HealAll => self.heal_all(),

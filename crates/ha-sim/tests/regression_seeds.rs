@@ -1,7 +1,7 @@
 //! Seeds that once broke something, and what. A seed means the same history only while the models stay as they are, so
 //! this list is no proof that the faults are gone (the mutants are); but it costs nothing and has caught returns.
 
-use ha_sim::{Mutant, run};
+use ha_sim::{Mutant, run, run_with_reads};
 
 const SEEDS: &[(u64, usize, &str)] = &[
     (35, 3, "a restart that was asked for as a standby and granted as the leader went on for ever"),
@@ -71,6 +71,24 @@ const SEEDS: &[(u64, usize, &str)] = &[
 fn what_once_broke_holds() {
     for &(seed, size, what) in SEEDS {
         let violation = run(seed, size, Mutant::None).violation;
+        assert!(violation.is_none(), "seed {seed} with {size} members ({what}): {violation:?}");
+    }
+}
+
+/// The same in runs with readers.
+const READS: &[(u64, usize, &str)] = &[
+    (
+        993,
+        3,
+        "a restarted member, before the store had answered, gave a leader a lease that it had helped to replace",
+    ),
+    (478, 5, "the same"),
+];
+
+#[test]
+fn what_was_once_read_stale_is_not() {
+    for &(seed, size, what) in READS {
+        let violation = run_with_reads(seed, size, Mutant::None).violation;
         assert!(violation.is_none(), "seed {seed} with {size} members ({what}): {violation:?}");
     }
 }

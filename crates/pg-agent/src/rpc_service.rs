@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use ha_config::Cluster;
+use ha_config::{Cluster, ReadConsistency};
 use ha_core::{ClusterName, MemberName};
 use ha_decision::{Refusal, Request, RequestDone};
 use ha_rpc::TlsFiles;
@@ -53,6 +53,8 @@ pub struct RpcOptions {
     pub members: BTreeSet<MemberName>,
     /// Who may follow this member's role.
     pub proxies: BTreeSet<MemberName>,
+    /// Whether proxies are told for how long nobody else can lead.
+    pub read_leases: bool,
     /// This host's certificate.
     pub tls: TlsFiles,
 }
@@ -65,6 +67,7 @@ impl RpcOptions {
             address,
             members: cluster.databases.iter().map(|host| host.name.clone()).collect(),
             proxies: cluster.proxies.iter().map(|host| host.name.clone()).collect(),
+            read_leases: cluster.routing.reads == ReadConsistency::Linearizable,
             tls: tls_files(cluster),
         }
     }
@@ -94,7 +97,8 @@ async fn serve_on(
     followers: RoleFollowers,
 ) -> Result<(), ServerError> {
     let talk = PeerServer::new(talk::Talk::new(options.members, peer_events));
-    let roles = RolesServer::new(roles::Service::new(options.proxies, snapshots.clone(), followers));
+    let roles = roles::Service::new(options.proxies, options.read_leases, snapshots.clone(), followers);
+    let roles = RolesServer::new(roles);
     let agent = AgentServer::new(operations::Operations::new(snapshots, requests));
     builder(&options.tls)?
         .add_service(Gate::new(options.cluster.clone(), talk))

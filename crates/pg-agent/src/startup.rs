@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use ha_config::{Cluster, DatabaseHost, GuardMode};
+use ha_config::{Cluster, DatabaseHost, GuardMode, ReadConsistency};
 use ha_core::BootId;
 use ha_core::node_state::NodeState;
 use ha_core::record::{ClusterSettings, FailoverTimes};
@@ -42,6 +42,7 @@ pub fn setup(
             GuardMode::Automatic => GuardNeed::Automatic,
             GuardMode::Off => GuardNeed::Off,
         },
+        read_leases: cluster.routing.reads == ReadConsistency::Linearizable,
         rewind: cluster.replication.rewind,
         node_state,
         entropy: u64::from_le_bytes(seed),

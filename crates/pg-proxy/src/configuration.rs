@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use ha_config::{Balance, Cluster, Doubtful, Problems, ProxyHost};
+use ha_config::{Balance, Cluster, Doubtful, Problems, ProxyHost, ReadConsistency};
 use ha_core::MemberName;
 use ha_routing::Setup;
 use ha_routing::balance::Share;
@@ -12,6 +13,7 @@ use ha_rpc::TlsFiles;
 
 use crate::data_path::{Port, Settings};
 use crate::drain;
+use crate::read_lease::ReadLeases;
 
 /// A claim that is older is no evidence. Agents speak at least every 500 ms; two may be lost.
 const SILENCE: Duration = Duration::from_millis(1500);
@@ -67,6 +69,12 @@ pub fn settings(cluster: &Cluster) -> Settings {
         },
         log_sessions: routing.log_sessions,
     }
+}
+
+/// Where leaders are asked for read leases, if answers need one.
+pub fn read_leases(cluster: &Cluster) -> Option<Arc<ReadLeases>> {
+    let wanted = cluster.routing.reads == ReadConsistency::Linearizable;
+    wanted.then(|| Arc::new(ReadLeases::new(cluster.databases.len(), cluster.failover.detection)))
 }
 
 /// For the leave-taking.

@@ -21,6 +21,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 
 use crate::client_tls::ClientTls;
+use crate::read_lease::ReadLeases;
 
 mod accept;
 mod begin;
@@ -80,6 +81,8 @@ pub struct Options {
     pub upstreams: Vec<(MemberName, SocketAddr)>,
     /// What each of them is to this proxy, in the same order; those beyond the end are as good as any.
     pub shares: Vec<Share>,
+    /// Answers on the write port pass only while the leader has a lease here; none: they pass.
+    pub read_leases: Option<Arc<ReadLeases>>,
     /// What clients see when their TLS ends here; `None`: it ends at PostgreSQL.
     pub tls: Option<Arc<ClientTls>>,
     /// Networks whose connections begin with a header of the PROXY protocol, and no others do.
@@ -157,6 +160,8 @@ pub struct Counters {
     pub tls_failures_total: u64,
     /// Connections that were closed because they had no good header of the PROXY protocol.
     pub headers_refused_total: u64,
+    /// Sessions that ended because the leader's read lease had run out.
+    pub lease_cuts_total: u64,
     /// Ends of sessions that got no line because the log was too slow.
     pub lines_dropped: u64,
     /// One entry per upstream, in the order of [`Options::upstreams`].

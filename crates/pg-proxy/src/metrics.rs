@@ -103,6 +103,9 @@ fn whole(page: &mut Page, shown: &Snapshot) {
     let name = "matriarch_proxy_headers_refused_total";
     let help = "Connections without a good header of the PROXY protocol.";
     page.sample(name, "counter", help, shown.headers_refused_total);
+    let name = "matriarch_proxy_read_lease_cuts_total";
+    let help = "Sessions that ended because the leader's read lease had run out.";
+    page.sample(name, "counter", help, shown.lease_cuts_total);
     let name = "matriarch_proxy_session_lines_dropped_total";
     page.sample(name, "counter", "Ends of sessions that the log was too slow for.", shown.lines_dropped);
 }

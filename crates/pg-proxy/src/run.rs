@@ -133,7 +133,9 @@ async fn prepare(args: &Args, start: Start) -> anyhow::Result<Running> {
     kept.keep(Purpose::Grpc, &listeners.grpc)?;
 
     let (reports, reports_in) = mpsc::unbounded_channel();
-    let options = data_options(&cluster, &host, tls);
+    let read_leases = configuration::read_leases(&cluster);
+    let mut options = data_options(&cluster, &host, tls);
+    options.read_leases.clone_from(&read_leases);
     let data = DataPath::start_on(listeners.clients, options, Arc::clone(&table), reports);
     let data = Arc::new(data.context("starting to take sessions")?);
     let snapshot = Arc::new(SnapshotSource::new(&cluster, &host.name, router.table(), Arc::clone(&data)));
@@ -152,6 +154,7 @@ async fn prepare(args: &Args, start: Start) -> anyhow::Result<Running> {
         proxy: host.name.clone(),
         agents: configuration::on_port(&cluster, GRPC_PORT),
         tls,
+        read_leases,
     });
     let rest = configuration::on_port(&cluster, REST_PORT);
     let (probe, checks) = HealthProbe::new(rest, cluster.routing.check_timeout);
@@ -216,6 +219,7 @@ fn data_options(cluster: &Cluster, host: &ProxyHost, tls: Option<Arc<ClientTls>>
         other_proxies: cluster.proxies.len() > 1,
         upstreams: configuration::upstreams(cluster),
         shares: configuration::shares(cluster, host),
+        read_leases: None,
         tls,
         proxy_protocol_from: cluster.routing.proxy_protocol_from.clone(),
         at_start: configuration::settings(cluster),

@@ -80,6 +80,8 @@ pub struct Snapshot {
     pub lines_dropped: u64,
     /// What passed in each of the last seconds, oldest first.
     pub rates: Vec<Rate>,
+    /// Sessions that ended because the leader's read lease had run out.
+    pub lease_cuts_total: u64,
     /// The newest decisions, newest first.
     pub decisions: Vec<Decision>,
     /// Processes that this one replaced and that still have sessions.
@@ -371,6 +373,7 @@ impl SnapshotSource {
             tls_failures_total,
             headers_refused_total,
             lines_dropped,
+            lease_cuts_total,
             upstreams,
         } = self.data.counters();
         let route = |port, route: &Route| RouteShown {
@@ -416,6 +419,7 @@ impl SnapshotSource {
             headers_refused_total,
             lines_dropped,
             rates: self.rates.lock().unwrap_or_else(PoisonError::into_inner).list(),
+            lease_cuts_total,
             decisions: decisions.iter().cloned().collect(),
             replaced: self.replaced.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             proxies: self.proxies.clone(),

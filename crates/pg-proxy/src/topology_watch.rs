@@ -15,6 +15,8 @@ use ha_routing::Claim;
 use ha_rpc::TlsFiles;
 use tokio::sync::{mpsc, watch};
 
+use crate::read_lease::ReadLeases;
+
 pub use claim::ClaimError;
 
 /// Claims of all agents that may wait for the driver, which takes each in microseconds. When it is full the streams are
@@ -54,6 +56,8 @@ pub struct WatchOptions {
     pub agents: Vec<(MemberName, SocketAddr)>,
     /// This host's certificate.
     pub tls: TlsFiles,
+    /// Where leaders are asked for read leases: what they say goes there, in the order of `agents`.
+    pub read_leases: Option<Arc<ReadLeases>>,
 }
 
 /// The newest claim of a stream that the routing rests on.
@@ -79,7 +83,7 @@ impl TopologyWatch {
         let (heard, receiver) = mpsc::channel(CLAIMS_WAITING);
         let mut in_force = BTreeMap::new();
         let anew = watch::Sender::new(0);
-        for (member, address) in &options.agents {
+        for (index, (member, address)) in options.agents.iter().enumerate() {
             let own = Arc::new(watch::Sender::new(InForce::default()));
             in_force.insert(member.clone(), Arc::clone(&own));
             let follow = stream::Follow {
@@ -87,6 +91,7 @@ impl TopologyWatch {
                 member: member.clone(),
                 address: *address,
                 tls: options.tls.clone(),
+                read_leases: options.read_leases.clone().map(|leases| (index, leases)),
                 in_force: own,
                 anew: anew.subscribe(),
             };

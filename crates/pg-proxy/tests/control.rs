@@ -456,3 +456,26 @@ fn an_operator_takes_a_member_out_and_puts_it_back() {
     let refused = ask("pg9", UpstreamAdmin::Drain).unwrap_err();
     assert!(refused.message().contains("pg9"), "{refused}");
 }
+
+#[test]
+fn a_leader_is_asked_for_its_read_lease_and_an_answer_after_its_end_is_withheld() {
+    let mut world = World::new(30, "reads = \"linearizable\"");
+    let servers = world.servers();
+    let agents = [world.agent("pg1"), world.agent("pg2")];
+    world.start_proxy();
+    agents[0].claim(leader(1));
+    agents[1].claim(standby(1));
+    world.wait_until("/writes/members/0", "pg1", SOON);
+    // Its agent gives out none: clients wait.
+    let waiting = knock(world.writes()).unwrap();
+    world.wait_until("/waiting", 1, SOON);
+    assert_eq!(servers[0].logins(), 0);
+    agents[0].give_lease(Some((1, SOON)));
+    let Login::In(mut session) = waiting.wait().unwrap() else { panic!("refused") };
+    assert!(session.is_alive());
+    // What it says from now on is of another leadership: the lease of this one is over.
+    agents[0].give_lease(Some((2, SOON)));
+    wait_for("the session to end", SOON, || (!session.is_alive()).then_some(()));
+    assert_eq!(world.status()["lease_cuts_total"], 1);
+    assert!(world.log().contains("read lease"), "{}", world.log());
+}

@@ -102,6 +102,7 @@ fn setup(me: &str, node_state: NodeState) -> Setup {
             extra: Default::default(),
         },
         guard: GuardNeed::Off,
+        read_leases: false,
         rewind: true,
         node_state,
         entropy: 1,
@@ -132,7 +133,15 @@ impl Member {
 
     /// pg1 leads and serves; pg2 and pg3 stream from it.
     pub(crate) fn leading() -> Self {
-        let mut pg1 = Self::of_leaderless_cluster("pg1", &["pg2", "pg3"]);
+        Self::come_to_lead(Self::of_leaderless_cluster("pg1", &["pg2", "pg3"]))
+    }
+
+    /// The same, and it gives out read leases.
+    pub(crate) fn leading_with_read_leases() -> Self {
+        Self::come_to_lead(Self::with("pg1", &["pg2", "pg3"], NodeState::default(), true))
+    }
+
+    fn come_to_lead(mut pg1: Self) -> Self {
         pg1.senders = standbys_with(100);
         pg1.put_leader("pg1", 1);
         pg1.see_store();
@@ -173,9 +182,14 @@ impl Member {
 
     /// The same, and this is durable beside the incarnation.
     pub(crate) fn with_node_state(me: &str, listed: &[&str], durable: NodeState) -> Self {
+        Self::with(me, listed, durable, false)
+    }
+
+    /// The same, and perhaps a leader gives out read leases.
+    pub(crate) fn with(me: &str, listed: &[&str], durable: NodeState, read_leases: bool) -> Self {
         let node_state = NodeState { incarnation: Some(id(me).incarnation), ..durable };
         let mut member = Self {
-            decider: Decider::new(setup(me, node_state)),
+            decider: Decider::new(Setup { read_leases, ..setup(me, node_state) }),
             now: MonoTime(1_000_000_000),
             view: StoreView { cluster_id: 1, revision: Revision(10), ..StoreView::default() },
             actions: Vec::new(),
@@ -226,6 +240,14 @@ impl Member {
         let settings = setup("pg1", NodeState::default()).initial_settings;
         self.view.revision = self.view.revision.next();
         let record = ClusterSettings { automatic: false, ..settings };
+        self.view.config = Some(Versioned { record, revision: self.view.revision });
+    }
+
+    /// Durability in the cluster's configuration.
+    pub(crate) fn set_mode(&mut self, mode: ReplicationMode) {
+        let settings = setup("pg1", NodeState::default()).initial_settings;
+        self.view.revision = self.view.revision.next();
+        let record = ClusterSettings { mode, ..settings };
         self.view.config = Some(Versioned { record, revision: self.view.revision });
     }
 

@@ -17,6 +17,7 @@ pub(super) fn message(message: Message) -> Result<core::PeerMessage, ReadError> 
             epoch: Epoch(it.epoch),
             generation: Generation(it.generation),
             sent_at: MonoTime(it.sent_at),
+            asks_to_refuse: it.asks_to_refuse,
         }),
         Message::Echo(it) => core::PeerMessage::Echo(core::Echo {
             epoch: Epoch(it.epoch),
@@ -24,12 +25,14 @@ pub(super) fn message(message: Message) -> Result<core::PeerMessage, ReadError> 
             sent_at: MonoTime(it.sent_at),
             member: text("echo.member", &it.member)?,
             revoked: it.revoked,
+            refuses_ms: it.refuses_ms,
         }),
         Message::PromiseRequest(it) => core::PeerMessage::PromiseRequest(core::PromiseRequest {
             epoch: Epoch(it.epoch),
             revision: Revision(it.revision),
             candidate: text("promise_request.candidate", &it.candidate)?,
             trigger: trigger("promise_request.trigger", it.trigger)?,
+            accepts_loss: it.accepts_loss,
         }),
         Message::Promised(it) => core::PeerMessage::Promised(promised(&it)?),
         Message::PromiseRefused(it) => core::PeerMessage::PromiseRefused(core::PromiseRefused {

@@ -45,13 +45,23 @@ fn all() -> Vec<PeerMessage> {
     let (epoch, generation) = (Epoch(7), Generation(11));
     let revision = Revision(8);
     let mut all = vec![
-        PeerMessage::Beat(Beat { epoch, generation, sent_at: MonoTime(9) }),
+        PeerMessage::Beat(Beat { epoch, generation, sent_at: MonoTime(9), asks_to_refuse: false }),
+        PeerMessage::Beat(Beat { epoch, generation, sent_at: MonoTime(9), asks_to_refuse: true }),
         PeerMessage::Echo(Echo {
             epoch,
             generation,
             sent_at: MonoTime(9),
             member: member("pg3"),
             revoked: true,
+            refuses_ms: None,
+        }),
+        PeerMessage::Echo(Echo {
+            epoch,
+            generation,
+            sent_at: MonoTime(9),
+            member: member("pg3"),
+            revoked: false,
+            refuses_ms: Some(1000),
         }),
         PeerMessage::Promised(promised()),
         PeerMessage::HandOver(HandOver {
@@ -80,7 +90,14 @@ fn all() -> Vec<PeerMessage> {
     }
     for trigger in [Trigger::LeaseExpired, Trigger::LeaderSilent, Trigger::LeaderAsked, Trigger::Operator] {
         let candidate = member("pg2");
-        all.push(PeerMessage::PromiseRequest(PromiseRequest { epoch, revision, candidate, trigger }));
+        let accepts_loss = trigger == Trigger::Operator;
+        all.push(PeerMessage::PromiseRequest(PromiseRequest {
+            epoch,
+            revision,
+            candidate,
+            trigger,
+            accepts_loss,
+        }));
         let promises = vec![promised(), promised()];
         all.push(PeerMessage::TakeOver(TakeOver { epoch, revision, trigger, promises }));
     }

@@ -12,6 +12,7 @@ pub(super) fn message(message: &core::PeerMessage) -> Message {
             epoch: it.epoch.0,
             generation: it.generation.0,
             sent_at: it.sent_at.0,
+            asks_to_refuse: it.asks_to_refuse,
         }),
         core::PeerMessage::Echo(it) => Message::Echo(proto::Echo {
             epoch: it.epoch.0,
@@ -19,12 +20,14 @@ pub(super) fn message(message: &core::PeerMessage) -> Message {
             sent_at: it.sent_at.0,
             member: it.member.to_string(),
             revoked: it.revoked,
+            refuses_ms: it.refuses_ms,
         }),
         core::PeerMessage::PromiseRequest(it) => Message::PromiseRequest(proto::PromiseRequest {
             epoch: it.epoch.0,
             revision: it.revision.0,
             candidate: it.candidate.to_string(),
             trigger: trigger(it.trigger).into(),
+            accepts_loss: it.accepts_loss,
         }),
         core::PeerMessage::Promised(it) => Message::Promised(promised(it)),
         core::PeerMessage::PromiseRefused(it) => Message::PromiseRefused(proto::PromiseRefused {

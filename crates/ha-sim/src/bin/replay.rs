@@ -1,5 +1,6 @@
 //! Runs one seed and prints its story: `replay SEED [SIZE] [MUTANT]`; or many, and prints what broke:
 //! `replay FIRST..LAST [SIZE] [MUTANT]` (LAST not included); or one fault in a calm cluster: `replay SEED SIZE FAULT`.
+//! `Reads` in the place of a mutant breaks nothing and lets clients read.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints")]
 
@@ -16,6 +17,7 @@ fn main() -> ExitCode {
     let size = arguments.next().and_then(|s| s.parse().ok()).unwrap_or(3);
     let wanted = arguments.next().unwrap_or_default();
     let mutant = Mutant::ALL.iter().copied().find(|m| format!("{m:?}") == wanted).unwrap_or_default();
+    let reads = wanted == "Reads" || mutant.is_of_reads();
     if let (Ok(seed), Some(fault)) =
         (seeds.parse(), FaultKind::ALL.into_iter().find(|f| format!("{f:?}") == wanted))
     {
@@ -28,17 +30,18 @@ fn main() -> ExitCode {
     }
     let range = seeds.split_once("..").and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
     match (seeds.parse(), range) {
-        (Ok(seed), _) => one(seed, size, mutant),
-        (_, Some((first, last))) => many(first, last, size, mutant),
+        (Ok(seed), _) => one(seed, size, mutant, reads),
+        (_, Some((first, last))) => many(first, last, size, mutant, reads),
         _ => {
-            println!("usage: replay SEED|FIRST..LAST [SIZE] [MUTANT|FAULT]");
+            println!("usage: replay SEED|FIRST..LAST [SIZE] [MUTANT|FAULT|Reads]");
             ExitCode::from(2)
         }
     }
 }
 
-fn one(seed: u64, size: usize, mutant: Mutant) -> ExitCode {
-    let outcome = ha_sim::story(seed, size, mutant);
+fn one(seed: u64, size: usize, mutant: Mutant, reads: bool) -> ExitCode {
+    let story = if reads { ha_sim::story_with_reads } else { ha_sim::story };
+    let outcome = story(seed, size, mutant);
     for line in &outcome.trace {
         println!("{line}");
     }
@@ -52,10 +55,11 @@ fn one(seed: u64, size: usize, mutant: Mutant) -> ExitCode {
     }
 }
 
-fn many(first: u64, last: u64, size: usize, mutant: Mutant) -> ExitCode {
+fn many(first: u64, last: u64, size: usize, mutant: Mutant, reads: bool) -> ExitCode {
     let mut tally = Tally::default();
     let mut rules: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
-    let work = |seed| ha_sim::run(seed, size, mutant);
+    let run = if reads { ha_sim::run_with_reads } else { ha_sim::run };
+    let work = |seed| run(seed, size, mutant);
     sweep(first, last, work, |seed, outcome| {
         tally.add(&outcome.tally);
         for why in outcome.tally.blocked.keys() {

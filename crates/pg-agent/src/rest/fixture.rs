@@ -102,6 +102,7 @@ fn status(me: &str, role: MemberRole, other: &str, serves_writes: bool) -> Statu
         established: true,
         role,
         serves_writes,
+        read_lease: None,
         deadline: serves_writes.then_some(MonoTime(NOW.0 + 5_000_000_000)),
         guard_armed: serves_writes,
         doing: "nothing".to_owned(),

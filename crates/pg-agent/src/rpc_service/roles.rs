@@ -8,7 +8,7 @@ use ha_core::{MemberName, MonoTime};
 use ha_daemon::boottime;
 use ha_rpc::gate::caller;
 use ha_rpc::proto::roles_server::Roles;
-use ha_rpc::proto::{ProxyReport, RoleClaim};
+use ha_rpc::proto::{ProxyReport, ReadLeaseAnswer, ReadLeaseQuestion, RoleClaim};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -32,11 +32,27 @@ pub(super) struct Service {
     proxies: BTreeSet<MemberName>,
     snapshots: Snapshots,
     followers: RoleFollowers,
+    read_leases: bool,
 }
 
 impl Service {
-    pub(super) fn new(proxies: BTreeSet<MemberName>, snapshots: Snapshots, followers: RoleFollowers) -> Self {
-        Self { proxies, snapshots, followers }
+    pub(super) fn new(
+        proxies: BTreeSet<MemberName>,
+        read_leases: bool,
+        snapshots: Snapshots,
+        followers: RoleFollowers,
+    ) -> Self {
+        Self { proxies, snapshots, followers, read_leases }
+    }
+
+    /// The proxy that calls.
+    fn proxy<T>(&self, request: &Request<T>) -> Result<MemberName, Status> {
+        let identity = caller(request)?;
+        // A host that carries both PostgreSQL and a proxy has one certificate: its name decides, not its role.
+        let known = identity.name.parse().ok().filter(|name| self.proxies.contains(name));
+        known.ok_or_else(|| {
+            Status::permission_denied(format!("{} is no proxy in this host's file", identity.name))
+        })
     }
 }
 
@@ -48,15 +64,7 @@ impl Roles for Service {
         &self,
         request: Request<Streaming<ProxyReport>>,
     ) -> Result<Response<Self::FollowStream>, Status> {
-        let identity = caller(&request)?;
-        // A host that carries both PostgreSQL and a proxy has one certificate: its name decides, not its role.
-        let known = identity.name.parse().ok().filter(|name| self.proxies.contains(name));
-        let Some(proxy): Option<MemberName> = known else {
-            return Err(Status::permission_denied(format!(
-                "{} is no proxy in this host's file",
-                identity.name
-            )));
-        };
+        let proxy = self.proxy(&request)?;
         let (claims, stream) = mpsc::channel(WAITING);
         let follower = Follower {
             following: self.followers.join(proxy.clone()),
@@ -67,6 +75,26 @@ impl Roles for Service {
         };
         tokio::spawn(follower.run(request.into_inner()));
         Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn read_lease(
+        &self,
+        request: Request<ReadLeaseQuestion>,
+    ) -> Result<Response<ReadLeaseAnswer>, Status> {
+        // The proxy asked before this instant, and counts from then.
+        let now = boottime();
+        self.proxy(&request)?;
+        if !self.read_leases {
+            return Err(Status::failed_precondition(
+                "routing.reads is not \"linearizable\" in the file of this host, or was not when its agent started",
+            ));
+        }
+        let picture = self.snapshots.borrow().clone();
+        let lease = picture.and_then(|picture| picture.status.read_lease);
+        Ok(Response::new(lease.map_or_else(ReadLeaseAnswer::default, |lease| ReadLeaseAnswer {
+            epoch: lease.epoch.0,
+            lasts_ns: u64::try_from(lease.until.since(now).as_nanos()).unwrap_or(u64::MAX),
+        })))
     }
 }
 

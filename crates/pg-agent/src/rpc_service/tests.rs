@@ -76,7 +76,12 @@ fn name(text: &str) -> MemberName {
 }
 
 fn beat(number: u64) -> PeerMessage {
-    PeerMessage::Beat(Beat { epoch: Epoch(1), generation: Generation(1), sent_at: MonoTime(number) })
+    PeerMessage::Beat(Beat {
+        epoch: Epoch(1),
+        generation: Generation(1),
+        sent_at: MonoTime(number),
+        asks_to_refuse: false,
+    })
 }
 
 /// The agent of pg1 serves.
@@ -103,6 +108,7 @@ fn world() -> World {
         members: ["pg1", "pg2", "pg3"].map(name).into(),
         // A host may carry a proxy beside PostgreSQL.
         proxies: ["ha1", "ha2", "pg3"].map(name).into(),
+        read_leases: true,
         tls: files(dir.path(), "demo/host/pg1"),
     };
     let (peer_events, events) = mpsc::channel(16);

@@ -56,6 +56,7 @@ pub(super) struct WorkerCounters {
     pub(super) tls_sessions: Count,
     pub(super) tls_failures: Count,
     pub(super) headers_refused: Count,
+    pub(super) lease_cuts: Count,
     pub(super) upstreams: Vec<UpstreamCount>,
 }
 
@@ -85,6 +86,7 @@ impl WorkerCounters {
         sum.tls_sessions_total += self.tls_sessions.get();
         sum.tls_failures_total += self.tls_failures.get();
         sum.headers_refused_total += self.headers_refused.get();
+        sum.lease_cuts_total += self.lease_cuts.get();
         for (count, sum) in self.upstreams.iter().zip(&mut sum.upstreams) {
             count.add_to(sum);
         }

@@ -11,11 +11,13 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use ha_core::Epoch;
 use ha_routing::balance::{Balance, Candidate, Choice, Share, Turns};
 use ha_routing::{Route, RouteState, Table};
 use tokio::sync::Notify;
 
 use super::{Port, Settings};
+use crate::read_lease::ReadLeases;
 
 mod backoff;
 #[cfg(test)]
@@ -367,7 +369,12 @@ impl Future for Ticket {
             drop(state);
             self.done = true;
             let places = Arc::clone(&self.places);
-            return Poll::Ready(answer.map(|upstream| Place { places, upstream, opening: true }));
+            return Poll::Ready(answer.map(|upstream| Place {
+                places,
+                upstream,
+                opening: true,
+                leads: None,
+            }));
         }
         if let Some(waiter) = state.ports[self.port.index()].waiting.get_mut(&self.number) {
             waiter.waker = Some(context.waker().clone());
@@ -386,7 +393,7 @@ impl Drop for Ticket {
         let given = state.settled.remove(&self.number);
         drop(state);
         if let Some(Ok(upstream)) = given {
-            drop(Place { places: Arc::clone(&self.places), upstream, opening: true });
+            drop(Place { places: Arc::clone(&self.places), upstream, opening: true, leads: None });
         }
     }
 }
@@ -397,9 +404,24 @@ pub(super) struct Place {
     places: Arc<Places>,
     upstream: usize,
     opening: bool,
+    /// The leadership for which the session was led there, where answers pass only while it has a read lease.
+    leads: Option<Epoch>,
 }
 
 impl Place {
+    /// From now on answers pass only while this upstream leads this epoch, and nobody else can.
+    pub(super) fn rests_on_lease(&mut self, epoch: Epoch) {
+        self.leads = Some(epoch);
+    }
+
+    /// Whether what the server said until now may be passed on.
+    pub(super) fn may_answer(&self, leases: Option<&ReadLeases>) -> bool {
+        match (self.leads, leases) {
+            (Some(epoch), Some(leases)) => leases.holds(self.upstream, epoch),
+            _ => true,
+        }
+    }
+
     /// Index of the upstream.
     pub(super) fn upstream(&self) -> usize {
         self.upstream

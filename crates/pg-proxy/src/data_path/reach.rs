@@ -44,6 +44,8 @@ enum Failure {
     Shortage(String),
     /// The server lost the role meanwhile.
     Rerouted,
+    /// Nobody confirms that nobody else leads: an answer could not be passed on.
+    NoLease,
 }
 
 /// Finds a server for the client. `connected` is one that it was led to before and that has not seen a login yet.
@@ -77,7 +79,7 @@ pub(super) async fn reach(
                 Err(stop) => return Err(stop),
             },
             // In a box of its own: a client that waits for its turn has no use for it.
-            reached = Box::pin(attempt(seat, upstream, open, greeting)) => reached,
+            reached = Box::pin(attempt(seat, &mut place, open, greeting)) => reached,
         };
         match attempt {
             Ok((server, said, login)) => {
@@ -100,6 +102,10 @@ pub(super) async fn reach(
                         shared.places.failed(upstream, &why, Instant::now());
                     }
                     Failure::Rerouted => {}
+                    Failure::NoLease => {
+                        let why = format!("{} has no read lease", shared.member(upstream));
+                        shared.places.failed(upstream, &why, Instant::now());
+                    }
                 }
             }
         }
@@ -177,14 +183,19 @@ async fn still_silent(
 
 async fn attempt(
     seat: &Seat,
-    upstream: usize,
+    place: &mut Place,
     open: Option<TcpStream>,
     greeting: Greeting<'_>,
 ) -> Result<(TcpStream, Vec<u8>, Option<Box<LoginWatcher>>), Failure> {
-    let shared = seat.shared();
+    let (shared, upstream) = (seat.shared(), place.upstream());
     let allowed = || shared.places.allows(seat.port(), upstream).then_some(()).ok_or(Failure::Rerouted);
     // An order to cut that came before this session was known to concern the upstream has found the table swapped.
     allowed()?;
+    let leases = shared.options.read_leases.as_deref().filter(|_| seat.port() == Port::Writes);
+    if let Some(leases) = leases {
+        let granted = leases.granted(upstream, shared.settings.load().connect_timeout).await;
+        place.rests_on_lease(granted.ok_or(Failure::NoLease)?);
+    }
     let mut server = match open {
         Some(server) => server,
         None => {
@@ -201,6 +212,9 @@ async fn attempt(
     };
     allowed()?;
     let (said, login) = greeting.send(&mut server).await.map_err(Failure::Server)?;
+    if !place.may_answer(leases) {
+        return Err(Failure::NoLease);
+    }
     Ok((server, said, login))
 }
 

@@ -27,6 +27,9 @@ use super::worker::{CutOrder, Seat, Shared};
 /// How long one direction may stay silent when the other has ended.
 const HALF_CLOSED: Duration = Duration::from_secs(5);
 
+/// What the log and the client are told.
+const LEASE_OVER: &str = "the leader's read lease has run out";
+
 /// What can be said about the server's bytes.
 #[derive(Debug)]
 pub(super) enum Watch {
@@ -108,6 +111,8 @@ pub(super) struct Relay {
     watch: Watch,
     /// A statement was refused.
     refused: bool,
+    /// An answer came when the leader's read lease was over.
+    lease_over: bool,
     place: Place,
     seat: Seat,
     /// The last seconds of a session of which one direction has ended.
@@ -138,6 +143,8 @@ pub(super) enum End {
     Unconfirmed,
     /// A statement named `synchronous_commit`.
     LowersCommits,
+    /// The server answered when it was not certain any more that nobody else leads.
+    LeaseOver,
 }
 
 impl Relay {
@@ -171,6 +178,7 @@ impl Relay {
             down: Pump::with(said),
             watch,
             refused,
+            lease_over: false,
             place,
             seat,
             closing: None,
@@ -254,8 +262,14 @@ impl Relay {
         let count = &self.seat.worker().counters.upstreams[upstream].to_client;
         let keys = &self.seat.shared().cancel_keys;
         let (watch, place, moved) = (&mut self.watch, &mut self.place, &mut self.moved);
-        let (passed, spoke) = (&mut self.passed.1, &mut self.spoke);
+        let (passed, spoke, lease_over) = (&mut self.passed.1, &mut self.spoke, &mut self.lease_over);
+        let leases = self.seat.shared().options.read_leases.as_deref();
         let see = |bytes: &[u8]| {
+            // Now that they are read: whatever happens to them from here on, they were said in time.
+            if !place.may_answer(leases) {
+                *lease_over = true;
+                return Some(0);
+            }
             *spoke = Some(Side::Server);
             count.add(bytes.len() as u64);
             *passed += bytes.len() as u64;
@@ -271,6 +285,7 @@ impl Relay {
             Poll::Pending | Poll::Ready(Ok(())) => None,
             Poll::Ready(Err(Broken::Sender)) if self.client_gone => Some(End::Done),
             Poll::Ready(Err(Broken::Sender)) => Some(End::ServerLost),
+            Poll::Ready(Err(Broken::Stopped)) if self.lease_over => Some(End::LeaseOver),
             Poll::Ready(Err(Broken::Stopped)) => Some(End::Unconfirmed),
             Poll::Ready(Err(Broken::Receiver)) => {
                 self.lose_client(context);
@@ -323,6 +338,7 @@ impl Relay {
             End::Cut(order) => Ended::Cut(order.clone()),
             End::Unconfirmed => Ended::Unconfirmed,
             End::LowersCommits => Ended::LowersCommits,
+            End::LeaseOver => Ended::Cut(CutOrder::RoleLost(LEASE_OVER.into())),
         });
         let member = shared.member(place.upstream()).as_str();
         let words = match end {
@@ -336,6 +352,10 @@ impl Relay {
             End::Cut(CutOrder::RoleLost(why)) => {
                 seat.worker().counters.upstreams[place.upstream()].cut.add(1);
                 Some(Some(Refusal::role_lost(&why)))
+            }
+            End::LeaseOver => {
+                seat.worker().counters.lease_cuts.add(1);
+                Some(Some(Refusal::role_lost(LEASE_OVER)))
             }
         };
         let may_speak = watch.between_messages();

@@ -56,6 +56,7 @@ pub(crate) fn snapshot() -> Snapshot {
         rates: (1..=3)
             .map(|n| Rate { sessions: n, bytes_to_upstreams: 512 * n, bytes_to_clients: 1024 * n })
             .collect(),
+        lease_cuts_total: 0,
         decisions: vec![Decision {
             at: "2026-03-01T12:00:00.250Z".to_owned(),
             reason: "writes go to pg1: it leads epoch 5".to_owned(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ha_core::MemberName;
+use ha_routing::ClaimedRole;
 use ha_rpc::proto::ProxyReport;
 use ha_rpc::proto::roles_client::RolesClient;
 use ha_rpc::{TlsFiles, channel};
@@ -15,6 +16,7 @@ use tonic::Status;
 use tonic::transport::Channel;
 
 use super::{Heard, InForce, StreamNumber, claim};
+use crate::read_lease::ReadLeases;
 
 /// Pause before the next attempt: first and longest. Short, because an agent that is back is needed at once.
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
@@ -31,6 +33,8 @@ pub(super) struct Follow {
     pub(super) member: MemberName,
     pub(super) address: SocketAddr,
     pub(super) tls: TlsFiles,
+    /// Where its agent is asked for read leases while it leads: index of the member, and all leases.
+    pub(super) read_leases: Option<(usize, Arc<ReadLeases>)>,
     pub(super) in_force: Arc<watch::Sender<InForce>>,
     /// Changes when every stream is to be made anew.
     pub(super) anew: watch::Receiver<u64>,
@@ -95,6 +99,10 @@ impl Follow {
         let mut after_a_claim = false;
         let broken = |after_a_claim, why: &str| End::Broken { after_a_claim, why: why.to_owned() };
         let silent = |_| Status::deadline_exceeded(format!("no claim within {} ms", SILENT.as_millis()));
+        let leads = watch::Sender::new(false);
+        let seen = leads.subscribe();
+        let asking = self.ask_for_leases(channel.clone(), &seen);
+        tokio::pin!(asking);
         let mut client = RolesClient::new(channel);
         let opened = tokio::time::timeout(SILENT, client.follow(reports)).await.map_err(silent);
         let mut claims = match opened.and_then(|opened| opened) {
@@ -107,6 +115,7 @@ impl Follow {
                 next = tokio::time::timeout(limit, claims.message()) => next.map_err(silent),
                 Ok(()) = anew.changed() => return broken(true, "this proxy stood still: what came meanwhile is old"),
                 () = heard.closed() => return End::Unheard,
+                () = &mut asking => return End::Unheard,
             };
             let wire = match next.and_then(|next| next) {
                 Ok(Some(wire)) => wire,
@@ -119,12 +128,22 @@ impl Follow {
                         tracing::info!(member = %self.member, address = %self.address, "an agent pushes its role");
                     }
                     after_a_claim = true;
+                    let leader = claim.role == ClaimedRole::Leader;
+                    leads.send_if_modified(|leads| std::mem::replace(leads, leader) != leader);
                     if heard.send(Heard::Claimed { stream: number, claim }).await.is_err() {
                         return End::Unheard;
                     }
                 }
                 Err(error) => tracing::warn!(member = %self.member, %error, "a claim was not understood"),
             }
+        }
+    }
+
+    /// Never ends; the select of the stream drives it.
+    async fn ask_for_leases(&self, channel: Channel, leads: &watch::Receiver<bool>) {
+        match &self.read_leases {
+            Some((member, leases)) => leases.ask(*member, channel, leads).await,
+            None => std::future::pending().await,
         }
     }
 }

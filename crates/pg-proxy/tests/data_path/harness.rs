@@ -52,6 +52,7 @@ impl Proxy {
             upstreams: upstreams.clone(),
             shares: Vec::new(),
             pin_threads: false,
+            read_leases: None,
             tls: None,
             proxy_protocol_from: Vec::new(),
             at_start: Settings {

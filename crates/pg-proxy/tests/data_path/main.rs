@@ -17,6 +17,8 @@ mod limits;
 #[cfg(test)]
 mod load_balancer;
 #[cfg(test)]
+mod read_lease;
+#[cfg(test)]
 mod silence;
 #[cfg(test)]
 mod terminating;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ha_rpc::TlsFiles;
 use ha_rpc::gate::{Gate, caller};
 use ha_rpc::proto::roles_server::{Roles, RolesServer};
-use ha_rpc::proto::{ClaimedRole, ProxyReport, RoleClaim};
+use ha_rpc::proto::{ClaimedRole, ProxyReport, ReadLeaseAnswer, ReadLeaseQuestion, RoleClaim};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -22,6 +22,7 @@ pub(crate) struct FakeAgent {
     name: &'static str,
     claims: watch::Sender<Said>,
     reports: Reports,
+    lease: watch::Sender<Option<ReadLeaseAnswer>>,
     _server: Background,
 }
 
@@ -48,7 +49,9 @@ impl FakeAgent {
     pub(crate) fn start(name: &'static str, address: IpAddr, tls: TlsFiles) -> Self {
         let claims = watch::Sender::new(Said::default());
         let reports = Reports::default();
-        let service = Service { claims: claims.subscribe(), reports: Arc::clone(&reports) };
+        let lease = watch::Sender::new(None);
+        let service =
+            Service { claims: claims.subscribe(), reports: Arc::clone(&reports), lease: lease.subscribe() };
         let server = Background::run(move || {
             let address = SocketAddr::new(address, ha_config::GRPC_PORT);
             let incoming = ha_rpc::server::listen(address).unwrap();
@@ -56,7 +59,16 @@ impl FakeAgent {
             let router = ha_rpc::server::builder(&tls).unwrap().add_service(gate);
             async move { router.serve_with_incoming(incoming).await.unwrap() }
         });
-        Self { name, claims, reports, _server: server }
+        Self { name, claims, reports, lease, _server: server }
+    }
+
+    /// To whoever asks: nobody else can lead for so long, at this epoch. None: it gives out no leases.
+    pub(crate) fn give_lease(&self, lease: Option<(u64, Duration)>) {
+        let answer = lease.map(|(epoch, lasts)| ReadLeaseAnswer {
+            epoch,
+            lasts_ns: u64::try_from(lasts.as_nanos()).unwrap(),
+        });
+        self.lease.send_replace(answer);
     }
 
     /// Says it at once on every stream; the number of this change.
@@ -124,6 +136,7 @@ pub(crate) fn standby(epoch: u64) -> RoleClaim {
 struct Service {
     claims: watch::Receiver<Said>,
     reports: Reports,
+    lease: watch::Receiver<Option<ReadLeaseAnswer>>,
 }
 
 #[tonic::async_trait]
@@ -146,6 +159,13 @@ impl Roles for Service {
         tokio::spawn(push(self.claims.clone(), Arc::clone(&self.reports), sender));
         tokio::spawn(receive(request.into_inner(), Arc::clone(&self.reports)));
         Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn read_lease(&self, _: Request<ReadLeaseQuestion>) -> Result<Response<ReadLeaseAnswer>, Status> {
+        match *self.lease.borrow() {
+            Some(answer) => Ok(Response::new(answer)),
+            None => Err(Status::failed_precondition("this fake gives out none")),
+        }
     }
 }
 

@@ -3,9 +3,11 @@
 use std::time::Instant;
 
 use ha_daemon::boottime;
-use ha_decision::MemberRole;
+use ha_decision::{MemberRole, ReadLease};
 use ha_rpc::proto::roles_client::RolesClient;
-use ha_rpc::proto::{ClaimedRole, HistoryRequest, ProxyReport, RoleClaim};
+use ha_rpc::proto::{
+    ClaimedRole, HistoryRequest, ProxyReport, ReadLeaseAnswer, ReadLeaseQuestion, RoleClaim,
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
@@ -180,4 +182,24 @@ async fn history_is_told_once_the_store_was_seen() {
     world.show(picture);
     let mut proxy = world.agent("demo/proxy/ha1").await;
     assert!(proxy.history(HistoryRequest {}).await.unwrap().into_inner().entries.is_empty());
+}
+
+#[tokio::test]
+async fn proxies_of_the_file_may_ask_for_how_long_nobody_else_can_lead() {
+    let world = world();
+    let ask = async |holder: &str| {
+        let channel = channel::connect("pg1", world.address, &world.files(holder)).await.unwrap();
+        RolesClient::new(channel).read_lease(ReadLeaseQuestion {}).await.map(tonic::Response::into_inner)
+    };
+    assert_eq!(ask("demo/proxy/ha1").await.unwrap(), ReadLeaseAnswer::default(), "no picture yet");
+    let mut picture = fixture::leader();
+    picture.status.read_lease = Some(ReadLease { epoch: Epoch(7), until: boottime() + LIMIT });
+    world.show(picture);
+    let answer = ask("demo/proxy/ha1").await.unwrap();
+    assert_eq!(answer.epoch, 7);
+    let lasts = Duration::from_nanos(answer.lasts_ns);
+    assert!(!lasts.is_zero() && lasts < LIMIT, "{lasts:?}");
+    for holder in ["demo/admin/admin", "demo/proxy/ha9", "demo/host/pg2"] {
+        assert_eq!(ask(holder).await.unwrap_err().code(), Code::PermissionDenied, "{holder}");
+    }
 }
