@@ -61,7 +61,7 @@ impl<'a> Changes<'a> {
         loop {
             let begin = Instant::now();
             // The last one must have time to end within the load.
-            if begin + EVERY > until {
+            if begin + EVERY / 2 > until {
                 pause(until.saturating_duration_since(begin));
                 return Ok(changed);
             }
@@ -81,6 +81,10 @@ impl<'a> Changes<'a> {
         self.number += 1;
         if self.number % 2 == 1 {
             return Change::Switchover;
+        }
+        // In the warm-up each proxy must have had the most clients that it will have: those of the address are half of all.
+        if self.number == 2 {
+            return Change::AddressMoved;
         }
         self.dice.weighted(&[
             (3, Change::MemberDrained),

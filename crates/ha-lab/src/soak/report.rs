@@ -92,15 +92,15 @@ fn leftovers(first: &Held, last: &Held) -> Vec<String> {
         found.push(format!("{} threads instead of {}", last.threads, first.threads));
     }
     if last.resident * 100 > first.resident * (100 + GROWTH) {
-        let (from, to, growth) = (first.resident, last.resident, growth(first, last));
+        let (from, to, growth) = (first.resident, last.resident, growth(first.resident, last.resident));
         found.push(format!("resident memory grew by {growth:.1} %, from {from} to {to} KiB"));
     }
     found
 }
 
 /// In percent.
-fn growth(first: &Held, last: &Held) -> f64 {
-    (last.resident as f64 / first.resident as f64 - 1.0) * 100.0
+fn growth(first: u64, last: u64) -> f64 {
+    (last as f64 / first as f64 - 1.0) * 100.0
 }
 
 impl fmt::Display for Report {
@@ -113,8 +113,9 @@ impl fmt::Display for Report {
         writeln!(f, "| proxy | | reference | peak | last rest point | change |\n|---|---|---|---|---|---|")?;
         for proxy in &self.proxies {
             let Some((first, last)) = self.ends(proxy) else { continue };
-            let values: [(&str, Value); 5] = [
+            let values: [(&str, Value); 6] = [
                 ("resident KiB", |held| held.resident),
+                ("anonymous KiB", |held| held.anonymous),
                 ("descriptors", |held| held.descriptors),
                 ("threads", |held| held.threads),
                 ("sessions", |held| held.sessions),
@@ -122,7 +123,9 @@ impl fmt::Display for Report {
             ];
             for (what, value) in values {
                 let change = match what {
-                    "resident KiB" => format!("{:+.1} %", growth(first, last)),
+                    "resident KiB" | "anonymous KiB" => {
+                        format!("{:+.1} %", growth(value(first), value(last)))
+                    }
                     _ => format!("{:+}", value(last).cast_signed() - value(first).cast_signed()),
                 };
                 let (reference, peak, end) = (value(first), self.peak(proxy, value), value(last));
@@ -131,13 +134,16 @@ impl fmt::Display for Report {
         }
         writeln!(
             f,
-            "\n| proxy | sessions | with TLS | refused | cancel requests | rest points, resident KiB |"
+            "\n| proxy | sessions | with TLS | refused | cancel requests | rest points, resident (anonymous) KiB |"
         )?;
         writeln!(f, "|---|---|---|---|---|---|")?;
         for proxy in &self.proxies {
             let Some((_, last)) = self.ends(proxy) else { continue };
-            let resident =
-                self.rests.iter().filter_map(|rest| rest.of(proxy)).map(|held| held.resident.to_string());
+            let resident = self
+                .rests
+                .iter()
+                .filter_map(|rest| rest.of(proxy))
+                .map(|held| format!("{} ({})", held.resident, held.anonymous));
             let resident = resident.collect::<Vec<_>>().join(", ");
             let Held { sessions_total, tls_total, refused_total, cancels_total, .. } = last;
             writeln!(
@@ -163,6 +169,7 @@ mod tests {
     const AT_REST: Held = Held {
         pid: 7,
         resident: 10_000,
+        anonymous: 3_000,
         descriptors: 30,
         threads: 5,
         sessions: 0,

@@ -26,6 +26,8 @@ pub(super) struct Held {
     pub(super) pid: i32,
     /// Resident memory, KiB.
     pub(super) resident: u64,
+    /// What of it is the program's own data: the rest are pages of its files, which come as code is first needed.
+    pub(super) anonymous: u64,
     pub(super) descriptors: u64,
     pub(super) threads: u64,
     pub(super) sessions: u64,
@@ -56,6 +58,7 @@ impl Held {
         Ok(Self {
             pid,
             resident: field("VmRSS:")?,
+            anonymous: field("RssAnon:")?,
             descriptors: descriptors
                 .with_context(|| format!("no descriptors of process {pid} on {proxy}"))?,
             threads: field("Threads:")?,
@@ -90,16 +93,18 @@ pub(super) fn write(samples: &[Sample], path: &Path) -> Result<()> {
     let mut out = BufWriter::new(file);
     writeln!(
         out,
-        "seconds\tproxy\tresident KiB\tdescriptors\tthreads\tsessions\twaiting\tsessions since the start"
+        "seconds\tproxy\tresident KiB\tanonymous KiB\tdescriptors\tthreads\tsessions\twaiting\tsessions since the start"
     )?;
     for Sample { at, proxy, held } in samples {
         let at = at.as_secs();
         match held {
             Ok(held) => {
-                let Held { resident, descriptors, threads, sessions, waiting, sessions_total, .. } = held;
+                let Held {
+                    resident, anonymous, descriptors, threads, sessions, waiting, sessions_total, ..
+                } = held;
                 writeln!(
                     out,
-                    "{at}\t{proxy}\t{resident}\t{descriptors}\t{threads}\t{sessions}\t{waiting}\t{sessions_total}"
+                    "{at}\t{proxy}\t{resident}\t{anonymous}\t{descriptors}\t{threads}\t{sessions}\t{waiting}\t{sessions_total}"
                 )?;
             }
             Err(error) => writeln!(out, "{at}\t{proxy}\t{error:#}")?,
@@ -156,6 +161,7 @@ fn least(lab: &Lab, proxy: &str, reference: Option<&Held>) -> Result<Held> {
         let now = Held::now(lab, proxy)?;
         least = Held {
             resident: least.resident.min(now.resident),
+            anonymous: least.anonymous.min(now.anonymous),
             descriptors: least.descriptors.min(now.descriptors),
             threads: least.threads.min(now.threads),
             ..now
@@ -168,10 +174,11 @@ impl fmt::Display for Rest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "[{:6.1} s] at rest:", self.at.as_secs_f64())?;
         for (proxy, held) in &self.held {
-            let Held { resident, descriptors, threads, sessions, waiting, sessions_total, .. } = held;
+            let Held { resident, anonymous, descriptors, threads, sessions, waiting, sessions_total, .. } =
+                held;
             write!(
                 f,
-                " {proxy} {resident} KiB, {descriptors} descriptors, {threads} threads, sessions {sessions}, \
+                " {proxy} {resident} KiB ({anonymous} anonymous), {descriptors} descriptors, {threads} threads, sessions {sessions}, \
                  waiting {waiting}, {sessions_total} sessions so far;"
             )?;
         }
