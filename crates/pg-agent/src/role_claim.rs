@@ -43,7 +43,7 @@ pub fn make(picture: &AgentSnapshot, now: MonoTime) -> Option<RoleClaim> {
             .policy
             .as_ref()
             .zip(status.id.as_ref())
-            .is_some_and(|(p, me)| p.members.contains(me)),
+            .is_some_and(|(policy, me)| policy.lists(me)),
     })
 }
 

@@ -30,6 +30,8 @@ use crate::replaced::{FAILED, LEAVING, Replaced, ReplacedShown, SERVING};
 
 /// How long the successor may take until it serves.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Lines of its reason to fail that are kept: a file may have many problems, and a wrong program may never end.
+const LAST_WORDS: usize = 200;
 /// How long the successor waits for somebody who leads before it takes sessions. Until then the old process takes them, which
 /// knows; afterwards they wait here as at any start.
 const HEARSAY: Duration = Duration::from_secs(2);
@@ -205,7 +207,10 @@ impl Attempt {
             Ok(Ok(Some(line))) => {
                 // What follows belongs to it; it ends by itself after these words.
                 let mut why = line.strip_prefix(FAILED).unwrap_or(&line).to_owned();
-                while let Ok(Ok(Some(more))) = tokio::time::timeout(PATIENCE, lines.next_line()).await {
+                for _ in 0..LAST_WORDS {
+                    let Ok(Ok(Some(more))) = tokio::time::timeout(PATIENCE, lines.next_line()).await else {
+                        break;
+                    };
                     why = why + "\n" + &more;
                 }
                 Err(format!("process {id}: {why}"))
@@ -225,9 +230,14 @@ impl Attempt {
         }
         let mut command = tokio::process::Command::from(self.program.launcher());
         command.env(HANDED_OVER, named.join(",")).env(ADMINISTERED, &self.administered);
+        // Whoever is dropped while it is waited for is of no use any more.
+        command.kill_on_drop(true);
         let child = command.spawn().map_err(|error| format!("start: {error}"))?;
         drop(sockets);
-        let output = child.wait_with_output().await.map_err(|error| format!("start: {error}"))?;
+        let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await;
+        let output =
+            output.map_err(|_| format!("start: nothing happened within {} s", PATIENCE.as_secs()))?;
+        let output = output.map_err(|error| format!("start: {error}"))?;
         let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         said.parse().map_err(|_| if said.is_empty() { format!("start: {}", output.status) } else { said })
     }

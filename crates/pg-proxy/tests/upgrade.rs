@@ -76,6 +76,14 @@ fn follow_link(world: &World, stop: &AtomicBool) -> Vec<String> {
     complaints
 }
 
+struct StopsOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopsOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn twenty_upgrades_under_constant_connecting_fail_nobody_and_move_no_address() {
     const UPGRADES: u32 = 20;
@@ -89,6 +97,8 @@ fn twenty_upgrades_under_constant_connecting_fail_nobody_and_move_no_address() {
     let crowd = Crowd::start(world.writes(), 3);
     let complaints = std::thread::scope(|scope| {
         let follower = scope.spawn(|| follow_link(&world, &stop));
+        // Also when this thread fails: the scope waits for the other one.
+        let stops = StopsOnDrop(&stop);
         for _ in 0..UPGRADES {
             let old = world.process();
             upgrade(&world);
@@ -96,7 +106,7 @@ fn twenty_upgrades_under_constant_connecting_fail_nobody_and_move_no_address() {
             // Nobody stays with the old one for long, so it is soon gone, and the next upgrade finds the names free.
             wait_for("the end of the old process", SOON, || is_gone(&world, old));
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(stops);
         follower.join().unwrap()
     });
     let (served, failures) = crowd.finish();

@@ -167,7 +167,6 @@ pub(super) struct Worker {
     pub(super) counters: Arc<WorkerCounters>,
     load: Arc<AtomicU32>,
     roster: RefCell<Roster>,
-    patience: Cell<Patience>,
     /// Seconds since the start, exact to a tenth.
     second: Cell<u32>,
     /// Sessions end when they are idle.
@@ -189,7 +188,7 @@ struct Entry {
     upstream: Option<u16>,
     reads: bool,
     taken: bool,
-    /// Of a session that has its server, where silence is limited.
+    /// Of a session that has its server.
     word: Option<LastWord>,
 }
 
@@ -206,9 +205,8 @@ pub(super) enum CutOrder {
 
 impl Worker {
     fn new(shared: Arc<Shared>, counters: Arc<WorkerCounters>, load: Arc<AtomicU32>) -> Self {
-        let patience = Cell::new(Patience::of(&shared.settings.load()));
         let (roster, second, leaves) = (RefCell::default(), Cell::new(0), Cell::new(false));
-        Self { shared, counters, load, roster, patience, second, leaves }
+        Self { shared, counters, load, roster, second, leaves }
     }
 
     /// Ends the sessions that have been silent for too long, once in each second.
@@ -219,7 +217,6 @@ impl Worker {
         }
         // The limits may have changed.
         let patience = Patience::of(&self.shared.settings.load());
-        self.patience.set(patience);
         if patience.is_limited() {
             self.order(|entry| patience.exhausted(entry.word?, second).map(CutOrder::Silent));
         }
@@ -327,12 +324,10 @@ impl Seat {
         self.port
     }
 
-    /// Notes who has said something. Costs nothing where silence is not limited.
+    /// Notes who has said something, also where silence is not limited: a limit that comes later counts from here.
     pub(super) fn heard(&self, side: Side) {
-        if self.worker.patience.get().is_limited() {
-            let word = LastWord { of: side, at: self.worker.second.get() };
-            self.worker.roster.borrow_mut().entries[self.entry as usize].word = Some(word);
-        }
+        let word = LastWord { of: side, at: self.worker.second.get() };
+        self.worker.roster.borrow_mut().entries[self.entry as usize].word = Some(word);
     }
 
     /// Whether the session is within the limit; one that is not may only be refused or cancel something.

@@ -130,6 +130,7 @@ async fn end_of_the_proxy_tells_waiting_clients() {
 async fn running_data_path_is_alive_and_a_dropped_one_ends_its_sessions() {
     let (proxy, server) = Proxy::with_leader().await;
     let (mut client, _upstream) = proxy.session(Port::Writes, &server, &[1; 4]).await;
+    // Longer than a thread may be silent: it must have shown itself since the start.
     tokio::time::sleep(std::time::Duration::from_millis(700)).await;
     assert!(proxy.path.alive());
     drop(proxy);

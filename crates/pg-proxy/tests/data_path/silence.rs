@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pg_proxy::data_path::{Options, Port};
+use pg_proxy::data_path::{Options, Port, Settings};
 use tokio::io::AsyncWriteExt;
 
 use crate::harness::{FakeServer, Proxy, message, read_all, read_exactly, read_refusal};
@@ -41,4 +41,14 @@ async fn client_that_waits_for_its_answer_is_not_silent() {
     let (sqlstate, text) = read_refusal(&mut client).await;
     assert_eq!(sqlstate, "08006");
     assert!(text.contains("no answer of pg1 for 3 s"), "{text}");
+}
+
+#[tokio::test]
+async fn limit_that_comes_into_force_counts_for_sessions_that_are_silent_already() {
+    let (proxy, server) = Proxy::with_leader().await;
+    let (mut client, _upstream) = proxy.session(Port::Writes, &server, &[1; 4]).await;
+    let mut settings = Settings::clone(&proxy.path.settings());
+    settings.client_timeout = Some(Duration::from_secs(1));
+    proxy.path.apply(settings);
+    assert_eq!(read_refusal(&mut client).await.0, "57P05");
 }
