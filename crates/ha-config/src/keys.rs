@@ -21,6 +21,7 @@ pub(crate) const CLUSTER: &[&str] = &[
     "proxy.address",
     "proxy.zone",
     "vip.address",
+    "vip.link_local",
     "vip.interface",
     "vip.vrid",
     "vip.version",

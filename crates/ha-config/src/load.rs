@@ -105,8 +105,10 @@ fn read_vips(top: &Table<'_>, hosts: &hosts::Hosts) -> Vec<Vip> {
                 "each floating address once",
             );
         }
-        let twin =
-            vips.iter().find(|other| other.router_id() == vip.router_id() && other.address != vip.address);
+        let twin = vips.iter().find(|other| {
+            let same_family = other.address.is_ipv4() == vip.address.is_ipv4();
+            other.router_id() == vip.router_id() && same_family && other.address != vip.address
+        });
         if let Some(twin) = twin {
             let found = match vip.vrid {
                 Some(vrid) => format!("{vrid}, as that of {}", twin.address),

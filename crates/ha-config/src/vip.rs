@@ -1,6 +1,6 @@
 //! `[[vip]]`: floating addresses.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use ha_core::MemberName;
@@ -19,6 +19,9 @@ pub struct Vip {
     pub address: IpAddr,
     /// Length of the subnet's prefix in bits.
     pub prefix: u8,
+    /// Floating link-local address beside an IPv6 address; `None` = made from the virtual router identifier, or `address`
+    /// is link-local itself.
+    pub link_local: Option<Ipv6Addr>,
     /// Network interface; `None` = the one with an address in the subnet.
     pub interface: Option<String>,
     /// Virtual router identifier, 1 to 255; `None` = derived from the address.
@@ -43,6 +46,7 @@ impl Vip {
         Self {
             address,
             prefix,
+            link_local: None,
             interface: None,
             vrid: None,
             version: 3,
@@ -107,6 +111,9 @@ impl Vip {
                     .map(str::to_owned)
             })
             .map(|at| at.value);
+        let link_local = table.read("link_local", "an address in fe80::/10", |value| {
+            value.as_str()?.parse().ok().filter(Ipv6Addr::is_unicast_link_local)
+        });
         let unicast = table.boolean("unicast").unwrap_or(false);
         let preempt = table.boolean("preempt").unwrap_or(true);
         let preempt_delay = table.duration("preempt_delay", Duration::ZERO..=Duration::from_secs(1000));
@@ -118,19 +125,24 @@ impl Vip {
         vip.version = version.unwrap_or(vip.version);
         vip.interval = interval.unwrap_or(vip.interval);
         (vip.vrid, vip.interface, vip.unicast, vip.preference) = (vrid, interface, unicast, preference);
+        vip.link_local = link_local.map(|at| at.value);
         vip.preempt = preempt;
         vip.preempt_delay = preempt_delay.unwrap_or(vip.preempt_delay);
         vip.check_protocol(table);
         vip.check_neighbours(table, databases, proxies);
-        if vip.unicast && proxies.len() == 1 {
-            table.refuse("unicast", "true", "false, or a second [[proxy]] to talk to");
-        }
+        vip.check_unicast(table, proxies);
         Some(vip)
     }
 
     fn check_protocol(&self, table: &Table<'_>) {
         if self.version == 2 && self.address.is_ipv6() {
             table.refuse("version", "2 with an IPv6 address", "3: VRRP version 2 knows IPv4 only");
+        }
+        if let Some(link_local) = self.link_local
+            && !matches!(self.address, IpAddr::V6(address) if !address.is_unicast_link_local())
+        {
+            let expected = "nothing: only an IPv6 address that is not link-local has one beside it";
+            table.refuse("link_local", format!("{:?}", link_local.to_string()), expected);
         }
         let interval = self.interval;
         if self.version == 2 && (interval.is_zero() || interval.subsec_nanos() != 0) {
@@ -139,6 +151,23 @@ impl Vip {
         } else if !interval.subsec_millis().is_multiple_of(10) {
             let found = format!("{:?}", show_duration(interval));
             table.refuse("interval", found, "a multiple of 10ms, the unit of VRRP version 3");
+        }
+    }
+
+    /// Advertisements can be sent only to addresses of the family that they are about.
+    fn check_unicast(&self, table: &Table<'_>, proxies: &[ProxyHost]) {
+        if !self.unicast {
+            return;
+        }
+        if proxies.len() == 1 {
+            table.refuse("unicast", "true", "false, or a second [[proxy]] to talk to");
+        }
+        let mut others = proxies.iter().filter(|host| host.address.is_ipv4() != self.address.is_ipv4());
+        if let Some(host) = others.next() {
+            let family = if self.address.is_ipv4() { "IPv4" } else { "IPv6" };
+            let expected =
+                format!("false, or an {family} address of each [[proxy]] ({} {})", host.name, host.address);
+            table.refuse("unicast", "true", expected);
         }
     }
 

@@ -1,6 +1,6 @@
 //! What a virtual router asks the program to do.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use crate::reason::Reason;
 
@@ -8,23 +8,24 @@ use crate::reason::Reason;
 /// former Active has removed it before the first announcement; priority 0 goes out before the address is removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Send a VRRP message (protocol 112) with TTL 255 and TOS 0xC0 from the source address told by
+    /// Send a VRRP message (protocol 112) with TTL or hop limit 255 and TOS 0xC0 from the source address told by
     /// [`crate::Event::LinkUp`]. No completion; a failure is nothing to react to, the next one follows.
     Send {
-        /// 224.0.0.18, or one peer: with unicast there is one such action for each, because the checksum may differ.
-        destination: Ipv4Addr,
+        /// The group of the router's family, or one peer: with unicast there is one such action for each, because the checksum may differ.
+        destination: IpAddr,
         /// The message after the IP header.
         packet: Vec<u8>,
     },
-    /// Install the address as a /32 with this valid and preferred lifetime, or refresh it. Comes with each
-    /// advertisement: when the program dies or hangs, the kernel removes the address.
+    /// Install [`crate::Setup::addresses`], each as a /32 or /128, with this lifetime, or refresh them. Comes with each
+    /// advertisement: when the program dies or hangs, the kernel removes them.
     HoldAddress {
         /// Whole seconds, the kernel's unit.
         lifetime_secs: u32,
     },
-    /// Remove the address, whatever its lifetime; not being there is success.
+    /// Remove these addresses, whatever their lifetime; not being there is success.
     DropAddress,
-    /// Send one gratuitous ARP, in request and in reply form.
+    /// Tell the neighbours where each of these addresses is: gratuitous ARP, in request and in reply form, or an unsolicited
+    /// neighbour advertisement.
     Announce,
     /// Log.
     Note(Reason),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::mem;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use ha_core::MonoTime;
@@ -19,6 +19,8 @@ pub enum AlarmKind {
     },
     /// Wrong checksum, or a form of it that the configuration excludes.
     WrongChecksum,
+    /// Over IPv6, without a link-local address in the first place.
+    NoLinkLocal,
     /// The same virtual router in another version of the protocol.
     WrongVersion {
         /// Theirs.
@@ -27,7 +29,7 @@ pub enum AlarmKind {
     /// Multicast where unicast is configured, or the other way round.
     WrongDestination {
         /// Where it was sent to.
-        destination: Ipv4Addr,
+        destination: IpAddr,
     },
     /// Version 3: an interval other than ours; used, but probably not meant.
     OtherInterval {
@@ -37,7 +39,7 @@ pub enum AlarmKind {
     /// The same virtual router with other addresses: another cluster, or an old file.
     OtherAddresses {
         /// Theirs.
-        theirs: Vec<Ipv4Addr>,
+        theirs: Vec<IpAddr>,
     },
     /// Our own address as source: a loop, or a copy of this machine.
     OwnSource,
@@ -45,7 +47,7 @@ pub enum AlarmKind {
     UnknownRouter,
     /// Not from this link.
     WrongTtl {
-        /// What was left of it.
+        /// What was left of it, or of the hop limit.
         ttl: u8,
     },
     /// Not a usable packet; no alarm, a note only.
@@ -68,7 +70,7 @@ pub struct Alarm {
     /// What.
     pub kind: AlarmKind,
     /// From whom, if it came over the wire.
-    pub source: Option<Ipv4Addr>,
+    pub source: Option<IpAddr>,
     /// First time.
     pub since: MonoTime,
     /// Last time.
@@ -110,6 +112,9 @@ impl fmt::Display for AlarmKind {
             Self::WrongInterval { theirs } => write!(f, "heard, but its interval {theirs:?} is not ours"),
             Self::WrongChecksum => {
                 f.write_str("heard, but its checksum is wrong or of the form that is not accepted")
+            }
+            Self::NoLinkLocal => {
+                f.write_str("heard, but the first of its IPv6 addresses is not link-local, as it must be")
             }
             Self::WrongVersion { theirs } => write!(f, "heard, but it speaks version {theirs}"),
             Self::WrongDestination { destination } => {
@@ -153,12 +158,7 @@ struct Entry {
 
 impl AlarmBook {
     /// Writes down what was seen; returns it when it is time to tell it.
-    pub(crate) fn record(
-        &mut self,
-        now: MonoTime,
-        kind: AlarmKind,
-        source: Option<Ipv4Addr>,
-    ) -> Option<Alarm> {
+    pub(crate) fn record(&mut self, now: MonoTime, kind: AlarmKind, source: Option<IpAddr>) -> Option<Alarm> {
         let index = self.entry_of(now, kind, source);
         let again = self.entries[index].told_at.is_none_or(|told| {
             // Another virtual router is nothing to be told of twice.
@@ -174,7 +174,7 @@ impl AlarmBook {
         Some(self.entries[index].alarm.clone())
     }
 
-    fn entry_of(&mut self, now: MonoTime, kind: AlarmKind, source: Option<Ipv4Addr>) -> usize {
+    fn entry_of(&mut self, now: MonoTime, kind: AlarmKind, source: Option<IpAddr>) -> usize {
         let known = self
             .entries
             .iter()

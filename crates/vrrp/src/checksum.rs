@@ -1,6 +1,6 @@
 //! The Internet checksum (RFC 1071) of VRRP messages.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 /// Number of VRRP among the protocols of IP.
 pub const PROTOCOL: u8 = 112;
@@ -13,12 +13,13 @@ const FIELD: usize = 6;
 pub enum Coverage {
     /// The message alone: version 2, and version 3 by RFC 9568.
     Message,
-    /// An IPv4 pseudo header and the message: version 3 as keepalived does it by default.
+    /// A pseudo header and the message: always over IPv6 (RFC 8200 section 8.1); over IPv4 version 3 as keepalived
+    /// does it by default.
     PseudoHeader {
         /// Sender.
-        source: Ipv4Addr,
+        source: IpAddr,
         /// Receiver.
-        destination: Ipv4Addr,
+        destination: IpAddr,
     },
 }
 
@@ -27,17 +28,34 @@ pub fn checksum(message: &[u8], coverage: Coverage) -> u16 {
     let mut sum = match coverage {
         Coverage::Message => 0,
         Coverage::PseudoHeader { source, destination } => {
-            // A message is at most 8 + 4 * 255 + 8 bytes long, so its length fits.
+            // A message is at most 8 + 16 * 255 + 8 bytes long, so its length fits into the 16 bits that the header of
+            // IPv4 has for it, and into the low half of the 32 bits of IPv6.
             let length = u64::try_from(message.len()).unwrap_or(u64::MAX) & 0xffff;
-            add(add(0, &source.octets()), &destination.octets()) + u64::from(PROTOCOL) + length
+            add_address(add_address(0, source), destination) + u64::from(PROTOCOL) + length
         }
     };
     sum = add(sum, message.get(..FIELD).unwrap_or(message));
     sum = add(sum, message.get(FIELD + 2..).unwrap_or(&[]));
+    complement(sum)
+}
+
+/// The Internet checksum over these pieces, of which all but the last have an even length.
+pub fn internet_checksum(pieces: &[&[u8]]) -> u16 {
+    complement(pieces.iter().fold(0, |sum, piece| add(sum, piece)))
+}
+
+fn complement(mut sum: u64) -> u16 {
     while sum > 0xffff {
         sum = (sum >> 16) + (sum & 0xffff);
     }
     !(u16::try_from(sum).unwrap_or(u16::MAX))
+}
+
+fn add_address(sum: u64, address: IpAddr) -> u64 {
+    match address {
+        IpAddr::V4(address) => add(sum, &address.octets()),
+        IpAddr::V6(address) => add(sum, &address.octets()),
+    }
 }
 
 /// Adds 16-bit words in network order; an odd last byte is the high half of its word.
@@ -69,7 +87,7 @@ mod tests {
     proptest! {
         #[test]
         fn agrees_with_the_naive_sum(mut message in prop::collection::vec(any::<u8>(), 8..600), a: [u8; 4], b: [u8; 4]) {
-            let (source, destination) = (Ipv4Addr::from(a), Ipv4Addr::from(b));
+            let (source, destination) = (IpAddr::from(a), IpAddr::from(b));
             let found = checksum(&message, Coverage::Message);
             let with_pseudo = checksum(&message, Coverage::PseudoHeader { source, destination });
             message[6] = 0;
@@ -78,6 +96,17 @@ mod tests {
             let length = u16::try_from(message.len()).unwrap().to_be_bytes();
             let pseudo = [&a[..], &b[..], &[0, PROTOCOL], &length, &message].concat();
             prop_assert_eq!(with_pseudo, naive(&pseudo));
+        }
+
+        #[test]
+        fn agrees_with_the_naive_sum_over_ipv6(mut message in prop::collection::vec(any::<u8>(), 8..600), a: [u8; 16], b: [u8; 16]) {
+            let (source, destination) = (IpAddr::from(a), IpAddr::from(b));
+            let found = checksum(&message, Coverage::PseudoHeader { source, destination });
+            message[6] = 0;
+            message[7] = 0;
+            let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+            let pseudo = [&a[..], &b[..], &length, &[0, 0, 0, PROTOCOL], &message].concat();
+            prop_assert_eq!(found, naive(&pseudo));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What happens to a virtual router.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use crate::tracking::ProxyHealth;
 
@@ -16,15 +16,16 @@ pub enum Event {
     /// A packet of protocol 112 arrived.
     Received {
         /// Sender, as the socket names it.
-        source: Ipv4Addr,
-        /// The whole IPv4 packet as a raw socket hands it out, header first.
+        source: IpAddr,
+        /// The whole IP packet, header first. Raw sockets hand out IPv4 packets like that; of an IPv6 packet they give
+        /// the message only, and the rest as ancillary data, from which the program makes the header again.
         packet: Vec<u8>,
     },
     /// The link works and has a source address. Also to be sent when the source address changes. May come before
     /// [`Self::Started`].
     LinkUp {
         /// First own address of the interface, never a floating one: it decides ties, so it must not change without need.
-        source: Ipv4Addr,
+        source: IpAddr,
     },
     /// No carrier, interface down or gone, or no source address.
     LinkDown {

@@ -1,4 +1,4 @@
-//! VRRP versions 2 and 3 for IPv4: the packets, and the virtual router as a plain function of state, time and event.
+//! VRRP versions 2 and 3 over IPv4 and IPv6: the packets, and the virtual router as a plain function of state, time and event.
 //!
 //! This crate opens no socket, changes no address and reads no clock: the program that uses it feeds
 //! [`VirtualRouter`] with [`Event`]s and carries out its [`Action`]s, in the order handed out. Nothing in here knows
@@ -30,7 +30,7 @@ pub use alarm::{Alarm, AlarmKind};
 pub use event::Event;
 pub use priority::Tier;
 pub use reason::{Cause, Reason};
-pub use setup::{ChecksumMode, Setup, SetupError};
+pub use setup::{ChecksumMode, Setup, SetupError, link_local};
 pub use state::{ActiveSeen, State, Status};
 pub use statistics::Counters;
 pub use tracking::ProxyHealth;

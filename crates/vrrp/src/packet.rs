@@ -1,18 +1,28 @@
-//! Advertisements as bytes: encoding the VRRP message, decoding a whole IPv4 packet.
+//! Advertisements as bytes: encoding the VRRP message, decoding a whole IP packet.
 
-use std::net::Ipv4Addr;
+mod envelope;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use crate::checksum::{self, Coverage, PROTOCOL};
+use crate::checksum::{self, Coverage};
 use crate::version::Version;
 
 /// The multicast group of VRRP over IPv4.
-pub const GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 18);
+pub const GROUP: IpAddr = IpAddr::V4(Ipv4Addr::new(224, 0, 0, 18));
 
-/// TTL of every advertisement. One that arrives with less has passed a router, and VRRP never leaves its link.
+/// The multicast group of VRRP over IPv6.
+pub const GROUP_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x12));
+
+/// The multicast group that a router with this address sends to.
+pub fn group_of(address: IpAddr) -> IpAddr {
+    if address.is_ipv4() { GROUP } else { GROUP_V6 }
+}
+
+/// TTL, or hop limit, of every advertisement. One that arrives with less has passed a router, and VRRP never leaves its link.
 pub const TTL: u8 = 255;
 
-/// Type of service: internetwork control.
+/// Type of service, or traffic class: internetwork control.
 pub const TOS: u8 = 0xc0;
 
 /// The only type of message there is.
@@ -22,8 +32,6 @@ const AUTH_DATA: usize = 8;
 /// keepalived's optional signature behind the message: its length and its type.
 const TRAILER: usize = 28;
 const TRAILER_TYPE: u8 = 1;
-/// Shortest IPv4 header.
-const IP_HEADER: usize = 20;
 
 /// Authentication of version 2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,8 +53,9 @@ pub struct Advertisement {
     pub priority: u8,
     /// Interval in which it advertises: whole seconds in version 2, hundredths of a second in version 3.
     pub interval: Duration,
-    /// The floating addresses, at most 255.
-    pub addresses: Vec<Ipv4Addr>,
+    /// The floating addresses, all of one family, at most 255. Over IPv6 the first is link-local (RFC 9568 section
+    /// 5.2.9).
+    pub addresses: Vec<IpAddr>,
     /// Authentication.
     pub auth: Auth,
 }
@@ -55,10 +64,10 @@ pub struct Advertisement {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Received {
     /// Sender by the IP header.
-    pub source: Ipv4Addr,
+    pub source: IpAddr,
     /// Where it was sent to.
-    pub destination: Ipv4Addr,
-    /// TTL as it arrived. Not judged here; only [`TTL`] is acceptable.
+    pub destination: IpAddr,
+    /// TTL or hop limit as it arrived. Not judged here; only [`TTL`] is acceptable.
     pub ttl: u8,
     /// What the checksum covers: both forms are accepted here.
     pub coverage: Coverage,
@@ -70,8 +79,8 @@ pub struct Received {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Heard {
     /// Sender by the IP header.
-    pub source: Ipv4Addr,
-    /// TTL as it arrived.
+    pub source: IpAddr,
+    /// TTL or hop limit as it arrived.
     pub ttl: u8,
     /// Identifier that stands in the message.
     pub vrid: u8,
@@ -90,16 +99,16 @@ pub enum Discarded {
         /// Bytes needed.
         needed: usize,
     },
-    /// Not IPv4, or a header length below the minimum.
-    #[error("no IPv4 header")]
-    NotIpv4,
+    /// Neither IPv4 nor IPv6, or a header length below the minimum.
+    #[error("no IP header")]
+    NotIp,
     /// A fragment; advertisements are never fragmented.
     #[error("a fragment")]
     Fragment,
     /// Another protocol than VRRP.
     #[error("protocol {0} instead of 112")]
     Protocol(u8),
-    /// Neither version 2 nor 3.
+    /// Neither version 2 nor 3, or 2 over IPv6.
     #[error("VRRP version {0}")]
     Version(u8),
     /// Not an advertisement.
@@ -121,7 +130,7 @@ pub enum Discarded {
         heard: Heard,
         /// In the packet.
         found: u16,
-        /// Over the message alone.
+        /// As the standard demands.
         expected: u16,
     },
     /// Version 2 with authentication other than none and password.
@@ -132,13 +141,23 @@ pub enum Discarded {
         /// Number of the type.
         kind: u8,
     },
+    /// Over IPv6, and the first address is not link-local (RFC 9568, erratum 8300).
+    #[error("first address {first} is not link-local")]
+    NoLinkLocal {
+        /// Whom it comes from; the checksum is right.
+        heard: Heard,
+        /// The first address.
+        first: Ipv6Addr,
+    },
 }
 
 impl Discarded {
     /// Who was heard, where that much was legible.
     pub fn heard(&self) -> Option<Heard> {
         match self {
-            Self::Checksum { heard, .. } | Self::AuthType { heard, .. } => Some(*heard),
+            Self::Checksum { heard, .. } | Self::AuthType { heard, .. } | Self::NoLinkLocal { heard, .. } => {
+                Some(*heard)
+            }
             _ => None,
         }
     }
@@ -161,7 +180,12 @@ pub fn encode(advertisement: &Advertisement, coverage: Coverage) -> Vec<u8> {
         (Version::V2, Auth::Password(_)) => message.extend([1, low]),
     }
     message.extend([0, 0]);
-    message.extend(addresses.iter().flat_map(Ipv4Addr::octets));
+    for address in addresses {
+        match address {
+            IpAddr::V4(address) => message.extend(address.octets()),
+            IpAddr::V6(address) => message.extend(address.octets()),
+        }
+    }
     if *version == Version::V2 {
         match advertisement.auth {
             Auth::None => message.extend([0; AUTH_DATA]),
@@ -174,20 +198,23 @@ pub fn encode(advertisement: &Advertisement, coverage: Coverage) -> Vec<u8> {
     message
 }
 
-/// Reads a whole IPv4 packet as a raw socket hands it out. Padding behind the packet's own length is ignored.
+/// Reads a whole IP packet, header first. Padding behind the packet's own length is ignored.
 ///
 /// # Errors
 /// The first thing that is wrong with it, in the order of the bytes.
 pub fn decode(ip_packet: &[u8]) -> Result<Received, Discarded> {
-    let (header, message) = open_envelope(ip_packet)?;
+    let (header, message) = envelope::open(ip_packet)?;
     need(message, HEADER)?;
     let version = message[0] >> 4;
-    let version = Version::from_number(version).ok_or(Discarded::Version(version))?;
+    let version = Version::from_number(version)
+        .filter(|version| header.source.is_ipv4() || *version == Version::V3)
+        .ok_or(Discarded::Version(version))?;
     if message[0] & 0x0f != ADVERTISEMENT {
         return Err(Discarded::Type(message[0] & 0x0f));
     }
     let (vrid, priority, count) = (message[1], message[2], usize::from(message[3]));
-    let length = HEADER + 4 * count + if version == Version::V2 { AUTH_DATA } else { 0 };
+    let size = if header.source.is_ipv4() { 4 } else { 16 };
+    let length = HEADER + size * count + if version == Version::V2 { AUTH_DATA } else { 0 };
     need(message, length)?;
     let (message, rest) = message.split_at(length);
     if !rest.is_empty() && (rest.len() != TRAILER || rest[0] != TRAILER_TYPE) {
@@ -206,7 +233,7 @@ pub fn decode(ip_packet: &[u8]) -> Result<Received, Discarded> {
     if units == 0 {
         return Err(Discarded::IntervalZero);
     }
-    let (addresses, auth_data) = message[HEADER..].split_at(4 * count);
+    let (addresses, auth_data) = message[HEADER..].split_at(size * count);
     let auth = match (version, message[4]) {
         (Version::V3, _) | (Version::V2, 0) => Auth::None,
         (Version::V2, 1) => {
@@ -216,7 +243,10 @@ pub fn decode(ip_packet: &[u8]) -> Result<Received, Discarded> {
         }
         (Version::V2, kind) => return Err(Discarded::AuthType { heard, kind }),
     };
-    let addresses = addresses.chunks_exact(4).map(|a| Ipv4Addr::new(a[0], a[1], a[2], a[3])).collect();
+    let addresses: Vec<IpAddr> = addresses.chunks_exact(size).filter_map(envelope::address).collect();
+    if let Some(IpAddr::V6(first)) = addresses.first().filter(|first| !is_link_local(**first)) {
+        return Err(Discarded::NoLinkLocal { heard, first: *first });
+    }
     let interval = version.interval_unit() * u32::from(units);
     let advertisement = Advertisement { version, vrid, priority, interval, addresses, auth };
     Ok(Received {
@@ -228,48 +258,28 @@ pub fn decode(ip_packet: &[u8]) -> Result<Received, Discarded> {
     })
 }
 
-struct Envelope {
-    source: Ipv4Addr,
-    destination: Ipv4Addr,
-    ttl: u8,
-}
-
-/// Splits an IPv4 packet into what matters of its header and its payload, cut at the total length it states: short
-/// frames are padded on Ethernet.
-fn open_envelope(packet: &[u8]) -> Result<(Envelope, &[u8]), Discarded> {
-    need(packet, IP_HEADER)?;
-    let header_length = usize::from(packet[0] & 0x0f) * 4;
-    if packet[0] >> 4 != 4 || header_length < IP_HEADER {
-        return Err(Discarded::NotIpv4);
-    }
-    let total = usize::from(u16::from_be_bytes([packet[2], packet[3]]));
-    need(packet, total)?;
-    let payload = packet
-        .get(header_length..total)
-        .ok_or(Discarded::Truncated { found: total, needed: header_length })?;
-    // More fragments, or an offset.
-    if u16::from_be_bytes([packet[6], packet[7]]) & 0x3fff != 0 {
-        return Err(Discarded::Fragment);
-    }
-    if packet[9] != PROTOCOL {
-        return Err(Discarded::Protocol(packet[9]));
-    }
-    let address = |at: usize| Ipv4Addr::new(packet[at], packet[at + 1], packet[at + 2], packet[at + 3]);
-    Ok((Envelope { source: address(12), destination: address(16), ttl: packet[8] }, payload))
-}
-
-/// Which form of the checksum is in the message; otherwise what was found, and what the message alone would have.
-fn coverage_of(message: &[u8], version: Version, header: &Envelope) -> Result<Coverage, (u16, u16)> {
+/// Which form of the checksum is in the message; otherwise what was found, and what the standard demands.
+fn coverage_of(
+    message: &[u8],
+    version: Version,
+    header: &envelope::Envelope,
+) -> Result<Coverage, (u16, u16)> {
     let found = u16::from_be_bytes([message[6], message[7]]);
-    let expected = checksum::checksum(message, Coverage::Message);
-    if found == expected {
-        return Ok(Coverage::Message);
-    }
     let pseudo = Coverage::PseudoHeader { source: header.source, destination: header.destination };
+    let usual = if header.source.is_ipv4() { Coverage::Message } else { pseudo };
+    let expected = checksum::checksum(message, usual);
+    if found == expected {
+        return Ok(usual);
+    }
     if version == Version::V3 && found == checksum::checksum(message, pseudo) {
         return Ok(pseudo);
     }
     Err((found, expected))
+}
+
+/// Whether an address is link-local; those of IPv4 do not count.
+pub(crate) fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
 }
 
 fn need(bytes: &[u8], needed: usize) -> Result<(), Discarded> {

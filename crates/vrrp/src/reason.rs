@@ -1,7 +1,7 @@
 //! Why a virtual router did something: the words of its log and of its status.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::alarm::Alarm;
@@ -30,33 +30,33 @@ pub enum Cause {
     /// The Active said that it leaves.
     ActiveLeft {
         /// Who.
-        source: Ipv4Addr,
+        source: IpAddr,
     },
     /// The Active is in a worse tier.
     ActiveYielded {
         /// Who.
-        source: Ipv4Addr,
+        source: IpAddr,
         /// With what.
         priority: u8,
     },
     /// The Active is as healthy and less preferred, and the delay is over.
     Preempted {
         /// Who.
-        source: Ipv4Addr,
+        source: IpAddr,
         /// With what.
         priority: u8,
     },
     /// Another router with a higher priority is Active.
     HigherPriority {
         /// Who.
-        source: Ipv4Addr,
+        source: IpAddr,
         /// With what.
         priority: u8,
     },
     /// Another router with the same priority and a higher address is Active.
     HigherAddress {
         /// Who.
-        source: Ipv4Addr,
+        source: IpAddr,
     },
     /// A peer has been heard but not understood for so long that it is no longer waited for.
     ConflictOutwaited,
@@ -95,7 +95,7 @@ pub enum Reason {
     /// The Active is as healthy and less preferred: the address is taken back after the delay.
     PreemptionDelayed {
         /// Who is Active.
-        source: Ipv4Addr,
+        source: IpAddr,
         /// With what.
         priority: u8,
         /// How long from now.

@@ -1,8 +1,9 @@
 //! What a virtual router is configured with.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
+use crate::packet::is_link_local;
 use crate::priority::HIGHEST_PREFERENCE;
 use crate::version::Version;
 
@@ -28,8 +29,11 @@ pub struct Setup {
     pub version: Version,
     /// Own interval of advertisements.
     pub interval: Duration,
-    /// The floating address.
-    pub address: Ipv4Addr,
+    /// The floating address; its family is that of the virtual router.
+    pub address: IpAddr,
+    /// The floating link-local address that an IPv6 virtual router has beside `address` and lists first (RFC 9568 section
+    /// 5.2.9); `None` for IPv4, or when `address` is link-local itself.
+    pub link_local: Option<Ipv6Addr>,
     /// 0 (last) to 39; added to the base of the tier.
     pub preference: u8,
     /// Whether to take the address back from a router that is as healthy and less preferred.
@@ -42,7 +46,7 @@ pub struct Setup {
     pub checksum: ChecksumMode,
     /// Own addresses of the other hosts that may hold the address. Only these can keep this router from taking over
     /// by packets that are heard but not valid; empty = whoever uses the same identifier.
-    pub peers: Vec<Ipv4Addr>,
+    pub peers: Vec<IpAddr>,
     /// Send to `peers` one by one instead of to the multicast group, and listen to nobody else.
     pub unicast: bool,
     /// How long a peer that is heard but not understood keeps this router from taking over.
@@ -53,13 +57,15 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// Version 3, 200 ms, by multicast, preempting after 30 s, least preferred.
-    pub fn new(vrid: u8, address: Ipv4Addr) -> Self {
+    /// Version 3, 200 ms, by multicast, preempting after 30 s, least preferred; over IPv6 with [`link_local`].
+    pub fn new(vrid: u8, address: impl Into<IpAddr>) -> Self {
+        let address = address.into();
         Self {
             vrid,
             version: Version::V3,
             interval: Duration::from_millis(200),
             address,
+            link_local: (address.is_ipv6() && !is_link_local(address)).then(|| link_local(vrid)),
             preference: 0,
             preempt: true,
             preempt_delay: Duration::from_secs(30),
@@ -70,6 +76,11 @@ impl Setup {
             conflict_hold: Duration::from_secs(60),
             link_settle: Duration::from_secs(5),
         }
+    }
+
+    /// Every floating address, in the order in which they are advertised.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + Clone + use<> {
+        self.link_local.map(IpAddr::V6).into_iter().chain([self.address])
     }
 
     pub(crate) fn check(&self) -> Result<(), SetupError> {
@@ -90,8 +101,27 @@ impl Setup {
         if self.unicast && self.peers.is_empty() {
             return Err(SetupError::NoPeers);
         }
+        if self.address.is_ipv6() && self.version == Version::V2 {
+            return Err(SetupError::VersionOfIpv6);
+        }
+        if self.link_local.is_none_or(|address| !address.is_unicast_link_local())
+            && (self.address.is_ipv6() && !is_link_local(self.address) || self.link_local.is_some())
+        {
+            return Err(SetupError::LinkLocal);
+        }
+        if self.peers.iter().any(|peer| peer.is_ipv4() != self.address.is_ipv4()) {
+            return Err(SetupError::Families);
+        }
         Ok(())
     }
+}
+
+/// The floating link-local address of an IPv6 virtual router, unless another is given: `fe80::5e00:2XX` with the
+/// identifier in the last byte, as in the router's virtual hardware address 00-00-5E-00-02-XX (RFC 9568 section 7.3).
+/// No interface makes this address for itself, because interface identifiers made from hardware addresses have `ff:fe`
+/// in the middle (RFC 4291 appendix A), and random ones have 64 bits.
+pub fn link_local(vrid: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0x5e00, 0x0200 | u16::from(vrid))
 }
 
 /// Settings that no virtual router can have.
@@ -121,4 +151,13 @@ pub enum SetupError {
     /// Unicast to nobody.
     #[error("unicast without peers, expected at least one")]
     NoPeers,
+    /// Version 2 with an IPv6 address.
+    #[error("version 2 with an IPv6 address, expected 3")]
+    VersionOfIpv6,
+    /// An IPv6 virtual router whose first address is not link-local.
+    #[error("no link-local address, expected one in fe80::/10 beside an IPv6 address")]
+    LinkLocal,
+    /// Peers of the other family.
+    #[error("peers of another address family than the floating address")]
+    Families,
 }

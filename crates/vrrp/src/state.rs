@@ -1,7 +1,7 @@
 //! What a virtual router is, and how it looks from outside.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use ha_core::MonoTime;
@@ -39,7 +39,7 @@ impl fmt::Display for State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ActiveSeen {
     /// Its own address.
-    pub source: Ipv4Addr,
+    pub source: IpAddr,
     /// What it advertised last; 0 when it said that it leaves.
     pub priority: u8,
     /// When its last advertisement came.

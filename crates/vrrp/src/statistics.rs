@@ -17,9 +17,9 @@ pub struct Counters {
     pub received_priority_zero: u64,
     /// Packets that were not used, all the causes below together.
     pub discarded: u64,
-    /// Not an IPv4 packet with a complete VRRP message.
+    /// Not an IP packet with a complete VRRP message.
     pub discarded_malformed: u64,
-    /// TTL other than 255: not from this link.
+    /// TTL or hop limit other than 255: not from this link.
     pub discarded_ttl: u64,
     /// Other version than configured.
     pub discarded_version: u64,

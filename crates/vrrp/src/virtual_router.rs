@@ -8,7 +8,7 @@ mod backup;
 mod validation;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use ha_core::MonoTime;
@@ -39,7 +39,7 @@ pub struct VirtualRouter {
     /// An operator wants another host to hold the address.
     aside: bool,
     /// Own address on the link; `None` = no link.
-    source: Option<Ipv4Addr>,
+    source: Option<IpAddr>,
     started: bool,
     stopping: bool,
     holds_address: bool,
@@ -73,7 +73,7 @@ pub struct VirtualRouter {
     /// Repetitions of priority 0 still to be sent.
     farewells: u8,
     /// Form of the checksum that each router uses.
-    dialects: BTreeMap<Ipv4Addr, Dialect>,
+    dialects: BTreeMap<IpAddr, Dialect>,
 }
 
 impl VirtualRouter {
@@ -187,7 +187,7 @@ impl VirtualRouter {
         }
     }
 
-    fn link_up(&mut self, now: MonoTime, source: Ipv4Addr) {
+    fn link_up(&mut self, now: MonoTime, source: IpAddr) {
         self.source = Some(source);
         if self.state == State::Fault {
             self.become_backup(now, Cause::LinkUp);
@@ -313,7 +313,7 @@ impl VirtualRouter {
         self.push(Action::Note(reason));
     }
 
-    fn notice(&mut self, now: MonoTime, kind: AlarmKind, source: Option<Ipv4Addr>) {
+    fn notice(&mut self, now: MonoTime, kind: AlarmKind, source: Option<IpAddr>) {
         if let Some(alarm) = self.alarms.record(now, kind, source) {
             self.note(Reason::Noticed(alarm));
         }

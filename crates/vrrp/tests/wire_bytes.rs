@@ -1,19 +1,23 @@
 //! What goes over the wire, byte for byte.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use proptest::prelude::*;
 use vrrp::Version;
 use vrrp::checksum::Coverage;
-use vrrp::packet::{Advertisement, Auth, Discarded, GROUP, decode, encode};
+use vrrp::packet::{Advertisement, Auth, Discarded, GROUP, GROUP_V6, decode, encode};
 
-const SOURCE: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 1);
+const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 1, 1));
 const PSEUDO: Coverage = Coverage::PseudoHeader { source: SOURCE, destination: GROUP };
 
 /// Captured from keepalived 2.2.7 with the guide's configuration, priority 103.
 const CAPTURED: &str = "45c0 0028 0001 0000 ff70 cf91 0a00 0101 e000 0012 \
                         2133 6701 0101 09bf 0a00 010a 6366 6768 6132 3600";
+
+/// The same over IPv6: version 3, 200 ms, without authentication.
+const CAPTURED_V6: &str = "6c0f c9cf 0028 70ff fe80 0000 0000 0000 0000 00ff fe00 0021 ff02 0000 0000 0000 0000 0000 0000 0012 \
+                           3133 6702 0014 6ebb fe80 0000 0000 0000 0000 0000 000a 0010 fd00 0000 0000 0000 0000 0000 0000 0010";
 
 fn bytes(hex: &str) -> Vec<u8> {
     let digits: String = hex.split_whitespace().collect();
@@ -29,7 +33,7 @@ fn version_2(priority: u8, auth: Auth) -> Advertisement {
         vrid: 51,
         priority,
         interval: Duration::from_secs(1),
-        addresses: vec![Ipv4Addr::new(10, 0, 1, 10)],
+        addresses: vec![Ipv4Addr::new(10, 0, 1, 10).into()],
         auth,
     }
 }
@@ -46,12 +50,24 @@ fn guide_password() -> Auth {
     Auth::Password(*b"cfgha26\0")
 }
 
-/// An IPv4 packet around a message, as a raw socket hands it out; the header's own checksum is the kernel's business.
-fn packet(source: Ipv4Addr, destination: Ipv4Addr, ttl: u8, message: &[u8]) -> Vec<u8> {
-    let total = u16::try_from(20 + message.len()).expect("a short message").to_be_bytes();
-    let mut packet = vec![0x45, 0xc0, total[0], total[1], 0, 1, 0, 0, ttl, 112, 0, 0];
-    packet.extend(source.octets());
-    packet.extend(destination.octets());
+/// An IP packet around a message; the IPv4 header's own checksum is the kernel's business.
+fn packet(source: IpAddr, destination: IpAddr, ttl: u8, message: &[u8]) -> Vec<u8> {
+    let length =
+        |header: usize| u16::try_from(header + message.len()).expect("a short message").to_be_bytes();
+    let (mut packet, addresses) = match (source, destination) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            let [high, low] = length(20);
+            let packet = vec![0x45, 0xc0, high, low, 0, 1, 0, 0, ttl, 112, 0, 0];
+            (packet, [source.octets(), destination.octets()].concat())
+        }
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            let [high, low] = length(0);
+            let packet = vec![0x6c, 0, 0, 0, high, low, 112, ttl];
+            (packet, [source.octets(), destination.octets()].concat())
+        }
+        _ => panic!("{source} to {destination}"),
+    };
+    packet.extend(addresses);
     packet.extend(message);
     packet
 }
@@ -106,6 +122,51 @@ fn version_3_in_both_forms_of_the_checksum() {
 }
 
 #[test]
+fn version_3_over_ipv6() {
+    let source: IpAddr = "fe80::1".parse().unwrap();
+    let first: Ipv6Addr = "fe80::a:10".parse().unwrap();
+    let addresses = vec![first.into(), "fd00::10".parse().unwrap()];
+    let advertisement = Advertisement { addresses, ..version_3(100) };
+    let pseudo = Coverage::PseudoHeader { source, destination: GROUP_V6 };
+    let message = encode(&advertisement, pseudo);
+    assert_eq!((message.len(), sum(&message)), (40, 0x6d8b));
+    assert_eq!(message[..8], bytes("3133 6702 0064 6d8b"));
+    let whole = packet(source, GROUP_V6, 255, &message);
+    let received = decode(&whole).unwrap();
+    assert_eq!((received.source, received.destination, received.ttl), (source, GROUP_V6, 255));
+    assert_eq!((received.coverage, &received.advertisement), (pseudo, &advertisement));
+    let captured = bytes(CAPTURED_V6);
+    let received = decode(&captured).unwrap();
+    assert_eq!(
+        received.advertisement,
+        Advertisement { interval: Duration::from_millis(200), ..advertisement.clone() }
+    );
+    assert_eq!(encode(&received.advertisement, received.coverage), captured[40..]);
+
+    let mut padded = whole.clone();
+    padded.extend([0xee; 6]);
+    assert_eq!(decode(&padded), decode(&whole));
+    for length in 0..whole.len() {
+        assert!(matches!(decode(&whole[..length]), Err(Discarded::Truncated { .. })), "{length}");
+    }
+
+    let broken = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut packet = whole.clone();
+        change(&mut packet);
+        decode(&packet).unwrap_err()
+    };
+    assert_eq!(broken(&|p| p[6] = 58), Discarded::Protocol(58));
+    // Without the pseudo header, which is the other form over IPv4 only.
+    let plain = encode(&advertisement, Coverage::Message);
+    assert!(matches!(broken(&|p| p[40..].copy_from_slice(&plain)), Discarded::Checksum { .. }));
+    assert_eq!(broken(&|p| p[40] = 0x21), Discarded::Version(2));
+    let global =
+        encode(&Advertisement { addresses: advertisement.addresses[1..].to_vec(), ..version_3(100) }, pseudo);
+    let error = decode(&packet(source, GROUP_V6, 255, &global)).unwrap_err();
+    assert!(matches!(error, Discarded::NoLinkLocal { heard, .. } if heard.source == source), "{error}");
+}
+
+#[test]
 fn padding_of_short_frames_and_longer_headers_are_read_over() {
     let mut padded = bytes(CAPTURED);
     padded.extend([0xee; 6]);
@@ -157,8 +218,8 @@ fn each_kind_of_broken_packet_is_told_by_its_name() {
     assert_eq!(broken(&|p| p[3] = 200), Discarded::Truncated { found: 32, needed: 200 });
     assert_eq!(broken(&|p| p[3] = 10), Discarded::Truncated { found: 10, needed: 20 });
     assert_eq!(broken(&|p| p[3] = 27), Discarded::Truncated { found: 7, needed: 8 });
-    assert_eq!(broken(&|p| p[0] = 0x65), Discarded::NotIpv4);
-    assert_eq!(broken(&|p| p[0] = 0x44), Discarded::NotIpv4);
+    assert_eq!(broken(&|p| p[0] = 0x75), Discarded::NotIp);
+    assert_eq!(broken(&|p| p[0] = 0x44), Discarded::NotIp);
     assert_eq!(broken(&|p| p[6] = 0x20), Discarded::Fragment);
     assert_eq!(broken(&|p| p[7] = 1), Discarded::Fragment);
     assert_eq!(broken(&|p| p[9] = 89), Discarded::Protocol(89));
@@ -206,7 +267,7 @@ fn an_interval_that_does_not_fit_is_brought_into_range() {
 
 fn advertisements() -> impl Strategy<Value = Advertisement> {
     let auth = prop_oneof![Just(Auth::None), any::<[u8; 8]>().prop_map(Auth::Password)];
-    let addresses = prop::collection::vec(any::<[u8; 4]>().prop_map(Ipv4Addr::from), 1..=255);
+    let addresses = prop::collection::vec(any::<[u8; 4]>().prop_map(IpAddr::from), 1..=255);
     (any::<bool>(), any::<u8>(), any::<u8>(), 1..=4095_u32, addresses, auth).prop_map(
         |(second, vrid, priority, units, addresses, auth)| {
             let (version, units, auth) =
@@ -220,7 +281,7 @@ fn advertisements() -> impl Strategy<Value = Advertisement> {
 proptest! {
     #[test]
     fn what_was_encoded_is_decoded(advertisement in advertisements(), pseudo: bool, source: [u8; 4], ttl: u8) {
-        let source = Ipv4Addr::from(source);
+        let source = IpAddr::from(source);
         let coverage = if pseudo { Coverage::PseudoHeader { source, destination: GROUP } } else { Coverage::Message };
         let message = encode(&advertisement, coverage);
         let received = decode(&packet(source, GROUP, ttl, &message)).unwrap();

@@ -1,7 +1,7 @@
 //! From the cluster's file to what vrrpd needs: one plan for each floating address. Everything that it cannot do yet is
 //! refused here, all of it at once.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::Path;
 
 use ha_config::{Cluster, Problem, Problems, ProxyHost, Vip, load, load_proxy_secrets};
@@ -65,25 +65,11 @@ pub(crate) fn configuration(args: &Args) -> Result<Configuration, Problems> {
 
 /// What a valid file may ask for and vrrpd cannot do.
 fn unsuitable(path: &Path, cluster: &Cluster) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    let mut problem = |key: String, found: String, expected: &str| {
-        problems.push(Problem::new(path, None, key, found, expected));
-    };
     if cluster.vips.is_empty() {
-        problem("vip".to_owned(), "none".to_owned(), "at least one [[vip]], or no vrrpd on this host");
+        let expected = "at least one [[vip]], or no vrrpd on this host";
+        return vec![Problem::new(path, None, "vip", "none", expected)];
     }
-    for (index, vip) in cluster.vips.iter().enumerate() {
-        if vip.address.is_ipv6() {
-            let expected = "an IPv4 address: vrrpd cannot hold IPv6 addresses yet";
-            problem(format!("vip[{index}].address"), format!("{:?}", vip.address.to_string()), expected);
-        }
-    }
-    let six = cluster.proxies.iter().enumerate().filter(|(_, host)| host.address.is_ipv6());
-    for (index, host) in six {
-        let expected = "an IPv4 address: advertisements are sent over IPv4 only, for now";
-        problem(format!("proxy[{index}].address"), format!("{:?}", host.address.to_string()), expected);
-    }
-    problems
+    Vec::new()
 }
 
 fn plan(
@@ -92,8 +78,7 @@ fn plan(
     vip: &Vip,
     password: Option<[u8; PASSWORD_LEN]>,
 ) -> Option<RouterPlan> {
-    let (IpAddr::V4(address), IpAddr::V4(own)) = (vip.address, host.address) else { return None };
-    let floating = cluster.vips.iter().filter_map(|vip| four(vip.address)).collect();
+    let floating = cluster.vips.iter().flat_map(addresses).collect();
     let order = vip.order(&cluster.proxies);
     let rank = order.iter().position(|name| **name == host.name).unwrap_or(order.len());
     let last = order.len().saturating_sub(1).min(PREFERENCE_MAX);
@@ -106,18 +91,28 @@ fn plan(
         preempt_delay: vip.preempt_delay,
         // Version 3 has none (RFC 9568 section 9).
         auth: password.filter(|_| vip.version == 2),
-        peers: others.filter_map(|other| four(other.address)).collect(),
+        // By multicast over IPv6 they send from link-local addresses, which nobody has written down.
+        peers: others
+            .map(|other| other.address)
+            .filter(|other| other.is_ipv4() == vip.address.is_ipv4() && (other.is_ipv4() || vip.unicast))
+            .collect(),
         unicast: vip.unicast,
-        ..Setup::new(vip.router_id(), address)
+        ..setup_of(vip)
     };
-    Some(RouterPlan { wanted: Wanted { vip: vip.clone(), own, floating }, setup })
+    let wanted =
+        Wanted { vip: vip.clone(), addresses: addresses(vip).collect(), own: host.address, floating };
+    Some(RouterPlan { wanted, setup })
 }
 
-fn four(address: IpAddr) -> Option<Ipv4Addr> {
-    match address {
-        IpAddr::V4(address) => Some(address),
-        IpAddr::V6(_) => None,
-    }
+/// The virtual router of a floating address, everything else at its default.
+fn setup_of(vip: &Vip) -> Setup {
+    let setup = Setup::new(vip.router_id(), vip.address);
+    Setup { link_local: vip.link_local.or(setup.link_local), ..setup }
+}
+
+/// What the virtual router of this floating address puts on an interface.
+fn addresses(vip: &Vip) -> impl Iterator<Item = IpAddr> + use<> {
+    setup_of(vip).addresses()
 }
 
 /// Filled up with zeros (RFC 2338 section 5.3.10.2); ha-config refuses longer ones.
@@ -161,18 +156,30 @@ mod tests {
         assert_eq!((one.vrid, one.preference, one.auth, one.unicast), (10, 1, None, false));
         assert_eq!((two.vrid, two.preference, two.unicast), (51, 0, true));
         assert_eq!((two.version, two.auth), (Version::V2, Some(*b"cfgha26\0")));
-        assert_eq!(two.peers, [Ipv4Addr::new(10, 0, 1, 22)]);
+        assert_eq!(two.peers, [IpAddr::from([10, 0, 1, 22])]);
         assert_eq!(second.wanted.floating.len(), 2);
         let shown = format!("{read:?}");
         assert!(!shown.contains("cfgha26") && !shown.contains("99, 102"), "{shown}");
     }
 
     #[test]
+    fn an_ipv6_address_has_a_link_local_one_beside_it() {
+        let vips = "[[vip]]\naddress = \"10.0.1.10/24\"\n[[vip]]\naddress = \"fd00::10/64\"\ninterface = \"eth0\"\n\
+                    vrid = 10\n[[vip]]\naddress = \"fd00::11/64\"\ninterface = \"eth0\"\nlink_local = \"fe80::11\"\n";
+        let read = read("ha1", vips, None).unwrap();
+        let [four, six, given] = &read.routers[..] else { panic!("{:?}", read.routers) };
+        let all = |plan: &RouterPlan| plan.setup.addresses().map(|one| one.to_string()).collect::<Vec<_>>();
+        assert_eq!(all(four), ["10.0.1.10"]);
+        assert_eq!(all(six), ["fe80::5e00:20a", "fd00::10"]);
+        assert_eq!(all(given), ["fe80::11", "fd00::11"]);
+        assert_eq!((six.setup.vrid, &six.setup.peers[..], six.wanted.floating.len()), (10, &[][..], 5));
+    }
+
+    #[test]
     fn what_it_cannot_do_is_refused_all_at_once() {
-        let vips = "[[vip]]\naddress = \"fd00::a/64\"\ninterface = \"eth0\"\nvrid = 7\n";
-        let problems = read("ha9", vips, Some("vrrp_password = \"much too long\"\n")).unwrap_err();
+        let problems = read("ha9", "", Some("vrrp_password = \"much too long\"\n")).unwrap_err();
         let keys: Vec<&str> = problems.iter().map(|problem| problem.key.as_str()).collect();
-        for wanted in ["vip[0].address", "proxy.name", "vrrp_password"] {
+        for wanted in ["vip", "proxy.name", "vrrp_password"] {
             assert!(keys.contains(&wanted), "{wanted} in {keys:?}: {problems}");
         }
         let none = read("ha1", "", None).unwrap_err().to_string();

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   raw sockets, one per router ──┐                        ┌─> raw sockets: advertisements
-//!   timerfd (BOOTTIME, absolute) ─┤                        ├─> netlink: the leased /32, held or dropped
-//!   netlink: links, addresses ────┼──> handle_event ───────┼─> packet sockets: gratuitous ARP
+//!   timerfd (BOOTTIME, absolute) ─┤                        ├─> netlink: leased addresses, held or dropped
+//!   netlink: links, addresses ────┼──> handle_event ───────┼─> packet sockets: gratuitous ARP, neighbour adv.
 //!   stream of the local proxy ────┤    handle_timeout      ├─> snapshot (gRPC and metrics read it elsewhere)
 //!   wishes of operators ──────────┤    poll_action         └─> log (another thread writes it)
 //!   signalfd: TERM, INT, HUP ─────┘
@@ -32,7 +32,7 @@ use crate::log_queue::LogQueue;
 use crate::netlink::{Heard, Monitor, Requests};
 use crate::proxy_link::ProxyLink;
 use crate::raw_socket;
-use crate::router::{Router, Tools};
+use crate::router::{Identity, Router, Tools};
 use crate::snapshot::{Shared, Snapshot};
 use crate::wishes::WishesIn;
 
@@ -233,7 +233,7 @@ impl Driver {
     }
 
     fn receive(&mut self) {
-        let all: Vec<(u32, u8)> = self.routers.iter().filter_map(Router::identity).collect();
+        let all: Vec<Identity> = self.routers.iter().filter_map(Router::identity).collect();
         let mut packets = 0;
         for router in &mut self.routers {
             packets += router.receive(boottime(), &all, &mut self.tools);

@@ -1,56 +1,24 @@
 //! Telling the neighbours where the floating address is now: gratuitous ARP (RFC 5227 section 3; RFC 9568 section 8.2.2).
 
-use std::io;
 use std::net::Ipv4Addr;
 
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use crate::announcer::HardwareAddress;
 
-use crate::system_call::packet_address;
-
-/// Hardware address of an Ethernet interface.
-pub(crate) type HardwareAddress = [u8; 6];
-
-const BROADCAST: HardwareAddress = [0xFF; 6];
-const ETHERTYPE_ARP: u16 = 0x0806;
+pub(crate) const BROADCAST: HardwareAddress = [0xFF; 6];
+pub(crate) const ETHERTYPE: u16 = 0x0806;
 const FRAME_LEN: usize = 42;
 
 /// Which form of the announcement; some stacks honour only one of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
+pub(crate) enum Form {
     /// An ARP request for one's own address, the announcement of RFC 5227.
     Request,
     /// An answer that nobody asked for.
     Reply,
 }
 
-/// Announces on one interface.
-#[derive(Debug)]
-pub(crate) struct Announcer {
-    socket: Socket,
-    destination: SockAddr,
-    own: HardwareAddress,
-}
-
-impl Announcer {
-    /// Prepares announcements on the interface with this index and hardware address.
-    pub(crate) fn open(interface: u32, own: HardwareAddress) -> io::Result<Self> {
-        // Protocol 0: nothing that arrives is queued here.
-        let kind = Type::RAW.nonblocking().cloexec();
-        let socket = Socket::new(Domain::PACKET, kind, Some(Protocol::from(0)))?;
-        Ok(Self { socket, destination: packet_address(interface, ETHERTYPE_ARP, BROADCAST)?, own })
-    }
-
-    /// Says in both forms that `address` is here.
-    pub(crate) fn announce(&self, address: Ipv4Addr) -> io::Result<()> {
-        for form in [Form::Request, Form::Reply] {
-            self.socket.send_to(&frame(form, self.own, address), &self.destination)?;
-        }
-        Ok(())
-    }
-}
-
 /// One Ethernet frame, without padding and checksum (the interface adds both).
-fn frame(form: Form, own: HardwareAddress, address: Ipv4Addr) -> [u8; FRAME_LEN] {
+pub(crate) fn frame(form: Form, own: HardwareAddress, address: Ipv4Addr) -> [u8; FRAME_LEN] {
     let (operation, target_hardware) = match form {
         Form::Request => (1_u16, [0; 6]),
         Form::Reply => (2, own),
@@ -58,7 +26,7 @@ fn frame(form: Form, own: HardwareAddress, address: Ipv4Addr) -> [u8; FRAME_LEN]
     let mut frame = [0; FRAME_LEN];
     frame[0..6].copy_from_slice(&BROADCAST);
     frame[6..12].copy_from_slice(&own);
-    frame[12..14].copy_from_slice(&ETHERTYPE_ARP.to_be_bytes());
+    frame[12..14].copy_from_slice(&ETHERTYPE.to_be_bytes());
     // Ethernet, IPv4, lengths of their addresses (RFC 826).
     frame[14..20].copy_from_slice(&[0, 1, 8, 0, 6, 4]);
     frame[20..22].copy_from_slice(&operation.to_be_bytes());

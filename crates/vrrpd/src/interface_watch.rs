@@ -1,11 +1,11 @@
 //! Which interface a floating address belongs on, and whether that interface can take part now.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use ha_config::Vip;
 
-use crate::gratuitous_arp::HardwareAddress;
-use crate::netlink::{Address, Link, Message, Picture};
+use crate::announcer::HardwareAddress;
+use crate::netlink::{Address, Link, Message, Picture, whole_prefix};
 
 /// Where a virtual router stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub(crate) struct Place {
     pub(crate) name: String,
     pub(crate) hardware: HardwareAddress,
     /// What advertisements are sent from.
-    pub(crate) source: Ipv4Addr,
+    pub(crate) source: IpAddr,
 }
 
 /// What an interface must be to hold a floating address.
@@ -23,11 +23,13 @@ pub(crate) struct Place {
 pub(crate) struct Wanted {
     /// The floating address; its interface by name, or by its subnet.
     pub(crate) vip: Vip,
+    /// What its virtual router puts there: the floating address, and over IPv6 a link-local one.
+    pub(crate) addresses: Vec<IpAddr>,
     /// This host's own address: preferred as source, because the other hosts know it.
-    pub(crate) own: Ipv4Addr,
+    pub(crate) own: IpAddr,
     /// Every floating address of the cluster: none of them may become a source (spec: a leftover would otherwise be
     /// taken for the host's own, and decide elections).
-    pub(crate) floating: Vec<Ipv4Addr>,
+    pub(crate) floating: Vec<IpAddr>,
 }
 
 impl Wanted {
@@ -42,10 +44,17 @@ impl Wanted {
             return Err(format!("{name} has no carrier"));
         }
         let hardware = link.hardware.ok_or_else(|| format!("{name} has no Ethernet address"))?;
-        let sources: Vec<Ipv4Addr> = self.own_addresses(picture, link.index).collect();
+        let sources: Vec<IpAddr> = self.own_addresses(picture, link.index).collect();
         let preferred = sources.iter().find(|address| **address == self.own);
         let source = preferred.or(sources.first()).copied();
-        let source = source.ok_or_else(|| format!("{name} has no address of its own"))?;
+        let source = source.ok_or_else(|| {
+            let kind = match self.vip.address {
+                IpAddr::V4(_) => "address",
+                IpAddr::V6(_) if self.vip.unicast => "IPv6 address",
+                IpAddr::V6(_) => "link-local address",
+            };
+            format!("{name} has no {kind} of its own")
+        })?;
         Ok(Place { index: link.index, name: name.clone(), hardware, source })
     }
 
@@ -66,13 +75,13 @@ impl Wanted {
         }
     }
 
-    /// Copies of the floating address that nobody may be holding now: exactly the /32, on the interface where it belongs,
+    /// Copies of the floating addresses that nobody may be holding now: exactly the /32 or /128, on the interface where it belongs,
     /// or anywhere if marked as ours (the interface may have been another one before).
     pub(crate) fn leftovers<'p>(&self, picture: &'p Picture) -> Vec<&'p Address> {
         let here = self.link(picture).ok().map(|link| link.index);
         let is_left = |address: &&Address| {
-            std::net::IpAddr::V4(address.address) == self.vip.address
-                && address.prefix == 32
+            self.addresses.contains(&address.address)
+                && address.prefix == whole_prefix(address.address)
                 && (address.ours || Some(address.interface) == here)
         };
         picture.addresses.iter().filter(is_left).collect()
@@ -84,9 +93,9 @@ impl Wanted {
             return found.ok_or_else(|| format!("there is no interface {name}"));
         }
         let mut inside = picture.addresses.iter().filter(|address| {
-            address.prefix < 32
+            address.prefix < whole_prefix(address.address)
                 && !self.floating.contains(&address.address)
-                && self.vip.subnet_contains(address.address.into())
+                && self.vip.subnet_contains(address.address)
         });
         let first = inside.clone().next();
         let found = inside.find(|address| address.address == self.own).or(first);
@@ -100,14 +109,22 @@ impl Wanted {
             })
     }
 
+    /// Of the floating address's family; over IPv6 link-local ones (RFC 9568 section 5.1.2.1), except by unicast: there the
+    /// other hosts know those of the file.
     fn own_addresses<'p>(
         &self,
         picture: &'p Picture,
         index: u32,
-    ) -> impl Iterator<Item = Ipv4Addr> + use<'p, '_> {
+    ) -> impl Iterator<Item = IpAddr> + use<'p, '_> {
+        let suitable = |address: &IpAddr| match (self.vip.address, address) {
+            (IpAddr::V4(_), IpAddr::V4(_)) => true,
+            (IpAddr::V6(_), IpAddr::V6(address)) => address.is_unicast_link_local() != self.vip.unicast,
+            _ => false,
+        };
         let here =
             picture.addresses.iter().filter(move |address| address.interface == index && address.primary);
-        here.map(|address| address.address).filter(|address| !self.floating.contains(address))
+        let here = here.map(|address| address.address);
+        here.filter(move |address| suitable(address) && !self.floating.contains(address))
     }
 }
 
@@ -115,12 +132,13 @@ impl Wanted {
 mod tests {
     use super::*;
 
-    fn ip(last: u8) -> Ipv4Addr {
-        Ipv4Addr::new(10, 0, 1, last)
+    fn ip(last: u8) -> IpAddr {
+        [10, 0, 1, last].into()
     }
 
     fn wanted() -> Wanted {
-        Wanted { vip: Vip::new(ip(10).into(), 24), own: ip(21), floating: vec![ip(10), ip(9)] }
+        let (vip, floating) = (Vip::new(ip(10), 24), vec![ip(10), ip(9)]);
+        Wanted { vip, addresses: vec![ip(10)], own: ip(21), floating }
     }
 
     fn link(index: u32, name: &str) -> Link {
@@ -128,7 +146,7 @@ mod tests {
     }
 
     fn address(interface: u32, last: u8, prefix: u8) -> Address {
-        Address { interface, address: ip(last), prefix, primary: true, ours: false }
+        Address { interface, address: ip(last), prefix, primary: true, doubtful: false, ours: false }
     }
 
     fn picture() -> Picture {
@@ -157,14 +175,32 @@ mod tests {
         wanted.vip.interface = Some("eth1".to_owned());
         let mut picture = picture();
         assert_eq!(wanted.find(&picture).unwrap_err(), "eth1 has no address of its own");
-        picture.addresses.push(Address { address: Ipv4Addr::new(192, 168, 7, 1), ..address(3, 0, 24) });
-        assert_eq!(wanted.find(&picture).unwrap().source, Ipv4Addr::new(192, 168, 7, 1));
+        picture.addresses.push(Address { address: IpAddr::from([192, 168, 7, 1]), ..address(3, 0, 24) });
+        assert_eq!(wanted.find(&picture).unwrap().source, IpAddr::from([192, 168, 7, 1]));
         picture.links[2].running = false;
         assert_eq!(wanted.find(&picture).unwrap_err(), "eth1 has no carrier");
         picture.links[2].up = false;
         assert_eq!(wanted.find(&picture).unwrap_err(), "eth1 is down");
         picture.links.pop();
         assert_eq!(wanted.find(&picture).unwrap_err(), "there is no interface eth1");
+    }
+
+    #[test]
+    fn over_ipv6_the_source_is_link_local_and_by_unicast_the_address_of_the_file() {
+        let six = |text: &str| -> IpAddr { text.parse().unwrap() };
+        let mut wanted = wanted();
+        (wanted.vip.address, wanted.vip.prefix, wanted.own) = (six("fd00::10"), 64, six("fd00::21"));
+        wanted.floating = vec![six("fe80::5e00:20a"), six("fd00::10")];
+        let mut picture = picture();
+        let no_interface = wanted.find(&picture).unwrap_err();
+        assert!(no_interface.contains("in the subnet of fd00::10/64"), "{no_interface}");
+        let on = |text| Address { address: six(text), ..address(2, 0, 64) };
+        picture.addresses.extend([on("fe80::5e00:20a"), on("fd00::20"), on("fd00::21")]);
+        assert_eq!(wanted.find(&picture).unwrap_err(), "eth0 has no link-local address of its own");
+        picture.addresses.push(on("fe80::21"));
+        assert_eq!(wanted.find(&picture).unwrap().source, six("fe80::21"));
+        wanted.vip.unicast = true;
+        assert_eq!(wanted.find(&picture).unwrap().source, six("fd00::21"));
     }
 
     #[test]

@@ -4,16 +4,19 @@
 //! it hears of the cluster is whether the local pg-proxy serves.
 //!
 //! Begin reading at `driver.rs`, which shows what goes in and out; `router.rs` carries out what a virtual router asks for.
-//! What goes over the wire to move an address is in `raw_socket.rs` and `gratuitous_arp.rs`.
+//! What goes over the wire to move an address is in `raw_socket.rs`, `gratuitous_arp.rs` and
+//! `neighbour_advertisement.rs`.
 
 pub mod args;
 
+mod announcer;
 mod configuration;
 mod driver;
 mod gratuitous_arp;
 mod interface_watch;
 mod log_queue;
 mod metrics;
+mod neighbour_advertisement;
 mod netlink;
 mod proxy_link;
 mod raw_socket;

@@ -5,7 +5,7 @@
 mod message;
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use netlink_packet_core::{
@@ -18,7 +18,7 @@ use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
 use nix::sys::time::{TimeVal, TimeValLike as _};
 
 use message::Request;
-pub(crate) use message::{Address, Link, Message};
+pub(crate) use message::{Address, Link, Message, whole_prefix};
 
 /// Kernels send dumps in pieces of at most this size when the reader's buffer is that large (netlink(7)).
 const BUFFER_LEN: usize = 32 * 1024;
@@ -26,10 +26,10 @@ const BUFFER_LEN: usize = 32 * 1024;
 const ANSWER_LIMIT_MS: i64 = 500;
 /// A dump during which something changed is of no use and is asked for again, so often.
 const DUMP_ATTEMPTS: u32 = 5;
-/// Groups as bits of the address to bind to: `RTMGRP_LINK` and `RTMGRP_IPV4_IFADDR`.
-const LINKS_AND_ADDRESSES: u32 = 0x1 | 0x10;
+/// Groups as bits of the address to bind to: `RTMGRP_LINK`, `RTMGRP_IPV4_IFADDR` and `RTMGRP_IPV6_IFADDR`.
+const LINKS_AND_ADDRESSES: u32 = 0x1 | 0x10 | 0x100;
 
-/// All links and IPv4 addresses at one moment.
+/// All links and addresses at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Picture {
     pub(crate) links: Vec<Link>,
@@ -68,20 +68,15 @@ impl Requests {
         Ok(picture)
     }
 
-    /// Puts `address` (a /32) on the interface for so many seconds, or gives it that long from now. When nobody renews
+    /// Puts `address` (a /32 or /128) on the interface for so many seconds, or gives it that long from now. When nobody renews
     /// it, the kernel removes it.
-    pub(crate) fn hold(
-        &mut self,
-        interface: u32,
-        address: Ipv4Addr,
-        lifetime_seconds: u32,
-    ) -> io::Result<()> {
+    pub(crate) fn hold(&mut self, interface: u32, address: IpAddr, lifetime_seconds: u32) -> io::Result<()> {
         let request = message::new_address(interface, address, lifetime_seconds);
         self.change(request, NLM_F_CREATE | NLM_F_REPLACE)
     }
 
     /// Removes an address; `false` when it was not there.
-    pub(crate) fn remove(&mut self, interface: u32, address: Ipv4Addr, prefix: u8) -> io::Result<bool> {
+    pub(crate) fn remove(&mut self, interface: u32, address: IpAddr, prefix: u8) -> io::Result<bool> {
         match self.change(message::old_address(interface, address, prefix), 0) {
             Ok(()) => Ok(true),
             Err(error) if matches!(error.raw_os_error(), Some(libc::EADDRNOTAVAIL | libc::ENODEV)) => {

@@ -1,23 +1,32 @@
 //! One virtual router and what it acts through: the sockets of its interface and the kernel's list of addresses.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 use ha_core::MonoTime;
 use ha_daemon::boottime;
 use vrrp::{Action, Event, Setup, SetupError, VirtualRouter};
 
+use crate::announcer::Announcer;
 use crate::configuration::RouterPlan;
-use crate::gratuitous_arp::Announcer;
 use crate::interface_watch::{Place, Wanted};
 use crate::log_queue::LogQueue;
-use crate::netlink::{Message, Picture, Requests};
+use crate::netlink::{Message, Picture, Requests, whole_prefix};
 use crate::raw_socket::{self, PACKET_MAX, Receiver, Sender};
 use crate::snapshot::RouterView;
 
 /// Packets taken from the socket at one go: a few milliseconds of work, more than a full socket holds. A flood must not
 /// keep timers waiting.
 const PACKETS_AT_ONCE: usize = 512;
+
+/// What a packet must name to be for a virtual router: both families of an interface may have the same identifier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Identity {
+    interface: u32,
+    ipv6: bool,
+    vrid: u8,
+}
 
 /// What all virtual routers of the process act through.
 pub(crate) struct Tools {
@@ -50,11 +59,11 @@ struct Standing {
 impl Standing {
     fn open(place: Place, setup: &Setup) -> io::Result<Self> {
         let receiver = if setup.unicast {
-            Receiver::of_address(&place.name, place.source)
+            Receiver::of_address(&place.name, place.index, place.source)
         } else {
-            Receiver::of_group(&place.name, place.index)
+            Receiver::of_group(&place.name, place.index, place.source)
         }?;
-        let sender = Sender::open(&place.name, place.source)?;
+        let sender = Sender::open(&place.name, place.index, place.source)?;
         let announcer = Announcer::open(place.index, place.hardware)?;
         Ok(Self { place, receiver, sender, announcer })
     }
@@ -84,9 +93,10 @@ impl Router {
         self.standing.is_some()
     }
 
-    /// Interface and identifier, by which packets find their router.
-    pub(crate) fn identity(&self) -> Option<(u32, u8)> {
-        self.standing.as_ref().map(|standing| (standing.place.index, self.setup.vrid))
+    /// By which packets find their router.
+    pub(crate) fn identity(&self) -> Option<Identity> {
+        let (ipv6, vrid) = (self.setup.address.is_ipv6(), self.setup.vrid);
+        self.standing.as_ref().map(|standing| Identity { interface: standing.place.index, ipv6, vrid })
     }
 
     pub(crate) fn event(&mut self, now: MonoTime, event: Event, tools: &mut Tools) {
@@ -104,15 +114,16 @@ impl Router {
     /// Hands in what has arrived; `all` are the identities of this process's routers. Packets of another of them are
     /// left to it (each has a socket of its own); packets of foreign routers are worth noticing. Gives how many there
     /// were.
-    pub(crate) fn receive(&mut self, now: MonoTime, all: &[(u32, u8)], tools: &mut Tools) -> usize {
+    pub(crate) fn receive(&mut self, now: MonoTime, all: &[Identity], tools: &mut Tools) -> usize {
         let mut buffer = [0; PACKET_MAX];
+        let Some(own) = self.identity() else { return 0 };
         for number in 0..PACKETS_AT_ONCE {
             let Some(standing) = &self.standing else { return number };
             // An error is ENETDOWN or the like: the link's own event says it better.
             let Ok(Some(packet)) = standing.receiver.receive(&mut buffer) else { return number };
             let named = raw_socket::named_router(packet);
-            let of_another = named
-                .is_some_and(|vrid| vrid != self.setup.vrid && all.contains(&(standing.place.index, vrid)));
+            let of_another =
+                named.is_some_and(|vrid| vrid != own.vrid && all.contains(&Identity { vrid, ..own }));
             if let (false, Some(source)) = (of_another, raw_socket::source(packet)) {
                 let packet = packet.to_vec();
                 self.event(now, Event::Received { source, packet }, tools);
@@ -123,7 +134,7 @@ impl Router {
 
     /// Whether [`Self::look`] is needed after this change.
     pub(crate) fn is_concerned(&self, change: &Message) -> bool {
-        let floating = |address| address == self.setup.address;
+        let floating = |address: IpAddr| self.setup.addresses().any(|one| one == address);
         match change {
             // Somebody may have put it here, or taken it away; what we do ourselves goes the other way round.
             Message::Address(new) if floating(new.address) => self.holding.is_none(),
@@ -175,18 +186,27 @@ impl Router {
         self.standing = None;
     }
 
-    /// The address must be here exactly when this router holds it.
+    /// The addresses must be here exactly when this router holds them.
     fn check_address(&mut self, picture: &Picture, tools: &mut Tools) {
-        let address = self.setup.address;
         if let Some(interface) = self.holding {
-            let is_it = |one: &&crate::netlink::Address| one.interface == interface && one.address == address;
-            if picture.addresses.iter().find(is_it).is_none() {
+            let mut lost = false;
+            for address in self.setup.addresses() {
+                let mut here = picture.addresses.iter().filter(|one| one.interface == interface);
+                let found = here.find(|one| one.address == address);
+                if found.is_some_and(|one| one.doubtful) {
+                    // Somebody has put it there in another way than ours; a refresh would leave it as it is.
+                    let removed = tools.requests.remove(interface, address, whole_prefix(address));
+                    self.report("remove an address that does not work", removed.map(drop), tools);
+                }
+                lost |= found.is_none_or(|one| one.doubtful);
+            }
+            if lost {
                 self.event(boottime(), Event::AddressLost, tools);
             }
             return;
         }
         for left in self.wanted.leftovers(picture) {
-            let vrid = Some(self.setup.vrid);
+            let (vrid, address) = (Some(self.setup.vrid), left.address);
             match tools.requests.remove(left.interface, address, left.prefix) {
                 Ok(_) => tools.log.warn(vrid, format!("removed {address}, which was left over here")),
                 Err(error) => tools.log.warn(vrid, format!("remove {address}, left over here: {error}")),
@@ -208,10 +228,9 @@ impl Router {
                 Action::HoldAddress { lifetime_secs } => self.hold(lifetime_secs, tools),
                 Action::DropAddress => self.drop_address(tools),
                 Action::Announce => {
-                    let announced = match &self.standing {
-                        Some(standing) => standing.announcer.announce(self.setup.address),
-                        None => continue,
-                    };
+                    let Some(standing) = &self.standing else { continue };
+                    let mut addresses = self.setup.addresses();
+                    let announced = addresses.try_for_each(|address| standing.announcer.announce(address));
                     self.report("announce the address", announced, tools);
                 }
                 Action::Note(reason) if reason.needs_attention() => {
@@ -225,7 +244,8 @@ impl Router {
     fn hold(&mut self, lifetime_secs: u32, tools: &mut Tools) {
         let Some(standing) = &self.standing else { return };
         let interface = standing.place.index;
-        match tools.requests.hold(interface, self.setup.address, lifetime_secs) {
+        let mut addresses = self.setup.addresses();
+        match addresses.try_for_each(|address| tools.requests.hold(interface, address, lifetime_secs)) {
             Ok(()) => self.holding = Some(interface),
             Err(error) => {
                 self.holding = None;
@@ -237,12 +257,14 @@ impl Router {
         }
     }
 
-    /// Removes the address, whether or not it is known to be here.
+    /// Removes the addresses, whether or not they are known to be here.
     pub(crate) fn drop_address(&mut self, tools: &mut Tools) {
         let here = self.standing.as_ref().map(|standing| standing.place.index);
         let Some(interface) = self.holding.take().or(here) else { return };
-        if let Err(error) = tools.requests.remove(interface, self.setup.address, 32) {
-            self.report("remove the address", Err(error), tools);
+        for address in self.setup.addresses() {
+            if let Err(error) = tools.requests.remove(interface, address, whole_prefix(address)) {
+                self.report("remove the address", Err(error), tools);
+            }
         }
     }
 

@@ -48,8 +48,6 @@ impl Snapshot {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::net::Ipv4Addr;
-
     use vrrp::{Event, Setup, VirtualRouter};
 
     use super::*;
@@ -57,8 +55,8 @@ pub(crate) mod tests {
     /// 700 ms after the start: an Active with a serving proxy, just become it.
     pub(crate) fn one_active() -> Snapshot {
         let at = |millis: u64| MonoTime(millis * 1_000_000);
-        let source = Ipv4Addr::new(10, 0, 1, 21);
-        let setup = Setup::new(10, Ipv4Addr::new(10, 0, 1, 10));
+        let source = [10, 0, 1, 21].into();
+        let setup = Setup::new(10, [10, 0, 1, 10]);
         let mut machine = VirtualRouter::new(setup, at(0)).unwrap();
         for event in [Event::LinkUp { source }, Event::Started, Event::ProxyChanged(ProxyHealth::Serving)] {
             machine.handle_event(at(0), event);

@@ -22,13 +22,14 @@ fn a_good_file_is_summed_up() {
 }
 
 #[test]
-fn an_ipv6_address_is_refused_with_every_other_problem() {
-    let text = GOOD.replace("address = \"10.0.1.10/24\"", "address = \"fd00::10/64\"\ninterface = \"eth0\"");
+fn unicast_to_hosts_of_another_family_is_refused_with_every_other_problem() {
+    let six = "address = \"fd00::10/64\"\ninterface = \"eth0\"\nunicast = true\nvrid = 256";
+    let text = GOOD.replace("address = \"10.0.1.10/24\"", six);
     // The same with and without --check-config: nothing is opened before the file is good.
     for arguments in [&["--node", "ha9", "--check-config"][..], &["--node", "ha9"]] {
         let (output, errors) = vrrpd(&text, arguments);
         assert_eq!(output.status.code(), Some(2), "{errors}");
-        for wanted in ["vip[0].address", "cannot hold IPv6 addresses yet", "\"ha9\""] {
+        for wanted in ["vip[0].unicast", "ha1 10.0.1.21", "vip[0].vrid"] {
             assert!(errors.contains(wanted), "{wanted} in {errors}");
         }
     }

@@ -8,7 +8,7 @@ use super::VirtualRouter;
 use super::validation::Valid;
 use crate::action::Action;
 use crate::alarm::AlarmKind;
-use crate::packet::{self, Advertisement, Auth, GROUP};
+use crate::packet::{self, Advertisement, Auth, group_of};
 use crate::reason::{Cause, Reason};
 use crate::state::State;
 use crate::timers::{self, Timer};
@@ -151,10 +151,11 @@ impl VirtualRouter {
             vrid: self.setup.vrid,
             priority,
             interval: self.setup.interval,
-            addresses: vec![self.setup.address],
+            addresses: self.setup.addresses().collect(),
             auth,
         };
-        let destinations = if self.setup.unicast { self.setup.peers.clone() } else { vec![GROUP] };
+        let destinations =
+            if self.setup.unicast { self.setup.peers.clone() } else { vec![group_of(self.setup.address)] };
         for destination in destinations {
             let coverage = self.coverage(now, source, destination);
             let packet = packet::encode(&advertisement, coverage);

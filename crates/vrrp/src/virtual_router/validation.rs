@@ -2,7 +2,7 @@
 //! mismatch would end in two Actives: packets of a peer that differ only in settings are therefore remembered as a
 //! sign of life.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use ha_core::MonoTime;
@@ -10,7 +10,7 @@ use ha_core::MonoTime;
 use super::VirtualRouter;
 use crate::alarm::AlarmKind;
 use crate::checksum::Coverage;
-use crate::packet::{self, Auth, Discarded, GROUP, Heard, Received, TTL};
+use crate::packet::{self, Auth, Discarded, Heard, Received, TTL, group_of};
 use crate::setup::ChecksumMode;
 use crate::state::State;
 use crate::version::Version;
@@ -24,7 +24,7 @@ const DIALECT_LIMIT: usize = 64;
 /// A valid advertisement of this virtual router by somebody else.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Valid {
-    pub(super) source: Ipv4Addr,
+    pub(super) source: IpAddr,
     pub(super) priority: u8,
     pub(super) interval: Duration,
 }
@@ -37,7 +37,7 @@ pub(super) struct Dialect {
 }
 
 impl VirtualRouter {
-    pub(super) fn receive(&mut self, now: MonoTime, source: Ipv4Addr, packet: &[u8]) {
+    pub(super) fn receive(&mut self, now: MonoTime, source: IpAddr, packet: &[u8]) {
         if !matches!(self.state, State::Backup | State::Active) {
             return;
         }
@@ -72,7 +72,9 @@ impl VirtualRouter {
         if interval != self.setup.interval {
             self.notice(now, AlarmKind::OtherInterval { theirs: interval }, Some(source));
         }
-        if advertisement.addresses != [self.setup.address] {
+        let mut ours = self.setup.addresses();
+        let all = ours.clone().count() == advertisement.addresses.len();
+        if !all || !ours.all(|address| advertisement.addresses.contains(&address)) {
             let theirs = advertisement.addresses.clone();
             self.notice(now, AlarmKind::OtherAddresses { theirs }, Some(source));
         }
@@ -121,6 +123,7 @@ impl VirtualRouter {
         }
         let pseudo = received.coverage != Coverage::Message;
         let accepted = match self.setup.checksum {
+            _ if self.setup.address.is_ipv6() => true, // there is one form only
             ChecksumMode::Auto => true,
             ChecksumMode::Rfc9568 => !pseudo,
             ChecksumMode::Pseudo => pseudo || version == Version::V2,
@@ -130,7 +133,7 @@ impl VirtualRouter {
             return Some(AlarmKind::WrongChecksum);
         }
         let destination = received.destination;
-        let expected = if self.setup.unicast { self.source } else { Some(GROUP) };
+        let expected = if self.setup.unicast { self.source } else { Some(group_of(self.setup.address)) };
         if Some(destination) != expected {
             self.counters.discarded_destination += 1;
             return Some(AlarmKind::WrongDestination { destination });
@@ -138,17 +141,24 @@ impl VirtualRouter {
         None
     }
 
-    fn undecodable(&mut self, now: MonoTime, source: Ipv4Addr, discarded: &Discarded) {
+    fn undecodable(&mut self, now: MonoTime, source: IpAddr, discarded: &Discarded) {
         if let Some(heard) = discarded.heard() {
             if !self.is_ours(now, heard) {
                 return;
             }
-            let kind = if matches!(discarded, Discarded::Checksum { .. }) {
-                self.counters.discarded_checksum += 1;
-                AlarmKind::WrongChecksum
-            } else {
-                self.counters.discarded_password += 1;
-                AlarmKind::WrongPassword
+            let kind = match discarded {
+                Discarded::Checksum { .. } => {
+                    self.counters.discarded_checksum += 1;
+                    AlarmKind::WrongChecksum
+                }
+                Discarded::NoLinkLocal { .. } => {
+                    self.counters.discarded_malformed += 1;
+                    AlarmKind::NoLinkLocal
+                }
+                _ => {
+                    self.counters.discarded_password += 1;
+                    AlarmKind::WrongPassword
+                }
             };
             self.unintelligible(now, heard, kind, None);
             return;
@@ -169,16 +179,16 @@ impl VirtualRouter {
         self.discard(now, kind, heard.source);
     }
 
-    fn discard(&mut self, now: MonoTime, kind: AlarmKind, source: Ipv4Addr) {
+    fn discard(&mut self, now: MonoTime, kind: AlarmKind, source: IpAddr) {
         self.counters.discarded += 1;
         self.notice(now, kind, Some(source));
     }
 
-    fn is_peer(&self, source: Ipv4Addr) -> bool {
+    fn is_peer(&self, source: IpAddr) -> bool {
         self.setup.peers.is_empty() || self.setup.peers.contains(&source)
     }
 
-    fn remember_dialect(&mut self, now: MonoTime, source: Ipv4Addr, coverage: Coverage) {
+    fn remember_dialect(&mut self, now: MonoTime, source: IpAddr, coverage: Coverage) {
         if !self.dialects.contains_key(&source)
             && self.dialects.len() >= DIALECT_LIMIT
             && let Some(oldest) =
@@ -191,7 +201,7 @@ impl VirtualRouter {
     }
 
     /// The form in which to send.
-    pub(super) fn coverage(&self, now: MonoTime, source: Ipv4Addr, destination: Ipv4Addr) -> Coverage {
+    pub(super) fn coverage(&self, now: MonoTime, source: IpAddr, destination: IpAddr) -> Coverage {
         let mut recent =
             self.dialects.values().filter(|dialect| now.since(dialect.heard_at) <= DIALECT_MEMORY).peekable();
         let pseudo = match self.setup.checksum {
@@ -199,7 +209,7 @@ impl VirtualRouter {
             ChecksumMode::Pseudo => true,
             ChecksumMode::Auto => recent.peek().is_some() && recent.all(|dialect| dialect.pseudo),
         };
-        if pseudo && self.setup.version == Version::V3 {
+        if source.is_ipv6() || pseudo && self.setup.version == Version::V3 {
             Coverage::PseudoHeader { source, destination }
         } else {
             Coverage::Message

@@ -1,6 +1,6 @@
 //! Peers that are heard and not understood, strangers, loops.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use vrrp::checksum::Coverage;
@@ -156,7 +156,7 @@ fn packets_that_are_not_valid_do_not_keep_an_active_alive() {
 #[test]
 fn other_addresses_are_believed_and_told() {
     let mut link = Link::settled();
-    let theirs = vec![Ipv4Addr::new(10, 0, 1, 99)];
+    let theirs = vec![IpAddr::from([10, 0, 1, 99])];
     let message = advertisement(|a| a.addresses.clone_from(&theirs));
     link.kill(0);
     for _ in 0..20 {
@@ -185,7 +185,7 @@ fn a_longer_interval_of_version_3_is_adopted_within_limits() {
 fn a_flood_from_forged_sources_fills_neither_memory_nor_log() {
     let mut link = Link::settled();
     for n in 0..5000_u32 {
-        let source = Ipv4Addr::from_bits(0x0a00_0200 + n);
+        let source = IpAddr::from(Ipv4Addr::from_bits(0x0a00_0200 + n));
         link.inject(1, source, ip_packet(source, GROUP, &advertisement(|a| a.priority = 1)));
         let mut routed = ip_packet(source, GROUP, &advertisement(|_| {}));
         routed[8] = 3;

@@ -2,14 +2,15 @@
 //! timer, then the actions. The address is on a lease that runs out with the host's clock, not with its router.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use ha_core::MonoTime;
-use vrrp::packet::{self, GROUP};
+use vrrp::packet::{self, group_of};
 use vrrp::{Action, Event, ProxyHealth, Reason, Setup, State, Status, Version, VirtualRouter};
 
-pub(crate) const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 10);
+pub(crate) const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 1, 10));
+pub(crate) const VIP_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0x10));
 pub(crate) const INTERVAL: Duration = ms(200);
 
 pub(crate) const fn ms(millis: u64) -> Duration {
@@ -17,8 +18,13 @@ pub(crate) const fn ms(millis: u64) -> Duration {
 }
 
 /// Own address of a host.
-pub(crate) fn address(host: usize) -> Ipv4Addr {
-    Ipv4Addr::new(10, 0, 1, 21 + u8::try_from(host).expect("few hosts"))
+pub(crate) fn address(host: usize) -> IpAddr {
+    IpAddr::from([10, 0, 1, 21 + u8::try_from(host).expect("few hosts")])
+}
+
+/// Its link-local address.
+pub(crate) fn address_v6(host: usize) -> IpAddr {
+    IpAddr::from([0xfe80, 0, 0, 0, 0, 0, 0, 0x21 + u16::try_from(host).expect("few hosts")])
 }
 
 /// The settings of host 0 (preferred), 1, ... of two or three.
@@ -30,6 +36,11 @@ pub(crate) fn setup(host: usize) -> Setup {
 pub(crate) fn setup_v2(host: usize) -> Setup {
     let (version, interval) = (Version::V2, Duration::from_secs(1));
     Setup { version, interval, auth: Some(*b"cfgha26\0"), ..setup(host) }
+}
+
+/// Over IPv6, where the others' link-local addresses are not known beforehand.
+pub(crate) fn setup_v6(host: usize) -> Setup {
+    Setup { preference: 39 - u8::try_from(host).expect("few hosts"), ..Setup::new(51, VIP_V6) }
 }
 
 /// What a host did that can be seen on the wire or in its log.
@@ -51,12 +62,14 @@ pub(crate) enum Condition {
 }
 
 pub(crate) struct Host {
+    /// Own address on the link.
+    source: IpAddr,
     pub(crate) router: VirtualRouter,
     condition: Condition,
     link: bool,
     /// When the kernel removes the address.
     lease: Option<MonoTime>,
-    queue: Vec<(Ipv4Addr, Vec<u8>)>,
+    queue: Vec<(IpAddr, Vec<u8>)>,
 }
 
 pub(crate) struct Link {
@@ -72,7 +85,7 @@ pub(crate) struct Link {
     /// Pairs (from, to) that hear nothing.
     pub(crate) cut: BTreeSet<(usize, usize)>,
     pub(crate) random: u64,
-    in_flight: BTreeMap<(MonoTime, u64), (usize, Ipv4Addr, Vec<u8>)>,
+    in_flight: BTreeMap<(MonoTime, u64), (usize, IpAddr, Vec<u8>)>,
     sent: u64,
 }
 
@@ -80,7 +93,8 @@ impl Link {
     /// Hosts that are not started yet.
     pub(crate) fn new(setups: impl IntoIterator<Item = Setup>) -> Self {
         let now = MonoTime(1_000_000_000_000);
-        let host = |setup| Host {
+        let host = |(number, setup): (usize, Setup)| Host {
+            source: if setup.address.is_ipv4() { address(number) } else { address_v6(number) },
             router: VirtualRouter::new(setup, now).expect("a usable setup"),
             condition: Condition::Running,
             link: true,
@@ -89,7 +103,7 @@ impl Link {
         };
         Self {
             now,
-            hosts: setups.into_iter().map(host).collect(),
+            hosts: setups.into_iter().enumerate().map(host).collect(),
             seen: Vec::new(),
             delay: Duration::from_micros(200),
             jitter: Duration::ZERO,
@@ -123,7 +137,7 @@ impl Link {
 
     /// Program and proxy of a host start.
     pub(crate) fn start(&mut self, host: usize) {
-        self.event(host, Event::LinkUp { source: address(host) });
+        self.event(host, Event::LinkUp { source: self.hosts[host].source });
         self.event(host, Event::Started);
         self.proxy(host, ProxyHealth::Serving);
     }
@@ -170,7 +184,7 @@ impl Link {
 
     pub(crate) fn plug(&mut self, host: usize) {
         self.hosts[host].link = true;
-        self.event(host, Event::LinkUp { source: address(host) });
+        self.event(host, Event::LinkUp { source: self.hosts[host].source });
     }
 
     /// Neither hears the other any more.
@@ -179,7 +193,7 @@ impl Link {
     }
 
     /// A packet from nowhere arrives at a host.
-    pub(crate) fn inject(&mut self, host: usize, source: Ipv4Addr, packet: Vec<u8>) {
+    pub(crate) fn inject(&mut self, host: usize, source: IpAddr, packet: Vec<u8>) {
         self.event(host, Event::Received { source, packet });
     }
 
@@ -231,7 +245,7 @@ impl Link {
         }
     }
 
-    fn deliver(&mut self, to: usize, source: Ipv4Addr, packet: Vec<u8>) {
+    fn deliver(&mut self, to: usize, source: IpAddr, packet: Vec<u8>) {
         if !self.hosts[to].link {
             return;
         }
@@ -270,10 +284,10 @@ impl Link {
         }
     }
 
-    fn transmit(&mut self, from: usize, destination: Ipv4Addr, message: &[u8]) {
-        let source = address(from);
+    fn transmit(&mut self, from: usize, destination: IpAddr, message: &[u8]) {
+        let source = self.hosts[from].source;
         for to in (0..self.hosts.len()).filter(|to| *to != from) {
-            let addressed = destination == GROUP || destination == address(to);
+            let addressed = destination == group_of(source) || destination == self.hosts[to].source;
             let lost = self.next_random() % 1000 < self.loss || self.cut.contains(&(from, to));
             if !addressed || lost || !self.hosts[from].link {
                 continue;
@@ -330,12 +344,26 @@ impl Link {
     }
 }
 
-/// The packet that a raw socket would hand out.
-pub(crate) fn ip_packet(source: Ipv4Addr, destination: Ipv4Addr, message: &[u8]) -> Vec<u8> {
-    let total = u16::try_from(20 + message.len()).expect("a short message").to_be_bytes();
-    let mut packet = vec![0x45, packet::TOS, total[0], total[1], 0, 1, 0, 0, packet::TTL, 112, 0, 0];
-    packet.extend(source.octets());
-    packet.extend(destination.octets());
+/// The packet as it arrives.
+pub(crate) fn ip_packet(source: IpAddr, destination: IpAddr, message: &[u8]) -> Vec<u8> {
+    let length =
+        |header: usize| u16::try_from(header + message.len()).expect("a short message").to_be_bytes();
+    let (mut packet, addresses) = match (source, destination) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            let [high, low] = length(20);
+            let packet = vec![0x45, packet::TOS, high, low, 0, 1, 0, 0, packet::TTL, 112, 0, 0];
+            (packet, [source.octets(), destination.octets()].concat())
+        }
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            let [high, low] = length(0);
+            (
+                vec![0x6c, 0, 0, 0, high, low, 112, packet::TTL],
+                [source.octets(), destination.octets()].concat(),
+            )
+        }
+        _ => panic!("{source} to {destination}"),
+    };
+    packet.extend(addresses);
     packet.extend(message);
     packet
 }

@@ -3,6 +3,7 @@
 mod conflicts;
 mod health;
 mod interruptions;
+mod ipv6;
 mod keepalived;
 mod link;
 mod properties;

@@ -1,6 +1,6 @@
 //! The few messages of rtnetlink(7) that are needed here.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use netlink_packet_core::{
     DecodeError, Emitable as _, NetlinkDeserializable, NetlinkHeader, NetlinkPayload, NetlinkSerializable,
@@ -45,14 +45,17 @@ pub(crate) struct Link {
     pub(crate) hardware: Option<[u8; 6]>,
 }
 
-/// An IPv4 address of an interface.
+/// An address of an interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Address {
     pub(crate) interface: u32,
-    pub(crate) address: Ipv4Addr,
+    pub(crate) address: IpAddr,
     pub(crate) prefix: u8,
-    /// Neither secondary nor tentative: stable enough to be known by.
+    /// Neither secondary or temporary, tentative nor deprecated: stable enough to be known by.
     pub(crate) primary: bool,
+    /// It looks as if it were there and is not: over IPv6 the kernel is still looking whether somebody else has it, or has
+    /// found somebody (RFC 4862 section 5.4).
+    pub(crate) doubtful: bool,
     /// Installed by a vrrpd.
     pub(crate) ours: bool,
 }
@@ -110,7 +113,8 @@ fn link(payload: &[u8]) -> Result<Link, DecodeError> {
 }
 
 fn address(payload: &[u8]) -> Result<Option<Address>, DecodeError> {
-    if payload.first().copied() != Some(AddressFamily::Inet.into()) {
+    let families = [AddressFamily::Inet, AddressFamily::Inet6].map(u8::from);
+    if !payload.first().is_some_and(|family| families.contains(family)) {
         return Ok(None);
     }
     let message = AddressMessage::parse(payload)?;
@@ -118,20 +122,22 @@ fn address(payload: &[u8]) -> Result<Option<Address>, DecodeError> {
     let mut flags = AddressFlags::from_bits_retain(u32::from(message.header.flags.bits()));
     for attribute in message.attributes {
         match attribute {
-            AddressAttribute::Local(IpAddr::V4(address)) => local = Some(address),
+            AddressAttribute::Local(address) => local = Some(address),
             // On a point-to-point link this is the other end; without IFA_LOCAL it is our own address.
-            AddressAttribute::Address(IpAddr::V4(address)) => other = Some(address),
+            AddressAttribute::Address(address) => other = Some(address),
             AddressAttribute::Flags(all) => flags = all,
             AddressAttribute::Protocol(protocol) => ours = protocol == OURS,
             _ => {}
         }
     }
-    let unstable = AddressFlags::Secondary | AddressFlags::Tentative | AddressFlags::Dadfailed;
+    let doubtful = AddressFlags::Tentative | AddressFlags::Dadfailed;
+    let unstable = AddressFlags::Secondary | AddressFlags::Deprecated | doubtful;
     Ok(local.or(other).map(|address| Address {
         interface: message.header.index,
         address,
         prefix: message.header.prefix_len,
         primary: !flags.intersects(unstable),
+        doubtful: flags.intersects(doubtful),
         ours,
     }))
 }
@@ -180,32 +186,42 @@ impl From<Request> for NetlinkPayload<Request> {
 
 fn all_addresses() -> AddressMessage {
     let mut message = AddressMessage::default();
-    message.header.family = AddressFamily::Inet;
+    message.header.family = AddressFamily::Unspec;
     message
 }
 
-/// A request for a /32 that the kernel removes after so many seconds.
-pub(super) fn new_address(interface: u32, address: Ipv4Addr, lifetime_seconds: u32) -> Request {
-    let mut message = one_address(interface, address, 32);
+/// The prefix of an address that stands alone.
+pub(crate) fn whole_prefix(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
+/// A request for a /32 or /128 that the kernel removes after so many seconds. Over IPv6 it is deprecated from the
+/// beginning, so that nothing takes it for its source; and nobody is asked beforehand whether he has it: that would take
+/// a second, and forbid the address as long as the former holder is slow.
+pub(super) fn new_address(interface: u32, address: IpAddr, lifetime_seconds: u32) -> Request {
+    let mut message = one_address(interface, address, whole_prefix(address));
     let mut lifetime = CacheInfo::default();
     (lifetime.ifa_valid, lifetime.ifa_preferred) = (lifetime_seconds, lifetime_seconds);
+    if address.is_ipv6() {
+        lifetime.ifa_preferred = 0;
+        message.header.flags = AddressHeaderFlags::Nodad;
+    }
     message.attributes.extend([AddressAttribute::CacheInfo(lifetime), AddressAttribute::Protocol(OURS)]);
     Request::NewAddress(message)
 }
 
-pub(super) fn old_address(interface: u32, address: Ipv4Addr, prefix: u8) -> Request {
+pub(super) fn old_address(interface: u32, address: IpAddr, prefix: u8) -> Request {
     Request::OldAddress(one_address(interface, address, prefix))
 }
 
-fn one_address(interface: u32, address: Ipv4Addr, prefix: u8) -> AddressMessage {
+fn one_address(interface: u32, address: IpAddr, prefix: u8) -> AddressMessage {
     let mut message = AddressMessage::default();
-    message.header.family = AddressFamily::Inet;
+    message.header.family = address.into();
     message.header.prefix_len = prefix;
     message.header.flags = AddressHeaderFlags::empty();
     message.header.scope = AddressScope::Universe;
     message.header.index = interface;
-    message.attributes =
-        vec![AddressAttribute::Local(address.into()), AddressAttribute::Address(address.into())];
+    message.attributes = vec![AddressAttribute::Local(address), AddressAttribute::Address(address)];
     message
 }
 
@@ -236,18 +252,21 @@ mod tests {
 
     #[test]
     fn an_address_that_we_install_is_read_back_as_ours() {
-        let vip = Ipv4Addr::new(10, 0, 1, 10);
+        let (vip, vip_v6): (IpAddr, IpAddr) = ([10, 0, 1, 10].into(), "fd00::10".parse().unwrap());
         let mut bytes = bytes_of(new_address(7, vip, 3));
         bytes.extend(bytes_of(old_address(7, vip, 24)));
+        bytes.extend(bytes_of(new_address(7, vip_v6, 3)));
         let read: Vec<Message> = split(&bytes)
             .map(|part| match NetlinkMessage::<Message>::deserialize(part).unwrap().payload {
                 NetlinkPayload::InnerMessage(message) => message,
                 other => panic!("{other:?}"),
             })
             .collect();
-        let address = Address { interface: 7, address: vip, prefix: 32, primary: true, ours: true };
+        let address =
+            Address { interface: 7, address: vip, prefix: 32, primary: true, doubtful: false, ours: true };
         let gone = Address { prefix: 24, ours: false, ..address.clone() };
-        assert_eq!(read, [Message::Address(address), Message::AddressGone(gone)]);
+        let six = Address { address: vip_v6, prefix: 128, ..address.clone() };
+        assert_eq!(read, [Message::Address(address), Message::AddressGone(gone), Message::Address(six)]);
     }
 
     #[test]
