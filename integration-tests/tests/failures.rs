@@ -39,6 +39,7 @@ mod proxy_restarted;
 mod proxy_stopped;
 mod proxy_upgraded;
 mod push_silent;
+mod reads_from_a_replaced_leader;
 mod role_swap_sampled_every_10ms;
 mod rolling_agent_restart;
 mod sessions_of_all_kinds;

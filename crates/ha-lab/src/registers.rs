@@ -2,11 +2,12 @@
 //! logged in the same transaction. A lost update, two primaries or a history that was swapped show as a value given twice,
 //! as a gap, or as a value that went back.
 
+mod clients;
+mod readers;
 mod verdict;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -17,9 +18,10 @@ use tokio_postgres::{Client, Statement};
 use crate::client_load::{LoadOptions, Outcome, USER, judge, session};
 use crate::clock;
 use crate::lab::Lab;
-use crate::topology::CLIENT;
+use clients::{Clients, Progress};
 
-pub use verdict::{LoggedStep, RegisterVerdict};
+pub use readers::{Read, Readers};
+pub use verdict::{LoggedStep, RegisterVerdict, StaleRead, stale_reads};
 
 /// Registers. Few, so that clients meet.
 const KEYS: i32 = 6;
@@ -48,15 +50,12 @@ pub struct Step {
 struct Shared {
     options: LoadOptions,
     next_token: AtomicU64,
-    stop: AtomicBool,
+    progress: Arc<Progress>,
 }
 
-/// Clients at work.
+/// Clients that count.
 #[derive(Debug)]
-pub struct Registers {
-    shared: Arc<Shared>,
-    thread: JoinHandle<Result<Result<Vec<Step>>>>,
-}
+pub struct Registers(Clients<Step>);
 
 impl Registers {
     /// Makes the tables, all registers at zero. The write client's role must exist.
@@ -82,11 +81,18 @@ impl Registers {
     /// # Errors
     /// The client host is off.
     pub fn start(lab: &Lab, options: LoadOptions) -> Result<Self> {
+        let (count, progress) = (options.workers, Arc::<Progress>::default());
         let shared =
-            Arc::new(Shared { options, next_token: AtomicU64::new(1), stop: AtomicBool::new(false) });
-        let for_thread = Arc::clone(&shared);
-        let thread = lab.spawn_in_network_of(CLIENT, move || run(for_thread))?;
-        Ok(Self { shared, thread })
+            Arc::new(Shared { options, next_token: AtomicU64::new(1), progress: Arc::clone(&progress) });
+        Clients::start(lab, count, progress, move |index| work(Arc::clone(&shared), index)).map(Self)
+    }
+
+    /// Waits until `more` further steps are acknowledged.
+    ///
+    /// # Errors
+    /// They are not within `limit`.
+    pub fn wait_for_acks(&self, more: u64, limit: Duration) -> Result<()> {
+        self.0.wait_for_answers(more, limit)
     }
 
     /// Ends the clients and returns every step.
@@ -94,32 +100,14 @@ impl Registers {
     /// # Errors
     /// They could not run at all.
     pub fn finish(self) -> Result<Vec<Step>> {
-        self.shared.stop.store(true, Ordering::Relaxed);
-        let joined = self.thread.join().map_err(|_| anyhow::anyhow!("a client of the registers panicked"))?;
-        joined?
+        self.0.finish()
     }
-}
-
-fn run(shared: Arc<Shared>) -> Result<Vec<Step>> {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().context("start a runtime")?;
-    runtime.block_on(async {
-        let mut clients = Vec::new();
-        for index in 0..shared.options.workers {
-            clients.push(tokio::spawn(work(Arc::clone(&shared), index)));
-        }
-        let mut steps = Vec::new();
-        for client in clients {
-            steps.extend(client.await.context("a client of the registers")?);
-        }
-        Ok(steps)
-    })
 }
 
 async fn work(shared: Arc<Shared>, index: usize) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut host = index % shared.options.hosts.len().max(1);
-    while !shared.stop.load(Ordering::Relaxed) {
+    while shared.progress.goes_on() {
         match session(&shared.options, host, STEP).await {
             Some((client, statement)) => count(&shared, index, &client, &statement, &mut steps).await,
             None => {
@@ -134,7 +122,7 @@ async fn work(shared: Arc<Shared>, index: usize) -> Vec<Step> {
 /// Counts until the session ends, a step has no clear end, or the load is over.
 async fn count(shared: &Shared, index: usize, client: &Client, statement: &Statement, steps: &mut Vec<Step>) {
     let mut turn = i32::try_from(index).unwrap_or(0);
-    while !shared.stop.load(Ordering::Relaxed) && !client.is_closed() {
+    while shared.progress.goes_on() && !client.is_closed() {
         turn += 1;
         let key = turn % KEYS + 1;
         let token = shared.next_token.fetch_add(1, Ordering::Relaxed).cast_signed();
@@ -147,6 +135,7 @@ async fn count(shared: &Shared, index: usize, client: &Client, statement: &State
             Ok(Ok(row)) => {
                 step.outcome = Outcome::Acked;
                 step.value = row.try_get(0).ok();
+                shared.progress.answered();
             }
             Ok(Err(error)) => step.outcome = judge(&error),
             Err(_) => {}

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use super::{Counted, Step};
+use super::{Counted, Read, Step};
 use crate::client_load::Outcome;
 
 /// A line of the log.
@@ -117,23 +117,64 @@ fn out_of_order(steps: &[Step]) -> Vec<(i32, i64)> {
     }
     let mut wrong = Vec::new();
     for (key, steps) in by_key {
-        let mut ends: Vec<(Duration, i64)> = steps.iter().map(|(step, value)| (step.ended, *value)).collect();
-        ends.sort_unstable();
-        let mut begins: Vec<(Duration, i64)> =
-            steps.iter().map(|(step, value)| (step.invoked, *value)).collect();
-        begins.sort_unstable();
-        let mut ends = ends.into_iter().peekable();
-        let mut highest = None;
-        for (invoked, value) in begins {
-            while let Some((_, ended)) = ends.next_if(|(at, _)| *at < invoked) {
-                highest = highest.max(Some(ended));
-            }
-            if highest >= Some(value) {
-                wrong.push((key, value));
-            }
-        }
+        let known = steps.iter().map(|(step, value)| (step.ended, *value)).collect();
+        let begins = steps.iter().map(|(step, value)| (step.invoked, *value)).collect();
+        let back = beside_what_was_known(known, begins).filter(|(_, value, known)| known >= value);
+        wrong.extend(back.map(|(_, value, _)| (key, value)));
     }
     wrong
+}
+
+/// An answer that was old already when it was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StaleRead {
+    /// When it was asked for.
+    pub invoked: Duration,
+    /// Which register.
+    pub key: i32,
+    /// What the answer said.
+    pub value: i64,
+    /// What had been acknowledged to somebody, or shown to a reader, before.
+    pub known: i64,
+}
+
+/// Answers that show less than what was known before they were asked for, by an acknowledged step or an earlier answer.
+pub fn stale_reads(steps: &[Step], reads: &[Read]) -> Vec<StaleRead> {
+    let mut known: BTreeMap<i32, Vec<(Duration, i64)>> = BTreeMap::new();
+    let mut asked: BTreeMap<i32, Vec<(Duration, i64)>> = BTreeMap::new();
+    for (step, value) in acknowledged(steps) {
+        known.entry(step.key).or_default().push((step.ended, value));
+    }
+    for read in reads {
+        for (key, value) in &read.values {
+            known.entry(*key).or_default().push((read.ended, *value));
+            asked.entry(*key).or_default().push((read.invoked, *value));
+        }
+    }
+    let mut stale = Vec::new();
+    for (key, asked) in asked {
+        let known = known.remove(&key).unwrap_or_default();
+        let old = beside_what_was_known(known, asked).filter(|(_, value, known)| value < known);
+        stale.extend(old.map(|(invoked, value, known)| StaleRead { invoked, key, value, known }));
+    }
+    stale
+}
+
+/// Each beginning with its value, and the greatest value that was known before it; those before which none was are left out.
+fn beside_what_was_known(
+    mut known: Vec<(Duration, i64)>,
+    mut begins: Vec<(Duration, i64)>,
+) -> impl Iterator<Item = (Duration, i64, i64)> {
+    known.sort_unstable();
+    begins.sort_unstable();
+    let mut known = known.into_iter().peekable();
+    let mut highest = None;
+    begins.into_iter().filter_map(move |(begun, value)| {
+        while let Some((_, ended)) = known.next_if(|(at, _)| *at < begun) {
+            highest = highest.max(Some(ended));
+        }
+        Some((begun, value, highest?))
+    })
 }
 
 #[cfg(test)]
@@ -189,6 +230,36 @@ mod tests {
         let steps = [acked(10, [0, 20], 2), acked(11, [21, 30], 1)];
         let verdict = RegisterVerdict::new(&steps, &counted(&[11, 10], 2));
         assert_eq!(verdict.out_of_order, [(1, 1)]);
+    }
+
+    fn read(times: [u64; 2], value: i64) -> Read {
+        let [invoked, ended] = times.map(Duration::from_millis);
+        Read { invoked, ended, values: vec![(1, value)] }
+    }
+
+    #[test]
+    fn an_answer_may_show_any_state_between_its_question_and_its_arrival() {
+        let steps = [acked(10, [0, 5], 1), acked(11, [6, 20], 2), step(12, [21, 30], Outcome::Unknown, None)];
+        let reads =
+            [read([6, 9], 1), read([7, 19], 2), read([8, 40], 1), read([21, 22], 2), read([23, 24], 3)];
+        assert_eq!(stale_reads(&steps, &reads), []);
+    }
+
+    #[test]
+    fn an_answer_without_a_step_that_was_acknowledged_before_the_question_is_stale() {
+        let steps = [acked(10, [0, 5], 1), acked(11, [6, 20], 2)];
+        let invoked = Duration::from_millis(21);
+        let expected = StaleRead { invoked, key: 1, value: 1, known: 2 };
+        assert_eq!(stale_reads(&steps, &[read([19, 30], 1), read([21, 22], 1)]), [expected]);
+    }
+
+    #[test]
+    fn an_answer_with_less_than_an_earlier_one_showed_is_stale() {
+        let steps = [acked(10, [0, 5], 1), step(11, [6, 20], Outcome::Unknown, None)];
+        let stale = stale_reads(&steps, &[read([7, 8], 2), read([9, 10], 1)]);
+        assert_eq!(stale.iter().map(|read| read.known).collect::<Vec<_>>(), [2]);
+        let other = Read { values: vec![(2, 1)], ..read([9, 10], 1) };
+        assert_eq!(stale_reads(&steps, &[read([7, 8], 2), other]), [], "of another register");
     }
 
     #[test]
