@@ -37,7 +37,7 @@ TARGET ?=
 SIM_TESTS = $(patsubst crates/ha-sim/tests/%.rs,--test %,$(wildcard crates/ha-sim/tests/*.rs))
 
 .PHONY: help setup build build-tests fmt lint deny unit sim mutants model integration check test demo lab down pictures bench \
-	bench-failover bench-lab bench-proxy bench-proxy-lab bench-relays bench-relays-lab fault-run calm-run soak fuzz drivers clean
+	bench-failover bench-lab bench-vip bench-vip-lab bench-proxy bench-proxy-lab bench-relays bench-relays-lab fault-run calm-run soak fuzz drivers clean
 
 help: ## List these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -110,7 +110,7 @@ pictures: build ## Take the pictures of the status page in docs/images (needs ch
 	@deploy/setup.sh pictures
 	@$(AS_ROOT) docs/images/take.sh $(LAB)
 
-bench: bench-failover bench-proxy ## All that is measured against the classic stack
+bench: bench-failover bench-vip bench-proxy ## All that is measured against the classic stack
 
 bench-failover: ## How long writes stand still at each event, beside Patroni + HAProxy + keepalived (ROUNDS=5 CLASSIC_ROUNDS=3)
 	@deploy/setup.sh test
@@ -119,6 +119,14 @@ bench-failover: ## How long writes stand still at each event, beside Patroni + H
 bench-lab: build
 	$(AS_ROOT) $(LAB) --dir $(TARGET_DIR)/labs bench-failover --rounds $(ROUNDS) --classic-rounds $(CLASSIC_ROUNDS) \
 		$(if $(EVENT),--only '$(EVENT)') --results $(TARGET_DIR)/bench-failover.json
+
+bench-vip: ## What becomes of writes and of the floating address when its holder fails, beside HAProxy + keepalived (ROUNDS=5 CLASSIC_ROUNDS=3)
+	@deploy/setup.sh test
+	@$(MAKE) --no-print-directory bench-vip-lab PROFILE=$(BENCH_PROFILE)
+
+bench-vip-lab: build
+	$(AS_ROOT) $(LAB) --dir $(TARGET_DIR)/labs bench-vip --rounds $(ROUNDS) --classic-rounds $(CLASSIC_ROUNDS) \
+		$(if $(EVENT),--only '$(EVENT)') --results $(TARGET_DIR)/bench-vip.json
 
 bench-proxy: ## pg-proxy beside HAProxy and PgBouncer: transactions, latency, processor time, memory (ROUNDS=5)
 	@deploy/setup.sh bench

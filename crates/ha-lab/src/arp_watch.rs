@@ -73,6 +73,27 @@ impl ArpLog {
         self.spans(|owners| owners == 0)
     }
 
+    /// How long more than one host answered between two moments: each question stands for the time until the next.
+    pub fn time_doubly_owned(&self, from: Duration, to: Duration) -> Duration {
+        self.time(from, to, |owners| owners > 1)
+    }
+
+    /// How long nobody answered between two moments.
+    pub fn time_unowned(&self, from: Duration, to: Duration) -> Duration {
+        self.time(from, to, |owners| owners == 0)
+    }
+
+    /// Whether more than one host answered the last question before `moment`.
+    pub fn is_doubly_owned_at(&self, moment: Duration) -> bool {
+        let last = self.questions.iter().rev().find(|question| question.at < moment);
+        last.is_some_and(|question| question.owners.len() > 1)
+    }
+
+    fn time(&self, from: Duration, to: Duration, holds: impl Fn(usize) -> bool) -> Duration {
+        let pairs = self.questions.windows(2).filter(|pair| pair[0].at >= from && pair[0].at < to);
+        pairs.filter(|pair| holds(pair[0].owners.len())).map(|pair| pair[1].at - pair[0].at).sum()
+    }
+
     /// Whether `host` was the only one that answered every question asked from `since` on (that is left to be answered).
     pub fn owned_only_by(&self, host: &str, since: Duration) -> bool {
         let mut asked = self.questions.iter().filter(|question| question.at >= since).peekable();
@@ -265,6 +286,15 @@ mod tests {
         let ms = Duration::from_millis;
         assert_eq!(log.unowned(), [(ms(20), ms(40)), (ms(100), ms(100))]);
         assert_eq!(log.doubly_owned(), [(ms(60), ms(60))]);
+        assert_eq!(
+            (log.time_unowned(ms(0), ms(200)), log.time_doubly_owned(ms(0), ms(200))),
+            (ms(60), ms(20))
+        );
+        assert_eq!(
+            (log.time_unowned(ms(30), ms(100)), log.time_doubly_owned(ms(0), ms(60))),
+            (ms(20), ms(0))
+        );
+        assert!(log.is_doubly_owned_at(ms(70)) && !log.is_doubly_owned_at(ms(90)));
         assert!(log.owned_only_by("ha2", ms(110)) && !log.owned_only_by("ha2", ms(80)));
         assert_eq!(log.around("ha1", ms(50)), (Some(ms(0)), Some(ms(60))));
     }

@@ -5,9 +5,9 @@ mod event;
 mod phases;
 mod report;
 mod round;
-mod stack;
+pub(crate) mod stack;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -75,7 +75,8 @@ fn measure(
 ) -> Result<()> {
     println!("{}: five hosts, waiting for the cluster ...", stack.name());
     let directory = options.labs.join(format!("bench-{}", stack.name()));
-    let mut lab = start(stack, &directory)?;
+    let start = || stack.start(LabOptions::five_hosts(&directory)?);
+    let mut lab = start()?;
     let mut todo: Vec<(u32, Event)> = (1..=rounds)
         .flat_map(|round| events.iter().filter(|event| event.is_for(stack)).map(move |event| (round, *event)))
         .rev()
@@ -87,7 +88,7 @@ fn measure(
             Ok(()) => {
                 lab.down()?;
                 println!("{}: a new cluster ...", stack.name());
-                lab = start(stack, &directory)?;
+                lab = start()?;
             }
             Err(error) => break Err(error),
         }
@@ -100,14 +101,6 @@ fn measure(
             Err(error.context(format!("{}; logs: {logs}/<host>/log", stack.name())))
         }
     }
-}
-
-fn start(stack: Stack, directory: &Path) -> Result<Lab> {
-    let lab = Lab::prepare(&stack.options(LabOptions::five_hosts(directory)?))?;
-    stack.configure(&lab)?;
-    let hosts: Vec<&str> = lab.hosts().iter().map(|host| host.name.as_str()).collect();
-    lab.power_on(&hosts)?;
-    Ok(lab)
 }
 
 /// Works the list off, from its end. Stops early, with the rest of the list, when a cluster is not whole again.

@@ -113,7 +113,8 @@ pub fn configure_keepalived(lab: &Lab, host: &str, version: u8, check: &str) -> 
     write(lab, host, "keepalived.conf", 0o600, &keepalived::configuration(host, version, check))
 }
 
-/// Configures everything of [`LabOptions::all_classic`], with the usual values.
+/// Configures everything of [`LabOptions::all_classic`], with the usual values; the check of the proxy in the form that
+/// works.
 ///
 /// # Errors
 /// A file cannot be written.
@@ -121,7 +122,7 @@ pub fn configure_all(lab: &Lab) -> Result<()> {
     configure_patroni(lab, PatroniTimes::USUAL, EtcdAccess::Plain)?;
     for proxy in lab.proxies() {
         configure_haproxy(lab, proxy)?;
-        configure_keepalived(lab, proxy, 2, CHECK)?;
+        configure_keepalived(lab, proxy, 2, WORKING_CHECK)?;
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 
 use crate::bench::{self, BenchOptions};
 use crate::bench_proxy::{self, BenchProxyOptions};
+use crate::bench_vip::{self, BenchVipOptions};
 use crate::calm_run::{self, CalmRunOptions};
 use crate::client_load::{Load, LoadOptions};
 use crate::clock;
@@ -156,6 +157,21 @@ enum Word {
         only: String,
         /// Where the results go, as JSON.
         #[arg(long, value_name = "FILE", default_value = "bench-failover.json")]
+        results: PathBuf,
+    },
+    /// Measure what happens to writes and to the floating address when its holder fails, ours beside HAProxy and keepalived.
+    BenchVip {
+        /// Repetitions of each event.
+        #[arg(long, default_value_t = 5)]
+        rounds: u32,
+        /// Repetitions with the usual stack; 0 leaves it out.
+        #[arg(long, default_value_t = 5)]
+        classic_rounds: u32,
+        /// Only events whose name contains this.
+        #[arg(long, default_value = "")]
+        only: String,
+        /// Where the results go, as JSON.
+        #[arg(long, value_name = "FILE", default_value = "bench-vip.json")]
         results: PathBuf,
     },
     /// Measure pg-proxy beside HAProxy and PgBouncer: transactions, latency, processor time, memory.
@@ -313,6 +329,9 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Word::Demo => demo::run(dir)?,
         Word::BenchFailover { rounds, classic_rounds, only, results } => {
             bench::run(&BenchOptions { rounds, classic_rounds, only, labs: dir.to_owned(), results })?;
+        }
+        Word::BenchVip { rounds, classic_rounds, only, results } => {
+            bench_vip::run(&BenchVipOptions { rounds, classic_rounds, only, labs: dir.to_owned(), results })?;
         }
         Word::BenchProxy { rounds, seconds, only, no_idle, relays, results } => {
             let (idle, labs) = (!no_idle, dir.to_owned());

@@ -53,7 +53,9 @@ impl Lab {
     /// # Errors
     /// Not root, a program is not built, or something that the lab needs is not installed.
     pub fn start(options: &LabOptions) -> Result<Self> {
-        Self::prepare(options)?.power_everything_on()
+        let lab = Self::prepare(options)?;
+        lab.power_everything_on()?;
+        Ok(lab)
     }
 
     /// Like [`Self::start`], but leaves the hosts off.
@@ -141,10 +143,10 @@ impl Lab {
         waited?
     }
 
-    fn power_everything_on(self) -> Result<Self> {
+    /// Powers every host on.
+    pub(crate) fn power_everything_on(&self) -> Result<()> {
         let names: Vec<&str> = self.plan.hosts.iter().map(|host| host.name.as_str()).collect();
-        self.power_on(&names)?;
-        Ok(self)
+        self.power_on(&names)
     }
 
     fn program(&self) -> PathBuf {

@@ -9,6 +9,7 @@
 pub mod arp_watch;
 pub mod bench;
 pub mod bench_proxy;
+pub mod bench_vip;
 pub mod calm_run;
 pub mod classic;
 pub mod client_load;

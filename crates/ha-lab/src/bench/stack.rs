@@ -12,7 +12,7 @@ use crate::options::LabOptions;
 /// Whose parts run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Stack {
+pub(crate) enum Stack {
     /// The programs of this repository.
     Ours,
     /// Patroni, HAProxy and keepalived of the distribution.
@@ -20,30 +20,29 @@ pub(super) enum Stack {
 }
 
 impl Stack {
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Ours => "ours",
             Self::Classic => "classic",
         }
     }
 
-    pub(super) fn options(self, options: LabOptions) -> LabOptions {
-        match self {
-            Self::Ours => options,
-            Self::Classic => options.all_classic(),
-        }
-    }
-
-    /// Before the hosts are powered on.
-    pub(super) fn configure(self, lab: &Lab) -> Result<()> {
-        match self {
-            Self::Ours => Ok(()),
-            Self::Classic => classic::configure_all(lab),
-        }
+    /// A lab of this stack with every host powered on, and nothing waited for.
+    pub(crate) fn start(self, options: LabOptions) -> Result<Lab> {
+        let lab = match self {
+            Self::Ours => Lab::prepare(&options)?,
+            Self::Classic => {
+                let lab = Lab::prepare(&options.all_classic())?;
+                classic::configure_all(&lab)?;
+                lab
+            }
+        };
+        lab.power_everything_on()?;
+        Ok(lab)
     }
 
     /// What steers PostgreSQL.
-    pub(super) fn agent(self) -> &'static str {
+    pub(crate) fn agent(self) -> &'static str {
         match self {
             Self::Ours => "pg-agent",
             Self::Classic => "patroni",
@@ -51,7 +50,7 @@ impl Stack {
     }
 
     /// Waits for one leader and standbys behind it. Returns the leader.
-    pub(super) fn wait_healthy(self, lab: &Lab, limit: Duration) -> Result<String> {
+    pub(crate) fn wait_healthy(self, lab: &Lab, limit: Duration) -> Result<String> {
         match self {
             Self::Ours => lab.wait_healthy(limit),
             Self::Classic => classic::wait_healthy(lab, limit),
@@ -59,7 +58,7 @@ impl Stack {
     }
 
     /// Who can be given the lead.
-    pub(super) fn candidate(self, lab: &Lab, leader: &str) -> Result<String> {
+    pub(crate) fn candidate(self, lab: &Lab, leader: &str) -> Result<String> {
         match self {
             Self::Ours => Ok(lab.databases_except(&[leader])[0].to_owned()),
             Self::Classic => classic::synchronous(lab),
@@ -67,7 +66,7 @@ impl Stack {
     }
 
     /// Hands the lead over; `options` are those of `hactl`.
-    pub(super) fn switch_over(
+    pub(crate) fn switch_over(
         self,
         lab: &Lab,
         leader: &str,
