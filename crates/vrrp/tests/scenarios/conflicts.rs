@@ -167,6 +167,22 @@ fn other_addresses_are_believed_and_told() {
     assert_eq!(alarm(&link, 1), Some(AlarmKind::OtherAddresses { theirs }));
 }
 
+/// Ours never advertises more than 189, and 255 is the owner's, who needs no election: one that comes is believed at once.
+#[test]
+fn the_owner_of_the_address_wins_without_a_duel() {
+    let mut link = Link::settled();
+    let packet = ip_packet(address(2), GROUP, &advertisement(|a| a.priority = 255));
+    for _ in 0..5 {
+        for host in [0, 1] {
+            link.inject(host, address(2), packet.clone());
+        }
+        assert_eq!((link.actives(), link.owners()), (vec![], vec![]));
+        link.run(INTERVAL);
+    }
+    assert_eq!(link.status(0).counters.transitions, 3, "Backup while the owner is heard");
+    link.run_until(Duration::from_secs(1), |link| link.actives() == [0]);
+}
+
 #[test]
 fn a_longer_interval_of_version_3_is_adopted_within_limits() {
     let mut link = Link::settled();

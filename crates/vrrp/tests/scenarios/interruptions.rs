@@ -43,6 +43,30 @@ fn a_flapping_link_leaves_one_active() {
     assert_eq!((link.actives(), link.owners()), (vec![0], vec![0]));
 }
 
+/// A minute of a link that is there and gone for 50 ms to 5 s each, on either host, in many orders.
+#[test]
+fn a_minute_of_random_flaps_never_makes_two_actives() {
+    for seed in 0..20_u64 {
+        let mut link = Link::settled();
+        let mut random = seed;
+        let begin = link.now;
+        while link.now.since(begin) < Duration::from_secs(60) {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let host = usize::try_from(random >> 63).unwrap();
+            let (down, up) = (50 + (random >> 20) % 4950, 50 + (random >> 40) % 4950);
+            link.unplug(host);
+            link.run(ms(down));
+            link.plug(host);
+            link.run(ms(up));
+            assert!(link.actives().len() <= 1, "seed {seed}: {:?}", link.actives());
+        }
+        let moves: u64 = (0..2).map(|host| link.status(host).counters.became_active).sum();
+        assert!(moves <= 2 + 60, "seed {seed}: moved {moves} times in a minute");
+        link.run(Duration::from_secs(60));
+        assert_eq!((link.actives(), link.owners()), (vec![0], vec![0]), "seed {seed}");
+    }
+}
+
 #[test]
 fn after_a_lost_link_silence_is_not_believed_at_once() {
     let mut link = Link::settled();

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use nix::sys::signal::Signal;
 
-use crate::link::{Keepalived, Observer, World, is_root, ms, wait_for};
+use crate::link::{Keepalived, Observer, Pinger, World, is_root, ms, wait_for};
 
 /// The guide's configuration of its second host; the check script fails, because no haproxy runs here.
 const GUIDE: &str = r#"
@@ -109,9 +109,17 @@ fn version_3_settles_whatever_checksum_keepalived_likes() {
         + &GUIDE
             .replace("advert_int 1", "advert_int 0.2")
             .replace("authentication {\nauth_type PASS\nauth_pass cfgha26\n}\n", "");
-    for (priority, ours) in [(100, true), (200, false)] {
-        let world = World::new("vrid = 51");
-        let configuration = version_3.replace("priority 100", &format!("priority {priority}"));
+    let cases = [
+        ("0.2", "200ms", 100, true),
+        ("0.2", "200ms", 200, false),
+        ("1", "1s", 100, true),
+        ("0.1", "100ms", 200, false),
+    ];
+    for (seconds, interval, priority, ours) in cases {
+        let world = World::new(&format!("vrid = 51\ninterval = \"{interval}\""));
+        let configuration = version_3
+            .replace("advert_int 0.2", &format!("advert_int {seconds}"))
+            .replace("priority 100", &format!("priority {priority}"));
         let keepalived = Keepalived::start(&world.ha2, &configuration);
         wait_for("keepalived to hold the address", || world.ha2.holds().then_some(()));
         let first = world.ha1.start();
@@ -127,6 +135,109 @@ fn version_3_settles_whatever_checksum_keepalived_likes() {
             wait_for("ha1 to hold the address", || settled_by(&world.ha1));
         }
     }
+}
+
+/// Neither waits for the other: whoever is first, one of them has it after the Down interval, and never both.
+#[test]
+fn both_start_at_the_same_moment() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(VERSION_2);
+    world.ha1.set_password("cfgha26");
+    let preferred = GUIDE.replace("priority 100", "priority 200");
+    let observer = Observer::begin(&world);
+    let begun = Instant::now();
+    let _keepalived = Keepalived::start(&world.ha2, &preferred);
+    let first = world.ha1.start();
+    wait_for("one of them to hold the address", || (world.ha1.holds() || world.ha2.holds()).then_some(()));
+    println!("cold start: held after {:?}", begun.elapsed());
+    // 3.2 s and 3.3 s are their Down intervals.
+    assert!(begun.elapsed() < ms(5500), "{:?}", begun.elapsed());
+    wait_for("the preferred one to hold it", || settled_by(&world.ha2));
+    let_pass(2000);
+    let seen = observer.end();
+    assert!(seen.overlap() <= ms(100), "{:?}", seen.overlap());
+    assert!(world.ha2.holds() && !world.ha1.holds(), "{}", first.log());
+}
+
+/// keepalived itself would take over, and both would hold the address. Whoever does not understand the other waits here, and
+/// says so.
+#[test]
+fn a_keepalived_with_another_password_is_not_taken_over_while_it_is_heard() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(VERSION_2);
+    world.ha1.set_password("cfgha26");
+    let keepalived = Keepalived::start(&world.ha2, &GUIDE.replace("cfgha26", "another"));
+    wait_for("keepalived to hold the address", || settled_by(&world.ha2));
+    let first = world.ha1.start();
+    let_pass(4500); // more than the Down interval
+    assert!(world.ha2.holds() && !world.ha1.holds(), "{}", first.log());
+    let complaint = "its password or kind of authentication is not ours";
+    assert!(first.said(complaint) && first.said("not taking over for up to"), "{}", first.log());
+    let alarms = "matriarch_vrrp_alarms{address=\"10.0.1.10\",vrid=\"51\"} 1";
+    let page = world.ha1.http(7003, "/metrics");
+    assert!(page.lines().any(|line| line == alarms), "{page}");
+    drop(keepalived);
+    wait_for("ha1 to hold the address of one that is gone", || settled_by(&world.ha1));
+}
+
+/// One that says that the address is its own is believed at once, and nobody answers it with his own priority.
+#[test]
+fn an_owner_wins_without_a_duel() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(VERSION_2);
+    world.ha1.set_password("cfgha26");
+    let first = world.ha1.start();
+    wait_for("ha1 to hold the address", || settled_by(&world.ha1));
+    let owner = GUIDE.replace("priority 100", "priority 255").replace("state BACKUP", "state MASTER");
+    let owner = owner.replace("track_script {\nchk_haproxy\n}\n", "");
+    let keepalived = Keepalived::start_owner(&world.ha2, &owner);
+    wait_for("ha1 to leave the address", || (!world.ha1.holds() && world.ha2.holds()).then_some(()));
+    let_pass(2000);
+    assert!(first.said("has the higher priority 255"), "{}", first.log());
+    assert_eq!(first.log().matches("-> active").count(), 1, "{}", first.log());
+    drop(keepalived);
+    wait_for("ha1 to hold the address again", || settled_by(&world.ha1));
+}
+
+/// The hosts change over one after the other while a client asks a hundred times a second: the address is away no longer
+/// than two graceful hand-overs take.
+#[test]
+fn migration_of_one_host_after_the_other() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(VERSION_2);
+    for host in [&world.ha1, &world.ha2] {
+        host.set_password("cfgha26");
+    }
+    let mut old1 = Keepalived::start(&world.ha1, &GUIDE.replace("priority 100", "priority 101"));
+    wait_for("keepalived on ha1 to hold the address", || settled_by(&world.ha1));
+    let mut old2 = Keepalived::start(&world.ha2, GUIDE);
+    let pinger = Pinger::begin(&world);
+    let_pass(500);
+
+    old2.end();
+    let second = world.ha2.start();
+    wait_for("ha2 to have the address, ours being better than any keepalived", || {
+        (world.ha2.holds() && !world.ha1.holds()).then_some(())
+    });
+    old1.end();
+    let first = world.ha1.start();
+    let_pass(4000); // more than a Down interval
+    assert!(world.ha2.holds() && !world.ha1.holds(), "{}\n{}", first.log(), second.log());
+    second.signal(Signal::SIGTERM);
+    wait_for("ha1 to hold the address", || settled_by(&world.ha1));
+    let_pass(500);
+    let away = pinger.end();
+    println!("migration: {away:?} without an answer");
+    // Each 0.4 s, the skew of version 2 at priority 150.
+    assert!(away < ms(2000), "{away:?}");
 }
 
 fn settled_by(host: &crate::link::Host) -> Option<()> {

@@ -2,7 +2,11 @@
 //! root (and says so). The times are upper limits for a busy machine; what is typical is printed.
 #![allow(clippy::print_stdout, reason = "prints the times that it measured, and why it was skipped")]
 
+mod captures;
 mod disturbances;
 mod keepalived;
 mod link;
+mod losses;
 mod moving;
+mod privileges;
+mod strain;

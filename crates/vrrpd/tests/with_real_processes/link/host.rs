@@ -3,11 +3,12 @@
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{Namespace, PretendedProxy, VIP, wait_for};
+use super::{Namespace, PretendedProxy, VIP, ms, wait_for};
 
 pub(crate) struct Host {
     pub(crate) name: &'static str,
@@ -44,18 +45,37 @@ impl Host {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("close the file");
     }
 
+    /// The last byte of its hardware address.
+    pub(crate) fn hardware(&self) -> u8 {
+        if self.name == "ha1" { 0x21 } else { 0x22 }
+    }
+
     /// Starts vrrpd and waits until it has started its routers.
     pub(crate) fn start(&self) -> Vrrpd {
+        self.start_by(&[])
+    }
+
+    /// The same by a program that becomes vrrpd: `setpriv` and the like, with arguments.
+    pub(crate) fn start_by(&self, by: &[&str]) -> Vrrpd {
+        let vrrpd = self.spawn_by(by);
+        wait_for("vrrpd to start", || vrrpd.said("started").then_some(()));
+        vrrpd
+    }
+
+    /// The same, with nothing waited for.
+    pub(crate) fn spawn_by(&self, by: &[&str]) -> Vrrpd {
         let log = self.dir.join(format!("log-{}", std::process::id()));
         let earlier = std::fs::read_to_string(&log).unwrap_or_default().len();
         let file = std::fs::File::options().append(true).create(true).open(&log).expect("a log");
-        let mut command = self.namespace.command(env!("CARGO_BIN_EXE_vrrpd"));
+        let vrrpd = env!("CARGO_BIN_EXE_vrrpd");
+        let mut command = self.namespace.command(by.first().unwrap_or(&vrrpd));
+        if !by.is_empty() {
+            command.args(&by[1..]).arg(vrrpd);
+        }
         command.arg("--config").arg(self.dir.join("cluster.toml"));
         command.args(["--node", self.name, "--proxy-socket"]).arg(self.dir.join("proxy.sock"));
         let child = command.stdin(Stdio::null()).stderr(file).spawn().expect("start vrrpd");
-        let vrrpd = Vrrpd { child, log, earlier };
-        wait_for("vrrpd to start", || vrrpd.said("started").then_some(()));
-        vrrpd
+        Vrrpd { child, log, earlier }
     }
 
     /// Whether the floating address is on this host now.
@@ -116,9 +136,23 @@ impl Vrrpd {
         self.log().contains(text)
     }
 
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Processor time that it has used so far.
+    pub(crate) fn cpu(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).expect("its times");
+        // Behind the name, which is in parentheses: utime and stime are the 12th and 13th field (proc(5)), in ticks of 10 ms.
+        let (_, fields) = stat.rsplit_once(") ").expect("a name");
+        let ticks = fields.split(' ').skip(11).take(2).map(|field| field.parse::<u64>().expect("a number"));
+        ms(10 * ticks.sum::<u64>())
+    }
+
     /// Memory that it has now, in KiB.
     pub(crate) fn resident_kib(&self) -> u64 {
-        let path = format!("/proc/{}/status", self.child.id());
+        let path = format!("/proc/{}/status", self.id());
         let text = std::fs::read_to_string(path).expect("its status");
         let line = text.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
         line.split_whitespace().nth(1).expect("a number").parse().expect("a number")

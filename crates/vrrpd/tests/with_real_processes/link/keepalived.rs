@@ -15,8 +15,15 @@ pub(crate) struct Keepalived {
 }
 
 impl Keepalived {
-    /// Starts it with this configuration.
+    /// Starts it with this configuration, and waits until it listens.
     pub(crate) fn start(host: &Host, configuration: &str) -> Self {
+        let keepalived = Self::start_owner(host, configuration);
+        wait_for("keepalived to begin", || keepalived.said("Entering BACKUP STATE").then_some(()));
+        keepalived
+    }
+
+    /// Starts one that begins as the owner of the address; nothing is waited for.
+    pub(crate) fn start_owner(host: &Host, configuration: &str) -> Self {
         let file = |name: &str| host.dir().join(name);
         std::fs::write(file("keepalived.conf"), configuration).expect("write the configuration");
         let log = file("keepalived.log");
@@ -28,9 +35,7 @@ impl Keepalived {
         let errors = output.try_clone().expect("the log twice");
         let child = command.stdin(Stdio::null()).stdout(output).stderr(errors).spawn();
         let child = child.expect("keepalived of the distribution (deploy/setup.sh installs it)");
-        let keepalived = Self { child, log };
-        wait_for("keepalived to begin", || keepalived.said("Entering BACKUP STATE").then_some(()));
-        keepalived
+        Self { child, log }
     }
 
     /// Its log so far.

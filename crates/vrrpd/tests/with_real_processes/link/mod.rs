@@ -1,9 +1,13 @@
 //! A link of its own for each test: a network namespace with a bridge and no way out, and behind its ports the hosts ha1
 //! and ha2 with a vrrpd and a pretended proxy each, and a client. All of it is gone afterwards.
 
+mod burners;
+mod capture;
+mod flood;
 mod host;
 mod keepalived;
 mod observer;
+mod pinger;
 mod proxy;
 
 use std::process::{Child, Command, Stdio};
@@ -14,9 +18,13 @@ use nix::sched::{CloneFlags, setns};
 use nix::unistd::Uid;
 use tempfile::TempDir;
 
+pub(crate) use burners::Burners;
+pub(crate) use capture::{Capture, Frame};
+pub(crate) use flood::Flood;
 pub(crate) use host::{Host, Vrrpd};
 pub(crate) use keepalived::Keepalived;
 pub(crate) use observer::Observer;
+pub(crate) use pinger::Pinger;
 pub(crate) use proxy::PretendedProxy;
 
 /// The floating address, and what ha1, ha2 and the client are called.
@@ -171,6 +179,29 @@ impl World {
     pub(crate) fn cable(&self, host: &Host, plugged: bool) {
         let way = if plugged { "up" } else { "down" };
         self.switch.ip(&format!("link set {} {way}", host.name));
+    }
+
+    /// Loses a part of the advertisements on their way from one host to the other, on the switch: of 100 so many.
+    pub(crate) fn lose(&self, from: &Host, to: &Host, of_100: u32) {
+        self.deliver_all();
+        let some = if of_100 < 100 { format!("numgen random mod 100 < {of_100}") } else { String::new() };
+        let rules = format!(
+            "table bridge lost {{\n chain forward {{\n type filter hook forward priority 0;\n \
+             iifname {} oifname {} ip protocol 112 {some} drop\n }}\n}}",
+            from.name, to.name
+        );
+        let mut command = self.switch.command("nft");
+        let mut nft = command.args(["-f", "-"]).stdin(Stdio::piped()).spawn().expect("nft of nftables");
+        let mut input = nft.stdin.take().expect("its input");
+        std::io::Write::write_all(&mut input, rules.as_bytes()).expect("tell it the rules");
+        drop(input);
+        assert!(nft.wait().expect("nft").success(), "{rules}");
+    }
+
+    /// Ends [`Self::lose`].
+    pub(crate) fn deliver_all(&self) {
+        let output = self.switch.command("nft").args(["flush", "ruleset"]).output().expect("nft of nftables");
+        assert!(output.status.success(), "{output:?}");
     }
 
     /// The Ethernet address where the client believes the floating address to be.

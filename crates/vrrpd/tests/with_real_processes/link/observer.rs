@@ -78,6 +78,13 @@ impl Seen {
         }
     }
 
+    /// The longest time for which each look found it on both.
+    pub(crate) fn longest_overlap(&self) -> Duration {
+        let runs = self.0.split(|look| !(look.ha1 && look.ha2));
+        let lengths = runs.filter_map(|run| Some(run.last()?.at - run.first()?.at));
+        lengths.max().unwrap_or_default()
+    }
+
     /// From `event` until ha1 had it no more.
     pub(crate) fn gone_from_ha1(&self, event: Instant) -> Duration {
         let last = self.0.iter().rev().find(|look| look.ha1);

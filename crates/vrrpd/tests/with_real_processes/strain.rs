@@ -1,0 +1,99 @@
+//! Floods, a starved machine, and more news from the kernel than a process can be told.
+
+use std::io::Write as _;
+use std::process::Stdio;
+use std::time::Instant;
+
+use nix::sys::signal::Signal;
+
+use crate::link::{Burners, Flood, Observer, VIP, World, is_root, ms, wait_for};
+
+#[test]
+fn a_flood_keeps_nobody_from_anything_and_costs_less_than_a_processor() {
+    if !is_root() {
+        return;
+    }
+    let (world, mut first, mut second) = World::running("interval = \"200ms\"");
+    let observer = Observer::begin(&world);
+    let (cpu, begun) = (first.cpu().max(second.cpu()), Instant::now());
+    let flood = Flood::begin(&world);
+    wait_for("three seconds of a flood", || (begun.elapsed() >= ms(3000)).then_some(()));
+    let (used, time, sent) = (first.cpu().max(second.cpu()) - cpu, begun.elapsed(), flood.sent());
+    println!(
+        "flood: {} packets a second; {used:?} of processor in {time:?}",
+        u128::from(sent) * 1000 / time.as_millis()
+    );
+    assert!(sent > 10_000, "{sent} packets are no flood");
+    assert!(used < time, "{used:?} of processor in {time:?}");
+    assert!(observer.end().nothing_moved(), "{}", first.log());
+    assert!(first.is_running() && second.is_running());
+    // And whoever must take over does, in the middle of it.
+    let killed = Instant::now();
+    first.signal(Signal::SIGKILL);
+    wait_for("ha2 to hold the address", || world.ha2.holds().then_some(()));
+    println!("flood: taken over after {:?}", killed.elapsed());
+    assert!(killed.elapsed() < ms(2000), "{:?}", killed.elapsed());
+    let lines = second.log().lines().count();
+    assert!(lines < 100, "a flood must not fill the log: {lines} lines");
+}
+
+/// The long run is `make calm-run`.
+#[test]
+fn a_starved_machine_moves_nothing() {
+    if !is_root() {
+        return;
+    }
+    let (world, first, second) = World::running("");
+    if first.said("no real-time priority") {
+        println!("skipped: no real-time priority on this machine");
+        return;
+    }
+    let observer = Observer::begin(&world);
+    let mut burners = Burners::start();
+    let end = Instant::now() + ms(8000);
+    wait_for("eight seconds to pass", || (Instant::now() >= end).then_some(()));
+    assert!(burners.all_burn());
+    drop(burners);
+    assert!(observer.end().nothing_moved(), "{}\n{}", first.log(), second.log());
+    assert!(!second.said("-> active"));
+}
+
+/// ha2 hears nothing of what changes while it is stopped, and more changes than its queue holds: afterwards it looks at
+/// everything, and finds the address that should not be here.
+#[test]
+fn changes_that_the_kernel_could_not_tell_are_found_by_looking() {
+    if !is_root() {
+        return;
+    }
+    let (world, _first, second) = World::running("");
+    let namespace = &world.ha2.namespace;
+    namespace.ip("link add other type bridge");
+    second.signal(Signal::SIGSTOP);
+    let mut batch = String::new();
+    for number in 0..5000 {
+        for way in ["add", "del"] {
+            batch += &format!("addr {way} 192.168.{}.{}/32 dev other\n", number / 250, 1 + number % 250);
+        }
+    }
+    let mut ip = namespace.command("ip").args(["-batch", "-"]).stdin(Stdio::piped()).spawn().expect("ip");
+    let mut input = ip.stdin.take().expect("its input");
+    input.write_all(batch.as_bytes()).expect("tell it the changes");
+    drop(input);
+    assert!(ip.wait().expect("ip").success());
+    namespace.ip(&format!("addr add {VIP}/32 dev eth0"));
+    let table = namespace.inside(|| std::fs::read_to_string("/proc/thread-self/net/netlink"));
+    let table = table.expect("the kernel's list of netlink sockets");
+    // Columns: socket, protocol, port, groups, two buffers, dump, locks, drops.
+    let dropped = table.lines().skip(1).any(|line| {
+        let mut fields = line.split_whitespace().skip(3);
+        let groups = fields.next().is_some_and(|groups| u32::from_str_radix(groups, 16) == Ok(0x11));
+        groups && fields.nth(4).is_some_and(|drops| drops != "0")
+    });
+    assert!(dropped, "nothing was lost: {table}");
+    second.signal(Signal::SIGCONT);
+    let gone = Instant::now();
+    wait_for("the address to be removed", || (!world.ha2.holds()).then_some(()));
+    println!("overrun: found after {:?}", gone.elapsed());
+    assert!(second.said("left over"), "{}", second.log());
+    assert!(world.ha1.holds());
+}
