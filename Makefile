@@ -37,7 +37,7 @@ TARGET ?=
 SIM_TESTS = $(patsubst crates/ha-sim/tests/%.rs,--test %,$(wildcard crates/ha-sim/tests/*.rs))
 
 .PHONY: help setup build build-tests fmt lint deny unit sim mutants model integration check test demo lab down pictures bench \
-	bench-failover bench-lab bench-vip bench-vip-lab bench-proxy bench-proxy-lab bench-relays bench-relays-lab fault-run calm-run soak fuzz drivers clean
+	bench-failover bench-lab bench-vip bench-vip-lab bench-proxy bench-proxy-lab bench-reads bench-reads-lab bench-relays bench-relays-lab fault-run calm-run soak fuzz drivers clean
 
 help: ## List these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -135,6 +135,14 @@ bench-proxy: ## pg-proxy beside HAProxy and PgBouncer: transactions, latency, pr
 bench-proxy-lab: build
 	$(AS_ROOT) $(LAB) --dir $(TARGET_DIR)/labs bench-proxy --rounds $(ROUNDS) $(if $(EVENT),--only '$(EVENT)') \
 		--results $(TARGET_DIR)/bench-proxy.json
+
+bench-reads: ## What linearizable reads cost: two pg-proxies in front of one cluster, with and without (ROUNDS=5)
+	@deploy/setup.sh test
+	@$(MAKE) --no-print-directory bench-reads-lab PROFILE=$(BENCH_PROFILE)
+
+bench-reads-lab: build
+	$(AS_ROOT) $(LAB) --dir $(TARGET_DIR)/labs bench-proxy --reads --rounds $(ROUNDS) $(if $(EVENT),--only '$(EVENT)') \
+		--results $(TARGET_DIR)/bench-reads.json
 
 bench-relays: ## Ways to pass bytes on: pg-proxy, HAProxy, tokio's copy, splice, BPF sockmap (ROUNDS=5)
 	@deploy/setup.sh bench

@@ -1,12 +1,14 @@
 //! pg-proxy beside HAProxy and PgBouncer: the same loads through each of them in turn, on one machine, in one run.
 //!
 //! One PostgreSQL without agents, one host with pg-proxy, one with the two peers; all three proxies run all the time and only
-//! one of them is used. What is compared is what a client gets and what the proxy's process spends for it.
+//! one of them is used. What is compared is what a client gets and what the proxy's process spends for it. The same loads
+//! tell what linearizable reads cost, through two pg-proxies that differ in nothing else.
 
 #![allow(clippy::print_stdout, reason = "the tables are its output")]
 
 mod idle;
 mod load;
+mod reads;
 mod report;
 mod setting;
 mod usage;
@@ -37,6 +39,8 @@ pub struct BenchProxyOptions {
     pub idle: bool,
     /// The program of `experiments/relay-ways`: then ways to pass bytes on are compared instead of products.
     pub relays: Option<PathBuf>,
+    /// Whether pg-proxy is compared with itself, with and without linearizable reads.
+    pub reads: bool,
     /// Where the labs go.
     pub labs: PathBuf,
     /// Where the results go, for programs.
@@ -50,12 +54,16 @@ pub struct BenchProxyOptions {
 pub fn run(options: &BenchProxyOptions) -> Result<()> {
     let works: Vec<Work> =
         Work::all().into_iter().filter(|work| work.name().contains(&options.only)).collect();
-    let ways: &[Way] = if options.relays.is_some() { &Way::RELAYS } else { &Way::PRODUCTS };
+    let ways: &[Way] = match options.relays {
+        _ if options.reads => &Way::READS,
+        Some(_) => &Way::RELAYS,
+        None => &Way::PRODUCTS,
+    };
     let ways = ways.to_vec();
     let mut report = Report { machine: Machine::look(), ways, samples: Vec::new(), idle: Vec::new() };
     let loaded = if works.is_empty() { Ok(()) } else { loads(options, &works, &mut report) };
     let idle = match &loaded {
-        Ok(()) if options.idle && options.relays.is_none() => {
+        Ok(()) if options.idle && options.relays.is_none() && !options.reads => {
             idle::measure(&options.labs.join("bench-proxy-idle"), &mut report.idle)
         }
         _ => Ok(()),
@@ -67,9 +75,13 @@ pub fn run(options: &BenchProxyOptions) -> Result<()> {
 }
 
 fn loads(options: &BenchProxyOptions, works: &[Work], report: &mut Report) -> Result<()> {
-    println!("one PostgreSQL, three proxies ...");
-    let mut setting =
-        Setting::start(&options.labs.join("bench-proxy"), &report.ways, options.relays.as_deref())?;
+    let mut setting = if options.reads {
+        println!("the reference cluster, one proxy of each kind ...");
+        reads::start(&options.labs.join("bench-reads"))?
+    } else {
+        println!("one PostgreSQL, three proxies ...");
+        Setting::start(&options.labs.join("bench-proxy"), &report.ways, options.relays.as_deref())?
+    };
     let result = repeat(options, works, &setting, report);
     match result {
         Ok(()) => setting.lab.down(),

@@ -191,6 +191,9 @@ enum Word {
         /// Compare ways to pass bytes on instead of products: the program of experiments/relay-ways.
         #[arg(long, value_name = "PROGRAM")]
         relays: Option<PathBuf>,
+        /// Compare pg-proxy with itself, with and without linearizable reads.
+        #[arg(long, conflicts_with = "relays")]
+        reads: bool,
         /// Where the results go, as JSON.
         #[arg(long, value_name = "FILE", default_value = "bench-proxy.json")]
         results: PathBuf,
@@ -333,9 +336,10 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Word::BenchVip { rounds, classic_rounds, only, results } => {
             bench_vip::run(&BenchVipOptions { rounds, classic_rounds, only, labs: dir.to_owned(), results })?;
         }
-        Word::BenchProxy { rounds, seconds, only, no_idle, relays, results } => {
+        Word::BenchProxy { rounds, seconds, only, no_idle, relays, reads, results } => {
             let (idle, labs) = (!no_idle, dir.to_owned());
-            bench_proxy::run(&BenchProxyOptions { rounds, seconds, only, idle, relays, labs, results })?;
+            let options = BenchProxyOptions { rounds, seconds, only, idle, relays, reads, labs, results };
+            bench_proxy::run(&options)?;
         }
         Word::FaultRun { seed, seconds, schedule } => {
             let seed = seed.unwrap_or_else(chosen_seed);

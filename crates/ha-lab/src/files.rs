@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::host;
 use crate::lab_dir::LabDir;
@@ -59,6 +59,12 @@ pub(crate) fn install(lab: &LabDir, options: &LabOptions, hosts: &[LabHost]) -> 
             }
             Role::Client => install_admin(lab, &etc)?,
         }
+    }
+    for (host, old, new) in &options.edits_on {
+        let file = lab.host(host).join("etc/cluster.toml");
+        let text = fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
+        ensure!(text.contains(old), "{}: does not contain {old:?}", file.display());
+        fs::write(&file, text.replacen(old, new, 1)).with_context(|| format!("write {}", file.display()))?;
     }
     Ok(())
 }

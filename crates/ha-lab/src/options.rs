@@ -30,6 +30,8 @@ pub struct LabOptions {
     pub edits: Vec<(String, String)>,
     /// Text at the end of the reference file.
     pub appendix: String,
+    /// Hosts whose copy of the file differs: the host, a text that must occur, and what to put instead.
+    pub edits_on: Vec<(String, String, String)>,
     /// Size of each host's data disk, see [`crate::Plan::data_disk_mb`].
     pub data_disk_mb: Option<u32>,
     /// Daemons that do not start with their hosts, as `host/daemon`.
@@ -56,6 +58,7 @@ impl LabOptions {
             log_filter: std::env::var("MATRIARCH_LOG").unwrap_or_else(|_| "info".to_owned()),
             edits: Vec::new(),
             appendix: String::new(),
+            edits_on: Vec::new(),
             data_disk_mb: None,
             masked: Vec::new(),
             proxies: false,
@@ -76,6 +79,13 @@ impl LabOptions {
     #[must_use]
     pub fn units_of(mut self, host: &str, units: &[&str]) -> Self {
         self.units.push((host.to_owned(), units.iter().map(|&unit| unit.to_owned()).collect()));
+        self
+    }
+
+    /// The same with another text in one host's copy of the file.
+    #[must_use]
+    pub fn edit_on(mut self, host: &str, old: &str, new: &str) -> Self {
+        self.edits_on.push((host.to_owned(), old.to_owned(), new.to_owned()));
         self
     }
 

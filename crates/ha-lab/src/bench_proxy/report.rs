@@ -115,7 +115,12 @@ impl Report {
         )
     }
 
-    /// One table: a row for each load, a column for each way, and ours by HAProxy's.
+    /// Whose ratio is shown.
+    fn compared(&self) -> (Way, Way) {
+        if self.ways == Way::READS { (Way::Linearizable, Way::Fresh) } else { (Way::PgProxy, Way::HaProxy) }
+    }
+
+    /// One table: a row for each load, a column for each way, and the ratio of two of them.
     fn table(
         &self,
         title: &str,
@@ -127,7 +132,8 @@ impl Report {
         for way in &self.ways {
             let _ = write!(text, " {} |", way.name());
         }
-        text += " pg-proxy / HAProxy |\n|---|";
+        let (ours, theirs) = self.compared();
+        let _ = write!(text, " {} / {} |\n|---|", ours.name(), theirs.name());
         text += &"---|".repeat(self.ways.len() + 1);
         text.push('\n');
         for &work in works {
@@ -137,8 +143,7 @@ impl Report {
                 let shown = of(way).map_or_else(|| "-".to_owned(), |spread| spread.with(decimals));
                 let _ = write!(text, " {shown} |");
             }
-            let ratio =
-                of(Way::PgProxy).zip(of(Way::HaProxy)).map(|(ours, theirs)| ours.median / theirs.median);
+            let ratio = of(ours).zip(of(theirs)).map(|(ours, theirs)| ours.median / theirs.median);
             let ratio = ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
             let _ = writeln!(text, " {ratio} |");
         }

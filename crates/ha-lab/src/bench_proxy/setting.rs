@@ -18,7 +18,7 @@ use crate::wait::wait_for;
 /// Who loads.
 pub(super) const USER: &str = "bench";
 /// Rows of pgbench's smallest table; everything fits into memory.
-const SCALE: &str = "5";
+pub(super) const SCALE: &str = "5";
 
 /// PostgreSQL's own settings: all data in memory, and places for the largest load.
 const SETTINGS: &str = "listen_addresses = '*'\nmax_connections = 300\nshared_buffers = 512MB\nfsync = off\n\
@@ -140,19 +140,20 @@ impl Setting {
         lab.sql(SERVER, &format!("CREATE DATABASE {USER} OWNER {USER}"))?;
         let pgbench = ["pgbench", "-i", "-q", "-s", SCALE, "-h", "/run/postgresql", "-U", USER, USER];
         done(&lab.exec_as(SERVER, "postgres", &pgbench)?, "pgbench -i")?;
-        for &way in ways {
-            let (address, port) = way.address(lab)?;
-            let (address, port) = (address.to_string(), port.to_string());
-            let ask =
-                ["psql", "-X", "-h", &address, "-p", &port, "-U", USER, "-d", USER, "-qAtc", "SELECT 1"];
-            wait_open(lab, way, || {
-                let output = lab.exec(CLIENT, &ask)?;
-                ensure!(output.stdout.trim() == "1", "{}", output.stderr.trim());
-                Ok(())
-            })?;
-        }
-        Ok(())
+        ways.iter().try_for_each(|way| wait_answered(lab, *way))
     }
+}
+
+/// Waits until the load's user is answered through a way.
+pub(super) fn wait_answered(lab: &Lab, way: Way) -> Result<()> {
+    let (address, port) = way.address(lab)?;
+    let (address, port) = (address.to_string(), port.to_string());
+    let ask = ["psql", "-X", "-h", &address, "-p", &port, "-U", USER, "-d", USER, "-qAtc", "SELECT 1"];
+    wait_open(lab, way, || {
+        let output = lab.exec(CLIENT, &ask)?;
+        ensure!(output.stdout.trim() == "1", "{}", output.stderr.trim());
+        Ok(())
+    })
 }
 
 /// A command that must succeed.

@@ -29,6 +29,10 @@ pub(super) enum Way {
     Splice,
     /// The same by BPF sockmap.
     Sockmap,
+    /// pg-proxy with `routing.reads` as by default.
+    Fresh,
+    /// pg-proxy with `routing.reads = "linearizable"`.
+    Linearizable,
 }
 
 impl Way {
@@ -37,6 +41,9 @@ impl Way {
     /// Ways to pass bytes on.
     pub(super) const RELAYS: [Self; 6] =
         [Self::Direct, Self::PgProxy, Self::HaProxy, Self::Copy, Self::Splice, Self::Sockmap];
+
+    /// What an answer may be worth.
+    pub(super) const READS: [Self; 2] = [Self::Fresh, Self::Linearizable];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -47,6 +54,8 @@ impl Way {
             Self::Copy => "copy",
             Self::Splice => "splice",
             Self::Sockmap => "sockmap",
+            Self::Fresh => "fresh",
+            Self::Linearizable => "linearizable",
         }
     }
 
@@ -54,7 +63,8 @@ impl Way {
     pub(super) fn service(self) -> Option<(&'static str, &'static str)> {
         match self {
             Self::Direct => None,
-            Self::PgProxy => Some(("ha1", "pg-proxy")),
+            Self::PgProxy | Self::Fresh => Some(("ha1", "pg-proxy")),
+            Self::Linearizable => Some(("ha2", "pg-proxy")),
             Self::HaProxy => Some(("ha2", "haproxy")),
             Self::PgBouncer => Some(("ha2", "pgbouncer")),
             Self::Copy => Some(("ha2", "relay-copy")),
@@ -72,7 +82,7 @@ impl Way {
     pub(super) fn port(self) -> u16 {
         match self {
             Self::Direct => 5432,
-            Self::PgProxy | Self::HaProxy => WRITE_PORT,
+            Self::PgProxy | Self::HaProxy | Self::Fresh | Self::Linearizable => WRITE_PORT,
             Self::PgBouncer => POOLER_PORT,
             Self::Copy => 6001,
             Self::Splice => 6002,
