@@ -132,6 +132,7 @@ impl FaultKind {
 pub(crate) enum Healing {
     Links(Vec<(usize, usize)>),
     Store(usize),
+    Agents(usize, usize),
     StoreUp,
     Network,
     Power(usize),
@@ -399,6 +400,7 @@ impl World {
                 self.topology_changed();
             }
             Healing::Store(host) => self.net.unblock_store(*host),
+            Healing::Agents(from, to) => self.net.unblock_agents(*from, *to),
             Healing::StoreUp => self.topology_changed(),
             Healing::Network => self.net.extra_delay = 0,
             Healing::Power(host) => self.power_on(*host),

@@ -50,7 +50,7 @@ impl World {
             for to in 0..self.hosts.len() {
                 let receiver = &self.hosts[to];
                 let awake = receiver.agent.is_some() && receiver.frozen_until <= now;
-                if from == to || !awake || !self.net.open(from, to) || self.rng.chance(LOST) {
+                if from == to || !awake || !self.net.agents_open(from, to) || self.rng.chance(LOST) {
                     continue;
                 }
                 let at = receiver.time(now);

@@ -21,6 +21,7 @@ mod host;
 mod job;
 mod job_copy;
 mod job_record;
+mod lease_siege;
 pub mod mutant;
 pub mod network;
 mod peer_link;

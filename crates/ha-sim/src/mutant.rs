@@ -100,6 +100,10 @@ mutants! {
     (LeaseFromAnswer, 1500, Fate::Killed, "a read lease counts from the answer to a beat, not from the beat"),
     (LeaseFromProxyAnswer, 2500, Fate::Killed, "the proxy counts a lease from the agent's answer, not from its question"),
     (LeaseCheckedAtLogin, 400, Fate::Killed, "the lease is looked at when a session begins, and never again"),
+    (RefusalNotKept, 400, Fate::Killed, "a member promises as soon as it does not hear the leader, whatever it answered"),
+    (RefusalForgottenOnRestart, 1000, Fate::Killed, "a restarted member promises at once, whatever it answered before"),
+    (LeaseByOldList, 400, Fate::Killed, "a read lease rests on the recorded list alone, and the list changes whatever was told"),
+    (ConsentBeforeLeaseEnds, 400, Fate::Killed, "a leader that shuts clients out asks to be replaced while a read lease runs"),
     (FenceWithoutKill, 2000, Fate::Killed, "the guard says that it killed and kills nothing"),
 }
 
@@ -141,12 +145,25 @@ impl Mutant {
             StopWhileListed,
             RewindBeforeCheckpoint,
             DivergenceIgnored,
-            LeaseFromAnswer
+            LeaseFromAnswer,
+            RefusalNotKept,
+            RefusalForgottenOnRestart,
+            LeaseByOldList,
+            ConsentBeforeLeaseEnds
         )
     }
 
     /// Whether it breaks a rule of linearizable reads, so that only a run with readers can notice.
     pub fn is_of_reads(self) -> bool {
-        matches!(self, Self::LeaseFromAnswer | Self::LeaseFromProxyAnswer | Self::LeaseCheckedAtLogin)
+        matches!(
+            self,
+            Self::LeaseFromAnswer
+                | Self::LeaseFromProxyAnswer
+                | Self::LeaseCheckedAtLogin
+                | Self::RefusalNotKept
+                | Self::RefusalForgottenOnRestart
+                | Self::LeaseByOldList
+                | Self::ConsentBeforeLeaseEnds
+        )
     }
 }

@@ -9,6 +9,8 @@ use crate::rng::Rng;
 pub struct Network {
     blocked: BTreeSet<(usize, usize)>,
     store_blocked: BTreeSet<usize>,
+    /// What agents say in one direction does not pass, everything else does.
+    agents_blocked: BTreeSet<(usize, usize)>,
     /// Hosts that stand still.
     silent: BTreeSet<usize>,
     /// Extra delay of everything, nanoseconds at most.
@@ -42,6 +44,21 @@ impl Network {
     /// Unblocks one direction.
     pub fn unblock(&mut self, from: usize, to: usize) {
         self.blocked.remove(&(from, to));
+    }
+
+    /// Whether what agents say to each other gets from one host to another.
+    pub fn agents_open(&self, from: usize, to: usize) -> bool {
+        self.open(from, to) && !self.agents_blocked.contains(&(from, to))
+    }
+
+    /// A filter lets nothing that agents say pass in one direction.
+    pub fn block_agents(&mut self, from: usize, to: usize) {
+        self.agents_blocked.insert((from, to));
+    }
+
+    /// Ends [`Self::block_agents`].
+    pub fn unblock_agents(&mut self, from: usize, to: usize) {
+        self.agents_blocked.remove(&(from, to));
     }
 
     /// Cuts the agent of a host off from the store.
@@ -94,6 +111,10 @@ mod tests {
         assert!(!net.open(0, 1) && !net.open(1, 0) && net.open(1, 2));
         net.unsilence(0);
         assert!(net.both(0, 1));
+        net.block_agents(0, 1);
+        assert!(net.open(0, 1) && !net.agents_open(0, 1) && net.agents_open(1, 0));
+        net.unblock_agents(0, 1);
+        assert!(net.agents_open(0, 1));
         net.block_store(1);
         assert!(net.store_blocked(1) && !net.store_blocked(0));
         net.heal();

@@ -36,7 +36,7 @@ impl World {
     }
 
     pub(crate) fn peer_pump(&mut self, from: usize, to: usize) {
-        let open = self.net.open(from, to) && self.hosts[to].powered;
+        let open = self.net.agents_open(from, to) && self.hosts[to].powered;
         let delay = self.net.delay(&mut self.rng);
         let Some(link) = self.peers.get_mut(&(from, to)) else { return };
         link.pumping = false;

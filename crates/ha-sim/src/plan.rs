@@ -132,6 +132,19 @@ impl Plan {
         (self.cancels, self.tagged) = (0, None);
     }
 
+    /// Hardly anything breaks but what somebody does on purpose, and nobody ends an old leader.
+    pub(crate) fn leave_to_sieges(&mut self) {
+        let faults_end = self.faults_end;
+        self.calm_down();
+        self.faults = vec![FaultKind::StoreElection];
+        (self.fault_pause, self.faults_end) = ((10 * SECOND, 30 * SECOND), faults_end);
+        self.guard = GuardNeed::Off;
+        (self.acks, self.strict_k) = (1, false);
+        if !self.mode.waits_for_standbys() {
+            self.mode = ReplicationMode::Strict;
+        }
+    }
+
     /// Now and then a member must not be promoted, or not be listed.
     fn tag(self, rng: &mut Rng) -> Self {
         if self.size < 3 || !rng.chance(100) {

@@ -8,10 +8,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use ha_core::Epoch;
-use ha_decision::{ReadLease, Request};
+use ha_decision::ReadLease;
 
 use crate::clock::{MS, SECOND};
-use crate::fault::Healing;
+use crate::lease_siege::Sieges;
 use crate::mutant::Mutant;
 use crate::postgres_model::Phase;
 use crate::rng::Rng;
@@ -24,13 +24,13 @@ const LOOKED_FOR: usize = 32;
 
 /// Sessions of the readers: enough that some have not noticed yet that their leader's lease is over.
 const SESSIONS: usize = 64;
-/// How often an operator who wants another leader asks for one.
-const OPERATOR_ASKS_EVERY: u64 = 400 * MS;
 
 /// The proxy and its readers.
 #[derive(Debug)]
 pub(crate) struct Readers {
-    rng: Rng,
+    pub(crate) rng: Rng,
+    /// What is done to leaders in this run.
+    pub(crate) sieges: Sieges,
     /// What each host's agent said last, by the proxy's clock, which is the global one.
     leases: Vec<Option<(Epoch, u64)>>,
     /// Newest acknowledged commits: when, at which LSN, which record.
@@ -40,7 +40,7 @@ pub(crate) struct Readers {
     /// Pause between two reads, from and to.
     pause: (u64, u64),
     /// Detection time of such a run: the longer, the longer are leases.
-    detection: u64,
+    pub(crate) detection: u64,
 }
 
 /// A session through the proxy.
@@ -72,13 +72,21 @@ impl Readers {
     pub(crate) fn new(seed: u64, size: usize) -> Self {
         let mut rng = Rng::new(seed ^ 0x5245_4144);
         let pause = rng.pick(&[(2 * MS, 20 * MS), (20 * MS, 100 * MS)]);
-        let detection = rng.pick(&[SECOND, 2500 * MS]);
-        Self { detection, rng, leases: vec![None; size], acked: VecDeque::new(), sessions: Vec::new(), pause }
+        let sieges = Sieges::of(seed);
+        let drawn = rng.pick(&[SECOND, 2500 * MS]);
+        let detection = if sieges == Sieges::Watched { 2500 * MS } else { drawn };
+        let (leases, acked, sessions) = (vec![None; size], VecDeque::new(), Vec::new());
+        Self { detection, rng, sieges, leases, acked, sessions, pause }
     }
 
     /// How long members are silent before they are replaced.
     pub(crate) fn detection(&self) -> Duration {
         Duration::from_nanos(self.detection)
+    }
+
+    /// When who hears nothing from now on is bound by nothing any more.
+    pub(crate) fn deaf_after(&mut self) -> u64 {
+        self.detection + self.rng.between(200 * MS, 800 * MS)
     }
 
     /// Mostly a moment, now and then long.
@@ -100,101 +108,6 @@ impl World {
             for host in 0..self.hosts.len() {
                 self.queue.after(SECOND, Ev::LeaseWanted { host });
             }
-        }
-    }
-
-    /// What brings read leases into danger: a leader that loses the store and, in some order, those who hear it.
-    pub(crate) fn lease_siege(&mut self) {
-        if self.healed_at.is_some() || self.now() >= self.plan.faults_end {
-            return;
-        }
-        let leader = (0..self.hosts.len()).find(|host| self.leads(*host));
-        let (ttl, size) = (self.plan.ttl(), self.hosts.len());
-        let Some(readers) = &mut self.readers else { return };
-        let rng = &mut readers.rng;
-        let pause = rng.between(6 * SECOND, 20 * SECOND);
-        self.queue.after(pause, Ev::LeaseSiege);
-        let Some(leader) = leader else { return };
-        let others: Vec<_> = (0..size).filter(|host| *host != leader).collect();
-        match rng.between(0, 2) {
-            0 => self.links_end_one_by_one(leader, &others, ttl),
-            1 => self.answers_come_late(leader, &others),
-            _ => self.witness_starts_again(leader, &others),
-        }
-    }
-
-    fn links_end_one_by_one(&mut self, leader: usize, others: &[usize], ttl: u64) {
-        let Some(readers) = &mut self.readers else { return };
-        let rng = &mut readers.rng;
-        let lasts = rng.between(2 * SECOND, ttl + 4 * SECOND);
-        for other in others {
-            if rng.chance(700) {
-                let start = rng.between(0, lasts);
-                self.queue.after(start, Ev::Cut { a: leader, b: *other, duration: lasts - start });
-            }
-        }
-        let (candidate, asks_from) = (rng.pick(others), rng.between(0, lasts));
-        let (lost, revoked) = (rng.chance(700), rng.chance(500));
-        self.operator_wants(candidate, asks_from, lasts);
-        self.leader_loses_store(leader, if lost { lasts } else { 0 }, revoked);
-    }
-
-    /// What the others answered is on its way until another leads.
-    fn answers_come_late(&mut self, leader: usize, others: &[usize]) {
-        let Some(readers) = &mut self.readers else { return };
-        let rng = &mut readers.rng;
-        let lasts = readers.detection + rng.between(800 * MS, 1900 * MS);
-        let whole = rng.between(100 * MS, 500 * MS);
-        for other in others {
-            self.net.block(*other, leader);
-            self.queue.after(lasts, Ev::Heals(Healing::Links(vec![(*other, leader)])));
-            self.queue.after(whole, Ev::Cut { a: leader, b: *other, duration: lasts - whole });
-        }
-        self.leader_loses_store(leader, lasts + SECOND, false);
-        self.topology_changed();
-    }
-
-    /// Who heard the leader last does not hear it any more, and has forgotten that it did; others have been waiting.
-    fn witness_starts_again(&mut self, leader: usize, others: &[usize]) {
-        let Some(readers) = &mut self.readers else { return };
-        let rng = &mut readers.rng;
-        let witness = rng.pick(others);
-        let at = readers.detection + rng.between(500 * MS, 2 * SECOND);
-        let lasts = at + rng.between(3 * SECOND, 5 * SECOND);
-        for other in others.iter().filter(|other| **other != witness) {
-            self.queue.after(0, Ev::Cut { a: leader, b: *other, duration: lasts });
-        }
-        self.queue.after(at, Ev::Cut { a: leader, b: witness, duration: lasts - at });
-        if let Some(agent) = &self.hosts[witness].agent {
-            let agent = agent.number;
-            self.queue.after(at, Ev::AgentDies { host: witness, agent });
-        }
-        let candidate = others.iter().copied().find(|other| *other != witness).unwrap_or(witness);
-        self.operator_wants(candidate, at, lasts);
-        self.leader_loses_store(leader, lasts, true);
-    }
-
-    /// An operator without patience, who accepts no loss.
-    fn operator_wants(&mut self, candidate: usize, from: u64, until: u64) {
-        for at in (from..until).step_by(usize::try_from(OPERATOR_ASKS_EVERY).unwrap_or(1)) {
-            self.queue.after(at, Ev::OperatorAsks { host: candidate });
-        }
-    }
-
-    fn leader_loses_store(&mut self, leader: usize, lasts: u64, revoked: bool) {
-        if lasts > 0 {
-            self.net.block_store(leader);
-            self.queue.after(lasts, Ev::Heals(Healing::Store(leader)));
-        }
-        if revoked {
-            self.revoke_lease();
-        }
-    }
-
-    /// A failover, without accepting loss.
-    pub(crate) fn operator_asks(&mut self, host: usize) {
-        if self.healed_at.is_none() && self.hosts[host].agent.is_some() {
-            self.request(host, Request::Failover { accept_data_loss: false });
         }
     }
 

@@ -16,6 +16,7 @@ use crate::fault::Healing;
 use crate::guard::Guard;
 use crate::heartbeat::HeartbeatLinks;
 use crate::host::{Disk, Host};
+use crate::lease_siege::{Sieges, Sign};
 use crate::mutant::Mutant;
 use crate::network::Network;
 use crate::peer_link::PeerLink;
@@ -69,6 +70,8 @@ pub(crate) enum Ev {
     LossAccepted { host: usize },
     Cancels { client: usize, host: usize, record: u64 },
     LeaseSiege,
+    LeaseWatched { leader: usize, sign: Sign, until: u64 },
+    OperatorClones { host: usize },
     OperatorAsks { host: usize },
     LeaseWanted { host: usize },
     LeaseAsked { host: usize, asked: u64 },
@@ -142,6 +145,9 @@ impl World {
         let readers = reads.then(|| Readers::new(seed, size));
         if let Some(readers) = &readers {
             plan.timings.detection = readers.detection();
+            if readers.sieges == Sieges::Watched {
+                plan.leave_to_sieges();
+            }
         }
         let mut queue = Queue::default();
         // Every host has been up for a while, each for another time.
@@ -306,6 +312,8 @@ impl World {
             Ev::LossAccepted { host } => self.accept_loss(host),
             Ev::Cancels { client, host, record } => self.client_cancels(client, host, record),
             Ev::LeaseSiege => self.lease_siege(),
+            Ev::LeaseWatched { leader, sign, until } => self.lease_watched(leader, sign, until),
+            Ev::OperatorClones { host } => self.operator_clones(host),
             Ev::OperatorAsks { host } => self.operator_asks(host),
             Ev::LeaseWanted { host } => self.lease_wanted(host),
             Ev::LeaseAsked { host, asked } => self.lease_asked(host, asked),

@@ -12,6 +12,8 @@ fn size(mutant: Mutant) -> usize {
     match mutant {
         // It takes two confirmations that commits wait for, and those are drawn more often with more standbys.
         Mutant::SecondSenderCounts => 4,
+        // A list that still has two members after one has left it: one is heard from, the other may lead.
+        Mutant::LeaseByOldList => 4,
         _ => 3,
     }
 }
