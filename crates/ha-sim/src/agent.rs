@@ -400,6 +400,7 @@ impl World {
             (&request, &self.hosts[host].agent)
         {
             self.forced.push(Forced { request: id, host, agent: agent.number });
+            self.loss_accepted_in = self.store.authority.as_ref().map(|sync| sync.record.epoch);
         }
         self.news(host, MS, Event::Request { id, request });
     }

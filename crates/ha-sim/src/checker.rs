@@ -62,6 +62,8 @@ pub(crate) struct Checker {
     pub(crate) lost_asynchronously: u64,
     /// Epoch of the latest takeover for which an operator accepted loss, or from an asynchronous leader.
     forced_at: Option<Epoch>,
+    /// Leaders of older epochs may be read from beside their successors.
+    reads_given_up_before: Option<Epoch>,
     pub(crate) given_up_by_operators: u64,
     leases: openness::LeaseTimes,
 }
@@ -157,7 +159,8 @@ impl Checker {
     /// Whether a read from the leader of `epoch` must show this acknowledged commit: nobody gave it up, and no human who
     /// accepted loss has put another leader beside that one.
     pub(crate) fn must_be_seen(&self, lsn: usize, id: u64, epoch: Epoch) -> bool {
-        self.acked.get(&lsn) == Some(&id) && self.forced_at.is_none_or(|forced| epoch >= forced)
+        let given_up = self.forced_at.max(self.reads_given_up_before);
+        self.acked.get(&lsn) == Some(&id) && given_up.is_none_or(|before| epoch >= before)
     }
 
     /// Every acknowledged commit must be in the log of this member.

@@ -83,6 +83,11 @@ const READS: &[(u64, usize, &str)] = &[
         "a restarted member, before the store had answered, gave a leader a lease that it had helped to replace",
     ),
     (478, 5, "the same"),
+    (
+        5944,
+        4,
+        "who was asked to lead with accepted loss gave its promises to a better candidate (nothing broke: the human did not wait)",
+    ),
 ];
 
 #[test]
