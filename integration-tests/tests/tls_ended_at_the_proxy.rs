@@ -1,22 +1,33 @@
 //! TLS that ends at the proxies: psql and psycopg verify the proxies' certificate by the address that they connect to, logins by
-//! password work, channel binding cannot, and Ctrl-C finds its session.
+//! password work, channel binding cannot, and Ctrl-C finds its session. PostgreSQL sees behind each `application_name` where
+//! the client is.
 
 use std::io::Write as _;
 use std::process::Stdio;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use ha_lab::front::{READ_PORT, WRITE_PORT};
 use ha_lab::sessions::{SAMPLER, sampling_rules};
+use ha_lab::wait::wait_for;
 use ha_lab::{CLIENT, Lab, LabOptions, Output};
 use integration_tests::front::{Front, own_front_scenario};
 
 const AUTHORITY: &str = "/etc/matriarch/tls/ca.crt";
 const ENDS_HERE: &str = "\n[routing]\ntls = \"terminate\"\ntls_certificate = \"/etc/matriarch/tls/host.crt\"\n\
-                         tls_key = \"/etc/matriarch/tls/host.key\"\n";
+                         tls_key = \"/etc/matriarch/tls/host.key\"\nname_clients = true\n";
+/// Goes on in the `[postgres]` of [`sampling_rules`].
+const LOG_NAMES: &str = "parameters.log_line_prefix = \"%p <%a> \"\n";
+/// Whom the server sees, and what it calls the session; a mistake, which its log tells of.
+const WHO: &str =
+    "SELECT host(client_addr), application_name FROM pg_stat_activity WHERE pid = pg_backend_pid()";
+const MISTAKE: &str = "SELECT 1 / 0 AS whose_mistake";
 /// Which kind of server answered, and whether it was reached in TLS.
 const SERVER: &str = "SELECT pg_is_in_recovery(), ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
 const SLEEPERS: &str =
     "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'SELECT pg_sleep(%'";
+/// PostgreSQL writes its log at once; a loaded machine does not.
+const LOGGED: Duration = Duration::from_secs(10);
 /// psycopg of the distribution, whatever other Python there is.
 const PYTHON: &str = "/usr/bin/python3";
 const SCRIPT: &str = "
@@ -37,12 +48,14 @@ fn tls_ended_at_the_proxy() {
         names_and_addresses(&front)?;
         passwords(&front)?;
         ctrl_c(&front)?;
+        named_clients(&front)?;
         load(&front)
     });
 }
 
 fn configure(mut options: LabOptions) -> LabOptions {
     options.appendix.push_str(&sampling_rules());
+    options.appendix.push_str(LOG_NAMES);
     options.appendix.push_str(ENDS_HERE);
     options
 }
@@ -135,6 +148,39 @@ fn ctrl_c(front: &Front<'_>) -> Result<()> {
     let error = String::from_utf8_lossy(&output.stderr);
     ensure!(error.contains("canceling statement due to user request"), "after Ctrl-C: {error}");
     lab.wait_sql(&front.leader, SLEEPERS, "0")
+}
+
+/// In PostgreSQL's view of sessions and in its log, with and without TLS up to the proxy.
+fn named_clients(front: &Front<'_>) -> Result<()> {
+    let lab = front.lab;
+    let (client, proxy) = (lab.address(CLIENT)?, lab.address(&front.holder)?);
+    let log = lab.dir().host(&front.leader).join("log/postgresql/matriarch-pg-cluster.log");
+    for mode in ["disable", "require"] {
+        let name = format!("teller-{mode}");
+        let asked = format!(
+            "host={} port={WRITE_PORT} user={SAMPLER} dbname=postgres sslmode={mode} application_name={name}",
+            front.vip
+        );
+        let is_right = |seen: &str| {
+            seen.strip_prefix(&format!("{name} {client}:")).is_some_and(|port| port.parse::<u16>().is_ok())
+        };
+        let output = psql(lab, &asked, WHO)?;
+        let seen = output.stdout.trim().split_once('|');
+        let right = seen.is_some_and(|(from, seen)| from == proxy.to_string() && is_right(seen));
+        ensure!(right, "{asked}: {output:?}");
+        let output = psql(lab, &asked, MISTAKE)?;
+        ensure!(output.stderr.contains("division by zero"), "{asked}: {output:?}");
+        wait_for("the mistake in PostgreSQL's log", LOGGED, || {
+            let log = std::fs::read_to_string(&log).map_err(|error| error.to_string())?;
+            let names = log
+                .lines()
+                .filter(|line| line.contains("division by zero"))
+                .filter_map(|line| Some(line.split_once('<')?.1.split_once('>')?.0));
+            let names: Vec<&str> = names.filter(|seen| seen.starts_with(&name)).collect();
+            if names.len() == 1 && is_right(names[0]) { Ok(()) } else { Err(format!("names: {names:?}")) }
+        })?;
+    }
+    Ok(())
 }
 
 fn load(front: &Front<'_>) -> Result<()> {
