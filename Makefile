@@ -37,7 +37,8 @@ TARGET ?=
 SIM_TESTS = $(patsubst crates/ha-sim/tests/%.rs,--test %,$(wildcard crates/ha-sim/tests/*.rs))
 
 .PHONY: help setup build build-tests fmt lint deny unit sim mutants model integration check test demo lab down pictures bench \
-	bench-failover bench-lab bench-vip bench-vip-lab bench-proxy bench-proxy-lab bench-reads bench-reads-lab bench-relays bench-relays-lab fault-run calm-run soak fuzz drivers clean
+	bench-failover bench-lab bench-vip bench-vip-lab bench-proxy bench-proxy-lab bench-reads bench-reads-lab bench-relays bench-relays-lab \
+	fault-run calm-run soak fuzz clean
 
 help: ## List these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -81,11 +82,6 @@ build-tests:
 integration: build-tests ## Every failure on real PostgreSQL and etcd (TEST=name for one of them)
 	$(if $(AS_ROOT),CARGO_TARGET_$(RUNNER_KEY)_RUNNER='$(AS_ROOT)') MATRIARCH_BIN_DIR='$(BIN_DIR)' MATRIARCH_POSTGRES_BIN='$(POSTGRES)' \
 	cargo test --locked --workspace --test failures -- --test-threads=$(JOBS) $(TEST)
-
-drivers: build-tests ## What applications do with JDBC and tokio-postgres, through both ports of both proxies
-	@deploy/setup.sh drivers
-	$(if $(AS_ROOT),CARGO_TARGET_$(RUNNER_KEY)_RUNNER='$(AS_ROOT)') MATRIARCH_BIN_DIR='$(BIN_DIR)' MATRIARCH_POSTGRES_BIN='$(POSTGRES)' \
-	cargo test --locked --workspace --test failures -- --ignored --test-threads=1 drivers
 
 check: fmt lint deny unit ## The fast part: everything that needs no lab
 

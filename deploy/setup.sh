@@ -2,9 +2,8 @@
 # Installs what building and the lab need on Debian and Ubuntu. Says nothing when nothing is missing.
 #
 #   deploy/setup.sh         what the programs, the lab and the demonstration need
-#   deploy/setup.sh test    and what the tests run beside them: HAProxy, Keepalived, Patroni, strace, psycopg
+#   deploy/setup.sh test    and what the tests run beside them: HAProxy, Keepalived, Patroni, strace, psycopg, Java with JDBC
 #   deploy/setup.sh bench   and what pg-proxy is measured against: HAProxy, PgBouncer
-#   deploy/setup.sh drivers and Java with JDBC, for the tests of client libraries
 #   deploy/setup.sh pictures   and the browser that takes the pictures of the status page
 #
 # Nothing is started and no PostgreSQL cluster is created by it; a cluster or an etcd that exists is left alone.
@@ -43,6 +42,10 @@ test)
     [ -e /usr/lib/python3/dist-packages/psycopg2 ] || missing+=(python3-psycopg2)
     # Patroni asks etcd over TLS by way of it, and its package only recommends it.
     [ -e /usr/lib/python3/dist-packages/idna ] || missing+=(python3-idna)
+    # Tests run JDBC by a script, so a compiler is not needed.
+    need java default-jre-headless
+    [ -e /usr/share/java/bsh.jar ] || missing+=(libbsh-java)
+    [ -e /usr/share/java/postgresql.jar ] || missing+=(libpostgresql-jdbc-java)
     ;;
 bench)
     for peer in haproxy pgbouncer; do
@@ -50,14 +53,9 @@ bench)
     done
     missing+=(${peers[@]+"${peers[@]}"})
     ;;
-drivers)
-    need java default-jre-headless
-    [ -e /usr/share/java/bsh.jar ] || missing+=(libbsh-java)
-    [ -e /usr/share/java/postgresql.jar ] || missing+=(libpostgresql-jdbc-java)
-    ;;
 pictures) [ -x /usr/lib/chromium/chromium ] || missing+=(chromium fonts-dejavu-core) ;;
 *)
-    say "usage: deploy/setup.sh [test|bench|drivers|pictures]"
+    say "usage: deploy/setup.sh [test|bench|pictures]"
     exit 2
     ;;
 esac

@@ -1,7 +1,5 @@
 //! Java's and Rust's drivers do through the proxies what applications do with them: on both ports, in the clear and with TLS that
 //! is passed through or ends at the proxies, by the floating address and by a list of both proxies.
-//!
-//! Run by `make drivers`, which installs Java first.
 
 mod rust;
 
@@ -29,7 +27,6 @@ const JAVA: &str = "printf %s \"$1\" >/tmp/jdbc.bsh && shift && exec java -Xmx12
     -cp /usr/share/java/bsh.jar:/usr/share/java/postgresql.jar bsh.Interpreter /tmp/jdbc.bsh \"$@\"";
 
 #[test]
-#[ignore = "needs Java: make drivers"]
 fn drivers_with_tls_passed_through() {
     front_scenario("drivers_with_tls_passed_through", &[], |front| {
         jdbc_on_both_ports(front, true)?;
@@ -39,7 +36,6 @@ fn drivers_with_tls_passed_through() {
 }
 
 #[test]
-#[ignore = "needs Java: make drivers"]
 fn drivers_with_tls_ended_at_the_proxy() {
     let configure = |mut options: LabOptions| {
         options.appendix.push_str(&sampling_rules());
