@@ -37,8 +37,8 @@ TARGET ?=
 SIM_TESTS = $(patsubst crates/ha-sim/tests/%.rs,--test %,$(wildcard crates/ha-sim/tests/*.rs))
 
 .PHONY: help setup build build-tests fmt lint deny unit sim mutants model integration check test demo lab down pictures bench \
-	bench-failover bench-lab bench-vip bench-vip-lab bench-proxy bench-proxy-lab bench-reads bench-reads-lab bench-relays bench-relays-lab \
-	fault-run calm-run soak fuzz clean
+	bench-failover bench-lab bench-vip bench-vip-lab bench-proxy bench-proxy-lab bench-reads bench-reads-lab bench-relays \
+	bench-relays-lab fault-run calm-run soak fuzz newer-libpq clean
 
 help: ## List these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -82,6 +82,15 @@ build-tests:
 integration: build-tests ## Every failure on real PostgreSQL and etcd (TEST=name for one of them)
 	$(if $(AS_ROOT),CARGO_TARGET_$(RUNNER_KEY)_RUNNER='$(AS_ROOT)') MATRIARCH_BIN_DIR='$(BIN_DIR)' MATRIARCH_POSTGRES_BIN='$(POSTGRES)' \
 	cargo test --locked --workspace --test failures -- --test-threads=$(JOBS) $(TEST)
+
+# Not part of the integration run: the distribution's libpq is older, and the package brings another one.
+newer-libpq: build-tests ## Direct TLS and encrypted cancel requests of libpq 17 and newer, by psycopg's own (needs pip)
+	pip install --quiet --upgrade --no-deps --target '$(TARGET_DIR)/newer-libpq' --only-binary=:all: \
+		--python-version $(shell /usr/bin/python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])') \
+		psycopg psycopg-binary typing_extensions
+	$(if $(AS_ROOT),CARGO_TARGET_$(RUNNER_KEY)_RUNNER='$(AS_ROOT)') MATRIARCH_BIN_DIR='$(BIN_DIR)' MATRIARCH_POSTGRES_BIN='$(POSTGRES)' \
+	MATRIARCH_NEWER_LIBPQ='$(TARGET_DIR)/newer-libpq' \
+	cargo test --locked --workspace --test failures -- --ignored --test-threads=$(JOBS) newer_libpq
 
 check: fmt lint deny unit ## The fast part: everything that needs no lab
 

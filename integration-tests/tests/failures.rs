@@ -21,6 +21,7 @@ mod libpq_and_psycopg_on_both_ports;
 mod limits_reached;
 mod link_flap;
 mod listeners_and_secrets;
+mod newer_libpq;
 mod no_primary_keeps_the_address;
 mod old_primary_rewinds;
 mod owned_parameter_altered;
