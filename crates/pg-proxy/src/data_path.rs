@@ -315,8 +315,7 @@ impl DataPath {
         self.order(|| Order::Cut { upstream: member_index, which, reason: Arc::clone(&reason) });
     }
 
-    /// Stops listening. Sessions go on; ask [`Self::sessions`] until none is left, then or at the deadline
-    /// [`Self::cut_all`].
+    /// Stops listening. Sessions go on; ask [`Self::is_empty`] until none is left, or at the deadline [`Self::cut_all`].
     pub fn drain(&self) {
         self.duty.send_replace(Duty::Drain);
     }
@@ -335,6 +334,15 @@ impl DataPath {
     /// Client sessions open now, waiting ones included.
     pub fn sessions(&self) -> u32 {
         self.shared.open.load(Ordering::Relaxed)
+    }
+
+    /// Whether no client is left and none can come any more: the thread that accepts hears of [`Self::drain`] a moment later,
+    /// and whom it accepts until then is served here or nowhere.
+    pub fn is_empty(&self) -> bool {
+        // In this order: whoever came through a door was counted before it closed.
+        self.shared.doors.load(Ordering::Acquire) == 0
+            && self.sessions() == 0
+            && self.shared.beyond.load(Ordering::Relaxed) == 0
     }
 
     /// Sums what the workers counted.
@@ -412,6 +420,7 @@ fn share(
         reports,
         open: AtomicU32::new(0),
         beyond: AtomicU32::new(0),
+        doors: AtomicU32::new(0),
         session_log,
         lines_dropped: AtomicU64::new(0),
         started: now,

@@ -105,14 +105,14 @@ impl Drain {
         stays
     }
 
-    /// What is next, with so many sessions open. Asked again after each step until there is none.
-    pub fn next(&mut self, now: MonoTime, sessions: u32) -> Option<Step> {
+    /// What is next, with sessions open or none. Asked again after each step until there is nothing to do.
+    pub fn next(&mut self, now: MonoTime, empty: bool) -> Option<Step> {
         match self.stage {
             Stage::Announced { at } if now.since(at) >= self.limits.announce => {
                 self.stage = Stage::Waiting { since: at };
                 Some(Step::StopListening)
             }
-            Stage::HandedOver { .. } | Stage::Waiting { .. } | Stage::Cutting { .. } if sessions == 0 => {
+            Stage::HandedOver { .. } | Stage::Waiting { .. } | Stage::Cutting { .. } if empty => {
                 self.stage = Stage::Gone;
                 Some(Step::Exit)
             }
@@ -141,6 +141,9 @@ impl Drain {
 mod tests {
     use super::*;
 
+    const OPEN: bool = false;
+    const EMPTY: bool = true;
+
     fn at(millis: u64) -> MonoTime {
         MonoTime(millis * 1_000_000)
     }
@@ -153,40 +156,40 @@ mod tests {
     #[test]
     fn it_announces_then_closes_then_waits_for_the_last_session() {
         let mut drain = drain();
-        assert_eq!(drain.next(at(0), 0), None, "nobody asked");
+        assert_eq!(drain.next(at(0), EMPTY), None, "nobody asked");
         assert_eq!((drain.ask(at(10)), drain.has_begun(), drain.listens()), (None, true, true));
-        assert_eq!(drain.next(at(309), 5), None);
-        assert_eq!(drain.next(at(310), 5), Some(Step::StopListening));
+        assert_eq!(drain.next(at(309), OPEN), None);
+        assert_eq!(drain.next(at(310), OPEN), Some(Step::StopListening));
         assert!(!drain.listens());
-        assert_eq!(drain.next(at(311), 5), None);
-        assert_eq!(drain.next(at(900), 0), Some(Step::Exit));
-        assert_eq!(drain.next(at(901), 0), None, "told once");
+        assert_eq!(drain.next(at(311), OPEN), None);
+        assert_eq!(drain.next(at(900), EMPTY), Some(Step::Exit));
+        assert_eq!(drain.next(at(901), EMPTY), None, "told once");
     }
 
     #[test]
     fn at_the_deadline_and_when_asked_again_sessions_are_cut() {
         let mut patient = drain();
         patient.ask(at(0));
-        patient.next(at(300), 1);
-        assert_eq!(patient.next(at(29_999), 1), None);
-        assert_eq!(patient.next(at(30_000), 1), Some(Step::CutAll));
-        assert_eq!(patient.next(at(30_999), 1), None);
-        assert_eq!(patient.next(at(31_000), 1), Some(Step::Exit));
+        patient.next(at(300), OPEN);
+        assert_eq!(patient.next(at(29_999), OPEN), None);
+        assert_eq!(patient.next(at(30_000), OPEN), Some(Step::CutAll));
+        assert_eq!(patient.next(at(30_999), OPEN), None);
+        assert_eq!(patient.next(at(31_000), OPEN), Some(Step::Exit));
 
         let mut hurried = drain();
         hurried.ask(at(0));
         assert_eq!(hurried.ask(at(1)), Some(Step::CutAll));
-        assert_eq!((hurried.ask(at(2)), hurried.next(at(3), 0)), (None, Some(Step::Exit)));
+        assert_eq!((hurried.ask(at(2)), hurried.next(at(3), EMPTY)), (None, Some(Step::Exit)));
     }
     #[test]
     fn after_a_handing_over_sessions_have_time_until_somebody_asks_or_it_is_used_up() {
         let mut drain = drain();
         assert!(drain.hand_over(at(0)));
         assert!(!drain.listens() && drain.has_begun());
-        assert_eq!(drain.next(at(3_599_999), 2), None);
-        assert_eq!(drain.next(at(3_600_000), 2), Some(Step::EndIdle));
-        assert_eq!(drain.next(at(3_629_999), 1), None);
-        assert_eq!(drain.next(at(3_630_000), 1), Some(Step::CutAll));
+        assert_eq!(drain.next(at(3_599_999), OPEN), None);
+        assert_eq!(drain.next(at(3_600_000), OPEN), Some(Step::EndIdle));
+        assert_eq!(drain.next(at(3_629_999), OPEN), None);
+        assert_eq!(drain.next(at(3_630_000), OPEN), Some(Step::CutAll));
 
         let mut asked = self::drain();
         asked.hand_over(at(0));
@@ -195,7 +198,7 @@ mod tests {
 
         let mut empty = self::drain();
         empty.hand_over(at(0));
-        assert_eq!(empty.next(at(1), 0), Some(Step::Exit));
+        assert_eq!(empty.next(at(1), EMPTY), Some(Step::Exit));
 
         let mut leaving = self::drain();
         leaving.ask(at(0));
@@ -206,9 +209,9 @@ mod tests {
     fn another_limit_acts_on_what_has_begun() {
         let mut drain = drain();
         drain.ask(at(0));
-        assert_eq!(drain.next(at(300), 1), Some(Step::StopListening));
+        assert_eq!(drain.next(at(300), OPEN), Some(Step::StopListening));
         drain.change_limits(Limits { drain: Duration::from_secs(1), ..drain.limits });
-        assert_eq!(drain.next(at(999), 1), None);
-        assert_eq!(drain.next(at(1000), 1), Some(Step::CutAll));
+        assert_eq!(drain.next(at(999), OPEN), None);
+        assert_eq!(drain.next(at(1000), OPEN), Some(Step::CutAll));
     }
 }

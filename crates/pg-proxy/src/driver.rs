@@ -29,9 +29,10 @@ use crate::data_path::{DataPath, SessionReport};
 use crate::drain::{Drain, Step};
 use crate::health_probe::HealthProbe;
 use crate::local_link::LinkState;
+use crate::phase::Phase;
 use crate::replaced::Replaced;
 use crate::snapshot::SnapshotSource;
-use crate::succession::{Arrival, News, Phase, Succession};
+use crate::succession::{Arrival, News, Succession};
 use crate::topology_watch::{Heard, StreamNumber, TopologyWatch};
 
 mod file;
@@ -294,7 +295,7 @@ impl Driver {
 
     /// Does what is due of the leave-taking; whether the end has come.
     fn take_leave(&mut self, now: MonoTime) -> bool {
-        while let Some(step) = self.parts.drain.next(now, self.parts.data.sessions()) {
+        while let Some(step) = self.parts.drain.next(now, self.parts.data.is_empty()) {
             if self.step(step) {
                 return true;
             }

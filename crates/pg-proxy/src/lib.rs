@@ -20,6 +20,7 @@ pub mod health_probe;
 mod launch;
 pub mod local_link;
 pub mod metrics;
+pub mod phase;
 pub mod read_lease;
 pub mod replaced;
 pub mod rpc_service;

@@ -12,7 +12,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 
-use crate::succession::Phase;
+use crate::phase::{self, Phase};
 
 /// Where the socket lies.
 pub const PATH: &str = "/run/matriarch/proxy.sock";
@@ -133,11 +133,7 @@ impl LocalLink {
     /// end with the source of states, and whoever comes back at once meets the other process.
     pub async fn serve(self, state: watch::Receiver<LinkState>) {
         let readers = std::sync::Arc::new(Semaphore::new(READERS));
-        let mut phase = self.phase.clone();
-        let over = async move {
-            // Fails when the driver is gone, and everything with it.
-            drop(phase.wait_for(|phase| *phase == Phase::HandedOver).await);
-        };
+        let over = phase::handed_over(self.phase.clone());
         tokio::pin!(over);
         loop {
             let next = async {

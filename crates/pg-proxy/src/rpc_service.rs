@@ -3,6 +3,8 @@
 use std::net::TcpListener;
 use std::sync::Arc;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::pending;
 use ha_core::ClusterName;
 use ha_routing::{AdminState, RouteState, Source};
 use ha_rpc::TlsFiles;
@@ -14,10 +16,11 @@ use ha_rpc::proto::{
 };
 use ha_rpc::server::{Incoming, ServerError, builder};
 use ha_rpc::status_code::Outcome;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tonic::{Request, Response, Status};
 
 use crate::driver::Wish;
+use crate::phase::{self, Phase};
 use crate::snapshot::{RouteShown, Snapshot, SnapshotSource, UpstreamShown, Word as _};
 
 /// The service, listening and not yet serving.
@@ -44,12 +47,15 @@ impl RpcService {
         Ok(Self { incoming: ha_rpc::server::listen_on(listener)?, router })
     }
 
-    /// Serves for ever.
+    /// Serves until a successor does, and whoever was let in before is answered.
     ///
     /// # Errors
     /// When listening ends.
-    pub async fn serve(self) -> Result<(), ServerError> {
-        self.router.serve_with_incoming(self.incoming).await.map_err(ServerError::Serve)
+    pub async fn serve(self, phase: watch::Receiver<Phase>) -> Result<(), ServerError> {
+        // The end of the callers would be the end of everything that they have asked.
+        let callers = self.incoming.take_until(Box::pin(phase::handed_over(phase.clone()))).chain(pending());
+        let served = self.router.serve_with_incoming_shutdown(callers, phase::last_questions(phase));
+        served.await.map_err(ServerError::Serve)
     }
 }
 

@@ -2,6 +2,7 @@
 //! must exist.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
@@ -10,6 +11,7 @@ use ha_daemon::{ExitCode, Inherited, Signals, boottime};
 use ha_routing::{Event, Router};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
 use crate::args::Args;
 use crate::client_tls::ClientTls;
@@ -22,13 +24,16 @@ use crate::endpoints::{self, Endpoints, Given, Misfits, Purpose};
 use crate::health_probe::HealthProbe;
 use crate::launch::OwnProgram;
 use crate::local_link::{LinkState, LocalLink};
+use crate::phase::{self, Phase};
 use crate::replaced::Replaced;
 use crate::rpc_service::RpcService;
 use crate::snapshot::SnapshotSource;
 use crate::status_page::StatusPage;
-use crate::succession::{self, Phase, Succession};
+use crate::succession::{self, Succession};
 use crate::topology_watch::{TopologyWatch, WatchOptions};
 
+/// How long a process whose sessions are gone answers what was asked of it before a successor did.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// Operators' wishes that may wait for the driver.
 const WISHES_WAITING: usize = 16;
 
@@ -184,31 +189,44 @@ async fn prepare(args: &Args, start: Start) -> anyhow::Result<Running> {
 impl Running {
     async fn run(self, replaced: Replaced) -> anyhow::Result<&'static str> {
         let Self { router, parts, sources, page, rpc, link, link_states, phase } = self;
-        let driver = Driver::new(router, Parts { replaced, ..parts });
-        let serving = link.serve(link_states);
-        tokio::select! {
-            signal = driver.run(sources) => Ok(signal),
-            served = while_serving(phase.clone(), page.serve()) => {
-                served.and(Err(anyhow::anyhow!("the status page ended")))
+        let mut doors = JoinSet::new();
+        doors.spawn(door("the status page", phase.clone(), page.serve(phase.clone())));
+        doors.spawn(door("gRPC", phase.clone(), rpc.serve(phase.clone())));
+        let linked = async {
+            link.serve(link_states).await;
+            anyhow::Ok(())
+        };
+        doors.spawn(door("the local link", phase.clone(), linked));
+        let driver = Driver::new(router, Parts { replaced, ..parts }).run(sources);
+        tokio::pin!(driver);
+        let signal = loop {
+            tokio::select! {
+                signal = &mut driver => break signal,
+                Some(ended) = doors.join_next() => ended.context("a door")??,
             }
-            served = while_serving(phase.clone(), rpc.serve()) => {
-                served.context("serving gRPC").and(Err(anyhow::anyhow!("gRPC ended")))
-            }
-            () = while_serving(phase, async { serving.await; std::future::pending().await }) => {
-                Err(anyhow::anyhow!("the local link ended"))
-            }
+        };
+        if *phase.borrow() == Phase::HandedOver {
+            // Whoever asked something here is answered here.
+            let answered = async { while doors.join_next().await.is_some() {} };
+            drop(tokio::time::timeout(LAST_ANSWERS, answered).await);
         }
+        Ok(signal)
     }
 }
 
-/// Does `work` from when this process serves until a successor does; then it is dropped, which is no reason to end.
-async fn while_serving<T>(mut phase: watch::Receiver<Phase>, work: impl Future<Output = T>) -> T {
-    // Both fail when the driver is gone, and everything with it.
-    drop(phase.wait_for(|phase| *phase != Phase::Arriving).await);
-    tokio::select! {
-        done = work => done,
-        _ = phase.wait_for(|phase| *phase == Phase::HandedOver) => std::future::pending().await,
-    }
+/// Serves at one of the doors from when this process serves. A door that closes before a successor serves is a reason to end.
+async fn door<E>(
+    name: &'static str,
+    phase: watch::Receiver<Phase>,
+    served: impl Future<Output = Result<(), E>>,
+) -> anyhow::Result<()>
+where
+    Result<(), E>: anyhow::Context<(), E>,
+{
+    phase::serving(phase.clone()).await;
+    served.await.context(name)?;
+    anyhow::ensure!(*phase.borrow() != Phase::Serving, "{name} ended");
+    Ok(())
 }
 
 fn data_options(cluster: &Cluster, host: &ProxyHost, tls: Option<Arc<ClientTls>>) -> Options {

@@ -5,6 +5,7 @@ mod graph;
 mod html;
 mod words;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -12,10 +13,13 @@ use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::serve::Listener;
 use axum::{Json, Router};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 use crate::metrics;
+use crate::phase::{self, Phase};
 use crate::snapshot::{Snapshot, SnapshotSource};
 
 const STYLE: &str = include_str!("status_page/page.css");
@@ -51,16 +55,43 @@ impl StatusPage {
         Ok(Self { listener, router, source })
     }
 
-    /// Serves for ever.
+    /// Serves until a successor does, and whoever was let in before is answered.
     ///
     /// # Errors
     /// When listening ends.
-    pub async fn serve(self) -> anyhow::Result<()> {
+    pub async fn serve(self, phase: watch::Receiver<Phase>) -> anyhow::Result<()> {
         let Self { listener, router, source } = self;
+        let door = Door { listener, phase: phase.clone() };
         tokio::select! {
-            served = axum::serve(listener, router) => served.context("status page"),
+            served = axum::serve(door, router).with_graceful_shutdown(phase::last_questions(phase)) => {
+                served.context("status page")
+            }
             () = count(&source) => Ok(()),
         }
+    }
+}
+
+/// Lets people in until a successor does. Without it they would come here as long as one of them keeps a connection, and
+/// look at a process that has less and less to do.
+struct Door {
+    listener: TcpListener,
+    phase: watch::Receiver<Phase>,
+}
+
+impl Listener for Door {
+    type Io = TcpStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
+        tokio::select! {
+            biased;
+            () = phase::handed_over(self.phase.clone()) => std::future::pending().await,
+            accepted = Listener::accept(&mut self.listener) => accepted,
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
     }
 }
 

@@ -41,17 +41,6 @@ const ADMINISTERED: &str = "MATRIARCH_ADMINISTERED";
 /// How often a process that was replaced says what it still has.
 const REPORT: Duration = Duration::from_secs(1);
 
-/// How far a process has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
-    /// It does not serve yet; a predecessor may.
-    Arriving,
-    /// It serves.
-    Serving,
-    /// A successor serves.
-    HandedOver,
-}
-
 /// What the old process hears about its successor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {

@@ -8,6 +8,8 @@
 
 mod fakes;
 
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -146,6 +148,80 @@ fn sessions_stay_with_the_old_process_which_cuts_them_when_their_leader_falls() 
     assert_eq!(world.ended().code(), Some(0));
     assert_eq!(world.process(), new);
     world.wait_until("/replaced", serde_json::json!([]), SOON);
+}
+
+/// Asks over a connection that stays open; the process that answered, none when the connection is closed.
+fn ask_for_process(kept: &mut BufReader<TcpStream>) -> Option<u64> {
+    if kept.get_mut().write_all(b"GET /status.json HTTP/1.1\r\nHost: x\r\n\r\n").is_err() {
+        return None;
+    }
+    answered_by(kept)
+}
+
+fn answered_by(kept: &mut BufReader<TcpStream>) -> Option<u64> {
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        match kept.read_line(&mut line) {
+            Ok(0) => return None,
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
+            read => read.unwrap(),
+        };
+        if let Some(value) = line.to_lowercase().strip_prefix("content-length: ") {
+            length = value.trim().parse().unwrap();
+        }
+        if line == "\r\n" {
+            break;
+        }
+    }
+    let mut body = vec![0; length];
+    kept.read_exact(&mut body).unwrap();
+    serde_json::from_slice::<serde_json::Value>(&body).unwrap()["process"].as_u64()
+}
+
+#[test]
+fn who_keeps_a_connection_to_the_page_or_to_grpc_is_answered_and_then_meets_the_successor() {
+    use ha_rpc::proto::proxy_client::ProxyClient;
+    use ha_rpc::proto::{AdministerRequest, UpstreamAdmin};
+    let mut world = World::new(79, "");
+    let _servers = world.servers();
+    let agent = world.agent("pg1");
+    world.start_proxy();
+    agent.claim(leader(1));
+    world.wait_until("/writes/members/0", "pg1", SOON);
+    let old = world.process();
+    // Keeps the old process.
+    let mut session = session(world.writes());
+    let connect = || {
+        let stream = TcpStream::connect(world.page()).unwrap();
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        BufReader::new(stream)
+    };
+    let admin = world.certificate("admin", "admin", world.member("pg3"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let channel = runtime.block_on(ha_rpc::channel::connect("ha1", world.grpc(), &admin)).unwrap();
+    let ask = |state: UpstreamAdmin| {
+        let request = AdministerRequest { member: "pg3".to_owned(), admin: state.into() };
+        runtime.block_on(ProxyClient::new(channel.clone()).administer(request))
+    };
+    ask(UpstreamAdmin::Drain).unwrap();
+    let (mut begun, mut kept) = (connect(), connect());
+    begun.get_mut().write_all(b"GET /status.json HTTP/1.1\r\n").unwrap();
+    // Whoever came before is let in before.
+    assert_eq!(ask_for_process(&mut kept), Some(old.into()));
+    let new = upgrade(&world);
+    begun.get_mut().write_all(b"Host: x\r\n\r\n").unwrap();
+    assert_eq!(answered_by(&mut begun), Some(old.into()), "who had begun to ask is answered");
+    wait_for("the end of the connection that was kept", SOON, || {
+        ask_for_process(&mut kept).is_none().then_some(())
+    });
+    assert_eq!(ask_for_process(&mut connect()), Some(new.into()));
+    wait_for("an order to reach the successor", SOON, || {
+        let asked = ask(UpstreamAdmin::Maintenance);
+        let told = world.status()["upstreams"][2]["admin"] == "maintenance";
+        (asked.is_ok() && told).then_some(())
+    });
+    assert!(session.is_alive() && world.processes().len() == 2, "the old process is still there");
 }
 
 #[test]

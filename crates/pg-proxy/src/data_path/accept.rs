@@ -58,6 +58,8 @@ pub(super) fn begin(own: &Rc<Worker>, accepting: Accepting) {
         for (port, listener) in listeners {
             let door = Door { listener, port, own: Rc::clone(own), workers: Arc::clone(&workers) };
             let (mut duty, mut ended) = (duty.clone(), duty.clone());
+            let shared = Arc::clone(&own.shared);
+            shared.doors.fetch_add(1, Ordering::Relaxed);
             drop(tokio::task::spawn_local(async move {
                 tokio::select! {
                     biased;
@@ -69,6 +71,7 @@ pub(super) fn begin(own: &Rc<Worker>, accepting: Accepting) {
                         }
                     } => {}
                 }
+                shared.doors.fetch_sub(1, Ordering::Release);
             }));
         }
     });

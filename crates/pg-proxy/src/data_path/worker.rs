@@ -43,6 +43,8 @@ pub(super) struct Shared {
     pub(super) open: AtomicU32,
     /// Connections beyond that, which are about to be refused, or carry a cancel request.
     pub(super) beyond: AtomicU32,
+    /// Listeners that are not closed.
+    pub(super) doors: AtomicU32,
     pub(super) session_log: SessionLog,
     /// By upstream: its last connection failed, as was reported.
     pub(super) failing: Vec<AtomicBool>,

@@ -4,7 +4,8 @@ use ha_daemon::boottime;
 use ha_routing::RouteState;
 
 use super::Driver;
-use crate::succession::{self, News, Phase};
+use crate::phase::Phase;
+use crate::succession::{self, News};
 
 impl Driver {
     /// Whether it does not serve yet and nobody knows of it. It would hold the sockets that the next process needs.

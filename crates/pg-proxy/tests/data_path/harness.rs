@@ -1,5 +1,6 @@
 //! A data path between fake PostgreSQL servers and clients on loopback ports, all driven step by step by the test.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use ha_routing::{AdminState, Route, RouteState, SeenRole, Source, Table, Upstrea
 use pg_proxy::data_path::{Counters, DataPath, Options, Port, SessionReport, Settings};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// How long a test waits for something that must happen.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -41,6 +42,15 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// With generous limits, changed by `adjust`; holding on both ports.
     pub(crate) fn start(servers: &[SocketAddr], adjust: impl FnOnce(&mut Options)) -> Self {
+        Self::start_by(servers, adjust, DataPath::start)
+    }
+
+    /// The same, started by `start`.
+    pub(crate) fn start_by(
+        servers: &[SocketAddr],
+        adjust: impl FnOnce(&mut Options),
+        start: impl FnOnce(Options, Arc<ArcSwap<Table>>, UnboundedSender<SessionReport>) -> io::Result<DataPath>,
+    ) -> Self {
         let member = |number| format!("pg{number}").parse::<MemberName>().expect("a valid name");
         let upstreams: Vec<_> =
             servers.iter().zip(1..).map(|(&address, number)| (member(number), address)).collect();
@@ -94,7 +104,7 @@ impl Proxy {
             upstreams: upstreams.iter().map(view).collect(),
         }));
         let (sender, reports) = unbounded_channel();
-        let path = DataPath::start(options, Arc::clone(&table), sender).expect("the data path starts");
+        let path = start(options, Arc::clone(&table), sender).expect("the data path starts");
         Self { path, table, reports }
     }
 
@@ -272,7 +282,7 @@ pub(crate) async fn read_exactly(stream: &mut (impl AsyncRead + Unpin), length: 
 }
 
 /// Everything until the peer closes; an error says that it was no clean end.
-pub(crate) async fn read_all(stream: &mut (impl AsyncRead + Unpin)) -> (Vec<u8>, std::io::Result<()>) {
+pub(crate) async fn read_all(stream: &mut (impl AsyncRead + Unpin)) -> (Vec<u8>, io::Result<()>) {
     let mut bytes = Vec::new();
     let ended = soon(stream.read_to_end(&mut bytes)).await.map(drop);
     (bytes, ended)

@@ -13,6 +13,8 @@ mod encryption;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod leaving;
+#[cfg(test)]
 mod limits;
 #[cfg(test)]
 mod load_balancer;

@@ -79,6 +79,10 @@ impl World {
         self.on(5001)
     }
 
+    pub(crate) fn page(&self) -> SocketAddr {
+        self.on(7000)
+    }
+
     pub(crate) fn grpc(&self) -> SocketAddr {
         self.on(7001)
     }
@@ -187,7 +191,7 @@ impl World {
 
     /// Status code, head and body of a page.
     pub(crate) fn get(&self, path: &str) -> (u16, String, String) {
-        let mut stream = TcpStream::connect(self.on(7000)).unwrap();
+        let mut stream = TcpStream::connect(self.page()).unwrap();
         stream.set_read_timeout(Some(SOON)).unwrap();
         stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: x\r\n\r\n").as_bytes()).unwrap();
         let mut text = String::new();
@@ -239,7 +243,9 @@ impl Drop for World {
         }
         if std::thread::panicking() {
             let log = self.log();
-            let tail = log.lines().rev().take(60).collect::<Vec<_>>();
+            // Of sessions there are thousands.
+            let told = log.lines().filter(|line| !line.contains("session ended"));
+            let tail = told.rev().take(60).collect::<Vec<_>>();
             eprintln!("{}", tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
         }
     }
