@@ -80,6 +80,7 @@ pub(crate) const CLUSTER: &[&str] = &[
     "routing.upstream_connections",
     "routing.queue_timeout",
     "routing.hold_timeout",
+    "routing.stale_limit",
     "routing.connect_timeout",
     "routing.client_timeout",
     "routing.server_timeout",

@@ -49,6 +49,7 @@ const ROUTING: &[Key] = &[
     ("routing.upstream_connections", Acts::Now, |r| r.upstream_connections.to_string()),
     ("routing.queue_timeout", Acts::Now, |r| show_duration(r.queue_timeout)),
     ("routing.hold_timeout", Acts::Now, |r| show_duration(r.hold_timeout)),
+    ("routing.stale_limit", Acts::Now, |r| show_duration(r.stale_limit)),
     ("routing.connect_timeout", Acts::Now, |r| show_duration(r.connect_timeout)),
     ("routing.client_timeout", Acts::Now, |r| limit(r.client_timeout)),
     ("routing.server_timeout", Acts::Now, |r| limit(r.server_timeout)),

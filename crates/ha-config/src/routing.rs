@@ -27,6 +27,8 @@ pub struct Routing {
     pub queue_timeout: Duration,
     /// How long a new session waits for a PostgreSQL with the wanted role.
     pub hold_timeout: Duration,
+    /// How long what was heard of a member counts without any sign of life: so long the last known leader gets new sessions.
+    pub stale_limit: Duration,
     /// How long a connection to PostgreSQL may take.
     pub connect_timeout: Duration,
     /// How long a client may stay silent after its server's last word; none: for ever.
@@ -111,6 +113,7 @@ impl Default for Routing {
             upstream_connections: 200,
             queue_timeout: Duration::from_secs(10),
             hold_timeout: Duration::from_secs(10),
+            stale_limit: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(1),
             client_timeout: None,
             server_timeout: None,
@@ -176,6 +179,7 @@ impl Routing {
                 .duration("queue_timeout", MS(0)..=MS(600_000))
                 .unwrap_or(default.queue_timeout),
             hold_timeout: table.duration("hold_timeout", MS(0)..=MS(600_000)).unwrap_or(default.hold_timeout),
+            stale_limit: table.duration("stale_limit", MS(1500)..=MS(600_000)).unwrap_or(default.stale_limit),
             connect_timeout: table
                 .duration("connect_timeout", MS(50)..=MS(60_000))
                 .unwrap_or(default.connect_timeout),

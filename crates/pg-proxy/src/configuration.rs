@@ -17,9 +17,6 @@ use crate::read_lease::ReadLeases;
 
 /// A claim that is older is no evidence. Agents speak at least every 500 ms; two may be lost.
 const SILENCE: Duration = Duration::from_millis(1500);
-/// How long the last known leader stays in use without any sign of life: a lease. By then its guard has ended it or
-/// another one leads.
-const STALE_LIMIT: Duration = Duration::from_secs(10);
 
 /// Reads the file for the proxy host `node` (default: the host name).
 ///
@@ -43,7 +40,7 @@ pub fn setup(cluster: &Cluster) -> Setup {
         maximum_read_lag: routing.maximum_read_lag_bytes,
         read_from_leader: routing.read_from_leader,
         silence: SILENCE,
-        stale_limit: STALE_LIMIT,
+        stale_limit: routing.stale_limit,
     }
 }
 

@@ -148,3 +148,30 @@ fn a_changed_file_is_noticed_and_what_needs_a_restart_is_named() {
     });
     assert_eq!(world.status()["file"]["reloads_total"], 2);
 }
+
+#[test]
+fn how_long_the_last_knowledge_counts_changes_at_once_and_who_is_refused_then_is_told_why() {
+    let mut world = World::new(65, "hold_timeout = \"300ms\"\nstale_limit = \"600s\"");
+    let _servers = world.servers();
+    let agent = world.agent("pg1");
+    world.start_proxy();
+    agent.claim(leader(1));
+    world.wait_until("/writes/members/0", "pg1", SOON);
+    let mut writer = session(world.writes());
+    drop(agent);
+    wait_for("the loss to be seen", SOON, || world.log().contains("the claims of pg1 ended").then_some(()));
+    assert_eq!(session(world.writes()).server, "pg1");
+
+    world.write_routing("hold_timeout = \"300ms\"\nstale_limit = \"1500ms\"");
+    world.signal(Signal::SIGHUP);
+    world.wait_until("/writes/state", "refusing", SOON);
+    let Login::Refused { sqlstate, message } = login(world.writes()).unwrap() else { panic!("let in") };
+    assert_eq!(sqlstate, "57P03");
+    assert!(message.contains("pg1") && message.contains("1.5 s"), "{message}");
+    assert!(writer.is_alive(), "running sessions are not ours to judge");
+
+    world.write_routing("hold_timeout = \"300ms\"\nstale_limit = \"600s\"");
+    world.signal(Signal::SIGHUP);
+    world.wait_until("/writes/state", "open", SOON);
+    assert_eq!(session(world.writes()).server, "pg1");
+}
