@@ -2,9 +2,10 @@
 # Installs what building and the lab need on Debian and Ubuntu. Says nothing when nothing is missing.
 #
 #   deploy/setup.sh         what the programs, the lab and the demonstration need
-#   deploy/setup.sh test    and what the tests run beside them: HAProxy, Keepalived, Patroni, strace, psycopg, Java with JDBC
+#   deploy/setup.sh test    and what the tests run beside them: HAProxy, Keepalived, Patroni, strace, psycopg, Java with
+#                           JDBC, Chromium
 #   deploy/setup.sh bench   and what pg-proxy is measured against: HAProxy, PgBouncer
-#   deploy/setup.sh pictures   and the browser that takes the pictures of the status page
+#   deploy/setup.sh pictures   and Chromium, which takes the pictures of the status page
 #
 # Nothing is started and no PostgreSQL cluster is created by it; a cluster or an etcd that exists is left alone.
 set -euo pipefail
@@ -16,6 +17,11 @@ missing=()
 # need COMMAND PACKAGE: the package when no such command is found.
 need() {
     command -v "$1" >/dev/null 2>&1 || missing+=("$2")
+}
+
+# For the status page.
+browser() {
+    [ -x /usr/lib/chromium/chromium ] || missing+=(chromium fonts-dejavu-core)
 }
 
 PATH=$HOME/.cargo/bin:$PATH:/usr/sbin:/sbin
@@ -46,6 +52,7 @@ test)
     need java default-jre-headless
     [ -e /usr/share/java/bsh.jar ] || missing+=(libbsh-java)
     [ -e /usr/share/java/postgresql.jar ] || missing+=(libpostgresql-jdbc-java)
+    browser
     ;;
 bench)
     for peer in haproxy pgbouncer; do
@@ -53,7 +60,7 @@ bench)
     done
     missing+=(${peers[@]+"${peers[@]}"})
     ;;
-pictures) [ -x /usr/lib/chromium/chromium ] || missing+=(chromium fonts-dejavu-core) ;;
+pictures) browser ;;
 *)
     say "usage: deploy/setup.sh [test|bench|pictures]"
     exit 2
