@@ -31,7 +31,7 @@ pub struct Counters {
     pub discarded_interval: u64,
     /// Sent to a group although unicast is configured, or the other way round, or not to us.
     pub discarded_destination: u64,
-    /// From our own address, or with unicast from an address that is no peer.
+    /// From our own address, with unicast from an address that is no peer, or of another cluster with the same identifier.
     pub discarded_source: u64,
     /// Of another virtual router on the same link; that is no fault. Not part of `discarded`.
     pub other_vrid: u64,

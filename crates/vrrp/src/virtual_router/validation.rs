@@ -63,6 +63,10 @@ impl VirtualRouter {
             self.discard(now, AlarmKind::UnknownRouter, source);
             return;
         }
+        if self.is_foreign(source, &advertisement.addresses) {
+            self.foreign(now, heard, advertisement.addresses.clone(), interval);
+            return;
+        }
         self.counters.received += 1;
         self.counters.received_priority_zero += u64::from(heard.priority == 0);
         self.remember_dialect(now, source, received.coverage);
@@ -177,6 +181,21 @@ impl VirtualRouter {
             self.heard_unintelligibly(now, interval);
         }
         self.discard(now, kind, heard.source);
+    }
+
+    /// Another cluster uses our identifier: no host of the file, and none of our addresses.
+    fn is_foreign(&self, source: IpAddr, addresses: &[IpAddr]) -> bool {
+        !self.is_peer(source) && !self.setup.addresses().any(|address| addresses.contains(&address))
+    }
+
+    /// Its advertisements decide nothing here: following them would leave our address on no host. But whoever begins beside it
+    /// waits, so that somebody can see the alarm before ours disturb the other cluster.
+    fn foreign(&mut self, now: MonoTime, heard: Heard, theirs: Vec<IpAddr>, interval: Duration) {
+        self.counters.discarded_source += 1;
+        if self.state == State::Backup && heard.priority != 0 && self.active.is_none() {
+            self.heard_unintelligibly(now, Some(interval));
+        }
+        self.discard(now, AlarmKind::OtherAddresses { theirs }, heard.source);
     }
 
     fn discard(&mut self, now: MonoTime, kind: AlarmKind, source: IpAddr) {

@@ -167,6 +167,46 @@ fn other_addresses_are_believed_and_told() {
     assert_eq!(alarm(&link, 1), Some(AlarmKind::OtherAddresses { theirs }));
 }
 
+/// A stranger that advertises none of our addresses, five times a second.
+fn foreign_cluster(link: &mut Link, priority: u8, seconds: u64) {
+    let stranger = Ipv4Addr::new(10, 0, 1, 77);
+    let message = advertisement(|a| {
+        (a.priority, a.addresses) = (priority, vec![Ipv4Addr::new(10, 0, 1, 99).into()]);
+    });
+    for _ in 0..seconds * 5 {
+        for host in 0..link.hosts.len() {
+            link.inject(host, stranger.into(), ip_packet(stranger.into(), GROUP, &message));
+        }
+        link.run(INTERVAL);
+    }
+}
+
+#[test]
+fn a_foreign_cluster_does_not_move_our_address() {
+    for priority in [1, 100, 254, 0] {
+        let mut link = Link::settled();
+        foreign_cluster(&mut link, priority, 10);
+        assert_eq!((link.actives(), link.owners()), (vec![0], vec![0]), "{priority}");
+        assert!(matches!(alarm(&link, 0), Some(AlarmKind::OtherAddresses { .. })));
+        assert!(link.status(0).counters.sent <= 110, "it is not answered");
+        link.kill(0);
+        foreign_cluster(&mut link, priority, 1);
+        assert_eq!(link.actives(), [1], "{priority}: nor does it keep us from taking over");
+    }
+}
+
+#[test]
+fn whoever_begins_beside_a_foreign_cluster_waits_for_a_minute() {
+    let mut link = Link::new([setup(0), setup(1)]);
+    link.start_all();
+    foreign_cluster(&mut link, 100, 58);
+    assert!(link.actives().is_empty(), "the other cluster has not been disturbed");
+    assert!(link.noted(0, |reason| matches!(reason, Reason::HeldBack { .. })));
+    foreign_cluster(&mut link, 100, 8);
+    assert_eq!(link.actives(), [0]);
+    assert_eq!(link.status(0).reason, Cause::ConflictOutwaited);
+}
+
 /// Ours never advertises more than 189, and 255 is the owner's, who needs no election: one that comes is believed at once.
 #[test]
 fn the_owner_of_the_address_wins_without_a_duel() {
