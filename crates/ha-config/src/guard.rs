@@ -22,14 +22,18 @@ pub struct Guard {
     pub socket: PathBuf,
     /// Directory of the cgroup v2 group that holds PostgreSQL.
     pub cgroup: PathBuf,
+    /// Whether a leader needs a group that the kernel kills at once (`cgroup.kill`).
+    pub group_kill: GuardMode,
+    /// Whether a leader needs the kernel fuse.
+    pub fuse: GuardMode,
 }
 
-/// Whether a leader needs an armed guard.
+/// Whether a leader needs a layer of the fence: the guard itself, or what stands behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GuardMode {
     /// No promotion without it.
     Required,
-    /// Used where it answers; the leader's record says whether it was armed.
+    /// Used where it answers or is possible; what is missing is reported.
     Automatic,
     /// Never used: for tests and hosts that are fenced by other means.
     Off,
@@ -45,6 +49,8 @@ impl Default for Guard {
             drift: 10,
             socket: PathBuf::from("/run/matriarch/guard.sock"),
             cgroup: PathBuf::from("/sys/fs/cgroup/matriarch"),
+            group_kill: GuardMode::Automatic,
+            fuse: GuardMode::Automatic,
         }
     }
 }
@@ -70,21 +76,26 @@ impl Guard {
         let margin = |name, otherwise| {
             table.duration(name, Duration::ZERO..=Duration::from_secs(60)).unwrap_or(otherwise)
         };
-        let mode =
-            table.read("mode", "\"required\", \"automatic\" or \"off\"", |value| match value.as_str()? {
-                "required" => Some(GuardMode::Required),
-                "automatic" => Some(GuardMode::Automatic),
-                "off" => Some(GuardMode::Off),
-                _ => None,
-            });
+        let mode = |name, otherwise| {
+            let found =
+                table.read(name, "\"required\", \"automatic\" or \"off\"", |value| match value.as_str()? {
+                    "required" => Some(GuardMode::Required),
+                    "automatic" => Some(GuardMode::Automatic),
+                    "off" => Some(GuardMode::Off),
+                    _ => None,
+                });
+            found.map_or(otherwise, |at| at.value)
+        };
         let read = Self {
-            mode: mode.map_or(default.mode, |at| at.value),
+            mode: mode("mode", default.mode),
             net_margin: margin("net_margin", default.net_margin),
             kill_lead: margin("kill_lead", default.kill_lead),
             soft_lead: margin("soft_lead", default.soft_lead),
             drift: table.number("drift", 0..=100).unwrap_or(default.drift),
             socket: table.path("socket").unwrap_or(default.socket),
             cgroup: table.path("cgroup").unwrap_or(default.cgroup),
+            group_kill: mode("group_kill", default.group_kill),
+            fuse: mode("fuse", default.fuse),
         };
         let length = read.socket.as_os_str().len();
         if length > SOCKET_PATH_MAX {

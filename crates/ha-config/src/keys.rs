@@ -72,6 +72,8 @@ pub(crate) const CLUSTER: &[&str] = &[
     "guard.drift",
     "guard.socket",
     "guard.cgroup",
+    "guard.group_kill",
+    "guard.fuse",
     "routing.write_port",
     "routing.read_port",
     "routing.status_port",

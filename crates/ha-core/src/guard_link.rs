@@ -254,6 +254,10 @@ pub enum FenceMethod {
     CgroupKill,
     /// SIGKILL to each process of `cgroup.procs`, until none is left (Linux before 5.14).
     SignalLoop,
+    /// The group frozen by cgroup v1, SIGKILL to each process, thawed.
+    Freezer,
+    /// Every descendant of the postmaster and everybody in its data directory, stopped and then sent SIGKILL.
+    ProcessWalk,
     /// Found fenced when the guard started: its predecessor recorded it, or the deadline had passed meanwhile.
     FoundAtStart,
 }
@@ -290,10 +294,24 @@ impl Layers {
     pub const CGROUP_KILL: Self = Self(2);
     /// The guard's thread has real-time priority and its memory is locked.
     pub const REAL_TIME: Self = Self(4);
-    /// A kernel timer ends the group without the guard (not built yet).
+    /// A kernel timer ends the group at the deadline, without any program.
     pub const KERNEL_FUSE: Self = Self(8);
     /// A hardware watchdog resets the machine (not built yet).
     pub const HARDWARE: Self = Self(16);
+
+    /// Each with its name, as people read it.
+    const NAMES: [(Self, &'static str); 5] = [
+        (Self::PROCESS, "guard"),
+        (Self::CGROUP_KILL, "group kill"),
+        (Self::REAL_TIME, "real time"),
+        (Self::KERNEL_FUSE, "kernel fuse"),
+        (Self::HARDWARE, "hardware watchdog"),
+    ];
+
+    /// The names of those in this set.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        Self::NAMES.into_iter().filter(move |(layer, _)| self.contains(*layer)).map(|(_, name)| name)
+    }
 
     /// Whether all of `other` is in this set.
     pub fn contains(self, other: Self) -> bool {
@@ -304,6 +322,18 @@ impl Layers {
     #[must_use]
     pub fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+
+    /// This set without `other`.
+    #[must_use]
+    pub fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+}
+
+impl fmt::Display for Layers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.names().collect::<Vec<_>>().join(", "))
     }
 }
 
@@ -324,6 +354,24 @@ impl Degraded {
     pub const NOT_EMPTY_AFTER_FENCE: Self = Self(16);
     /// The state or the fence record could not be written.
     pub const STATE_NOT_WRITTEN: Self = Self(32);
+    /// No kernel fuse stands behind the deadline: a guard that is stopped itself acts late.
+    pub const NO_KERNEL_FUSE: Self = Self(64);
+
+    /// Each with a sentence for people.
+    const WORDS: [(Self, &'static str); 7] = [
+        (Self::NOT_REAL_TIME, "no real-time priority: may be late on a starved host"),
+        (Self::NOT_LOCKED, "memory is not locked: may be slow when memory runs out"),
+        (Self::NO_CGROUP_KILL, "no cgroup.kill: processes are killed one by one"),
+        (Self::UNPROTECTED, "unprotected: a primary may be running and no deadline is held for it"),
+        (Self::NOT_EMPTY_AFTER_FENCE, "fenced, but not empty: a killed process hangs in the kernel"),
+        (Self::STATE_NOT_WRITTEN, "the state cannot be written: a successor would not know the deadline"),
+        (Self::NO_KERNEL_FUSE, "no kernel fuse: a guard that is stopped itself acts late"),
+    ];
+
+    /// A sentence for each in this set.
+    pub fn words(self) -> impl Iterator<Item = &'static str> {
+        Self::WORDS.into_iter().filter(move |(what, _)| self.contains(*what)).map(|(_, words)| words)
+    }
 
     /// Whether all of `other` is in this set.
     pub fn contains(self, other: Self) -> bool {
@@ -409,4 +457,6 @@ pub enum RefusalCode {
     FenceNotAcknowledged,
     /// The guard is being stopped, or is fencing.
     Stopping,
+    /// A layer that the configuration requires does not stand behind the deadline.
+    LayerMissing,
 }

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use ha_core::Epoch;
 use ha_core::guard_link::Reply;
+use ha_core::{Epoch, MonoTime};
 
 use crate::event::PeerId;
 use crate::lease::Leadership;
@@ -32,7 +32,12 @@ pub enum Action {
     Launch {
         /// `-c name=value` each.
         settings: Vec<(String, String)>,
+        /// With a kernel fuse, to which [`Action::SetFuse`] follows; the postmaster must not begin before that.
+        fused: bool,
     },
+    /// Tell the fuse of this start its deadline; with none, PostgreSQL must outlive the fuse. Completion:
+    /// [`crate::Event::FuseSaid`].
+    SetFuse(Option<MonoTime>),
     /// See whether the data directory is marked as a standby's. Completion: [`crate::Event::Inspected`].
     Inspect,
     /// Ask the postmaster for a fast shutdown (SIGINT).

@@ -1,5 +1,6 @@
 //! What happens to a guard.
 
+use ha_core::MonoTime;
 use ha_core::guard_link::{ExitOutcome, FenceMethod, Request};
 
 /// One connection, numbered by the program; never used twice.
@@ -60,6 +61,20 @@ pub enum Event {
         /// Whether the data directory is marked as a standby's; `None` if that could not be seen.
         standby: Option<bool>,
     },
+    /// It was tried whether a kernel fuse is possible here.
+    FuseProbed {
+        /// Why not.
+        failure: Option<String>,
+    },
+    /// The fuse of the running start has carried out [`crate::Action::SetFuse`].
+    FuseSaid {
+        /// The deadline that it holds.
+        deadline: Option<MonoTime>,
+        /// Its end ends PostgreSQL.
+        tied: bool,
+    },
+    /// The fuse's process has ended, or cannot be spoken to.
+    FuseLost,
     /// The guard was asked to stop (SIGTERM).
     StopRequested {
         /// Whether any process is in the group.

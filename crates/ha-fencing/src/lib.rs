@@ -16,6 +16,7 @@
 mod action;
 mod ending;
 mod event;
+mod fuse;
 mod lease;
 mod reason;
 mod requests;

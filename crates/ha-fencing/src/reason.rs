@@ -125,6 +125,13 @@ pub enum Reason {
         /// Whether PostgreSQL runs and is being stopped first.
         running: bool,
     },
+    /// No kernel fuse can be had here.
+    NoFuse {
+        /// Why.
+        text: String,
+    },
+    /// The fuse's process has ended while PostgreSQL was not tied to it.
+    FuseLost,
     /// The state could not be written; the old file was removed so that nobody trusts it.
     StateNotWritten,
     /// A request was refused.
@@ -180,6 +187,8 @@ impl fmt::Display for Reason {
                 f.write_str("told to stop: fast shutdown of PostgreSQL first")
             }
             Self::Stopping { running: false } => f.write_str("told to stop: nothing runs"),
+            Self::NoFuse { text } => write!(f, "no kernel fuse: {text}"),
+            Self::FuseLost => f.write_str("the fuse's process has ended"),
             Self::StateNotWritten => f.write_str("the state could not be written; its file was removed"),
             Self::Refused { request, text } => write!(f, "refused {request}: {text}"),
         }

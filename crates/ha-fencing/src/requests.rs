@@ -5,6 +5,7 @@ use ha_core::{BootId, Epoch, MonoTime};
 
 use crate::action::{Action, KillCause};
 use crate::event::PeerId;
+use crate::fuse;
 use crate::lease::Leadership;
 use crate::reason::{Reason, Refusal};
 use crate::watch::{Launching, Watch, next_start};
@@ -24,7 +25,7 @@ impl Watch {
         match outcome {
             Ok(Done::Answered) => {}
             Ok(Done::Ack) => {
-                let reply = Reply::Ack { seq, armed: self.armed(), layers: self.layers };
+                let reply = Reply::Ack { seq, armed: self.armed(), layers: self.present_layers() };
                 self.push(Action::Reply { peer, reply });
             }
             Err(Refusal { code, text }) => {
@@ -59,9 +60,9 @@ impl Watch {
                 self.start(now, peer, seq, settings)?;
                 return Ok(Done::Answered);
             }
-            Request::Arm { epoch, generation, deadline, boot_id, .. } => {
+            Request::Arm { seq, epoch, generation, deadline, boot_id } => {
                 self.check_boot(&boot_id)?;
-                self.arm(now, Leadership { epoch, generation }, deadline)?;
+                return self.arm(now, (peer, seq), Leadership { epoch, generation }, deadline);
             }
             Request::Renew { epoch, deadline, .. } => {
                 self.state.lease.renew(now, &self.limits, epoch, deadline)?;
@@ -94,15 +95,26 @@ impl Watch {
         Err(Refusal::new(RefusalCode::WrongBoot, text))
     }
 
-    fn arm(&mut self, now: MonoTime, leadership: Leadership, deadline: MonoTime) -> Result<(), Refusal> {
-        let before = self.state.lease.armed;
+    fn arm(
+        &mut self,
+        now: MonoTime,
+        asked: (PeerId, u64),
+        leadership: Leadership,
+        deadline: MonoTime,
+    ) -> Result<Done, Refusal> {
+        let before = self.state.lease;
+        let new = fuse::is_new(&before, leadership);
+        if new {
+            self.check_layers()?;
+        }
         self.state.lease.arm(now, &self.limits, leadership, deadline)?;
         self.unprotected_until = None;
         self.save();
-        if before.map(|held| held.leadership) != Some(leadership) {
+        if before.armed.map(|held| held.leadership) != Some(leadership) {
             self.note(Reason::Armed { epoch: leadership.epoch, deadline });
         }
-        Ok(())
+        let waits = new && self.await_fuse(now, asked, leadership, before);
+        Ok(if waits { Done::Answered } else { Done::Ack })
     }
 
     fn release_on(&mut self, epoch: Epoch, proof: NoPrimary) -> Result<(), Refusal> {
@@ -158,7 +170,8 @@ impl Watch {
         self.launching = Some(Launching { peer, seq });
         self.save();
         self.note(Reason::Starting { start: self.state.start });
-        self.push(Action::Launch { settings });
+        let fused = self.fuse.begin_start();
+        self.push(Action::Launch { settings, fused });
         Ok(())
     }
 

@@ -36,6 +36,15 @@ pub enum StateError {
     },
 }
 
+/// By their position in the text: only ever append.
+const METHODS: [FenceMethod; 5] = [
+    FenceMethod::CgroupKill,
+    FenceMethod::SignalLoop,
+    FenceMethod::FoundAtStart,
+    FenceMethod::Freezer,
+    FenceMethod::ProcessWalk,
+];
+
 const HEAD: &str = "matriarch-guard-state 1";
 
 impl State {
@@ -45,7 +54,7 @@ impl State {
         let held =
             |h: &Holding| format!("{} {} {}", h.leadership.epoch, h.leadership.generation, h.deadline.0);
         let fence = |f: &Fence| {
-            let how = u8::from(f.how == FenceMethod::SignalLoop);
+            let how = METHODS.iter().position(|how| *how == f.how).unwrap_or_default();
             format!("{} {} {} {how} {}", f.epoch, f.generation, f.at.0, u8::from(f.empty))
         };
         let lines = [
@@ -86,7 +95,10 @@ impl State {
             epoch: Epoch(epoch),
             generation: Generation(generation),
             at: MonoTime(at),
-            how: if how == 0 { FenceMethod::CgroupKill } else { FenceMethod::SignalLoop },
+            how: usize::try_from(how)
+                .ok()
+                .and_then(|how| METHODS.get(how).copied())
+                .unwrap_or(FenceMethod::FoundAtStart),
             empty: empty != 0,
         });
         let start = lines.number("start")?;

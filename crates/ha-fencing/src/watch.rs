@@ -9,6 +9,7 @@ use ha_core::{BootId, Epoch, MonoTime};
 use crate::action::{Action, KillCause};
 use crate::ending::Ending;
 use crate::event::{Event, PeerId};
+use crate::fuse::Fuse;
 use crate::lease::{Holding, Leadership, Limits};
 use crate::reason::Reason;
 use crate::state::State;
@@ -22,6 +23,12 @@ pub struct Look {
     pub layers: Layers,
     /// What is worse than it should be here.
     pub degraded: Degraded,
+    /// Without these nobody may begin to lead here.
+    pub required: Layers,
+    /// PostgreSQL gets a kernel fuse where that is possible.
+    pub fuse_wanted: bool,
+    /// The fuse of a running PostgreSQL answers.
+    pub fuse_live: bool,
     /// The state of an earlier guard of this boot; `None` if there is none, or none that can be trusted.
     pub state: Option<State>,
     /// The durable record of the latest fence, and the system it belongs to.
@@ -46,6 +53,8 @@ pub struct Watch {
     pub(crate) boot_id: BootId,
     pub(crate) layers: Layers,
     pub(crate) degraded: Degraded,
+    pub(crate) required: Layers,
+    pub(crate) fuse: Fuse,
     pub(crate) state: State,
     pub(crate) populated: bool,
     /// Something was started and its complete end has not been told.
@@ -86,6 +95,8 @@ impl Watch {
             boot_id: look.boot_id,
             layers: look.layers,
             degraded: look.degraded,
+            required: look.required,
+            fuse: Fuse::new(look.fuse_wanted, look.fuse_live),
             state,
             populated: look.populated,
             occupied: look.populated,
@@ -99,6 +110,7 @@ impl Watch {
             actions: VecDeque::new(),
         };
         watch.take_over(now, known, lost);
+        watch.supply_fuse();
         watch
     }
 
@@ -137,6 +149,7 @@ impl Watch {
             Event::Launched { pid, system_id } => self.launched(now, pid, system_id),
             Event::LaunchFailed { text, populated } => {
                 self.populated = populated;
+                self.fuse.forget();
                 if let Some(Launching { peer, seq }) = self.launching.take() {
                     self.note(Reason::StartFailed { text: text.clone() });
                     self.push(Action::Reply { peer, reply: Reply::StartFailed { seq, text } });
@@ -160,12 +173,16 @@ impl Watch {
                 self.degraded = self.degraded.with(Degraded::STATE_NOT_WRITTEN);
             }
             Event::Inspected { standby } => self.inspected(standby),
+            Event::FuseProbed { failure } => self.fuse_probed(failure),
+            Event::FuseSaid { deadline, tied } => self.fuse_said(deadline, tied),
+            Event::FuseLost => self.fuse_lost(),
             Event::StopRequested { populated } => {
                 self.populated = populated;
                 self.stop(now);
             }
         }
         self.settle(now);
+        self.supply_fuse();
     }
 
     /// The time asked for has come.
@@ -188,7 +205,9 @@ impl Watch {
             self.push(Action::Notice(Reply::HoldEnded { epoch }));
             self.note(Reason::HoldEnded { epoch });
         }
+        self.fuse_timeout(now);
         self.settle(now);
+        self.supply_fuse();
     }
 
     /// When to call [`Self::handle_timeout`] next.
@@ -199,6 +218,7 @@ impl Watch {
             self.stragglers_until,
             self.stop_until,
             self.state.lease.hold_until,
+            self.fuse.poll_timeout(),
         ];
         times.into_iter().flatten().min()
     }
@@ -208,11 +228,19 @@ impl Watch {
         self.actions.pop_front()
     }
 
+    /// Whether any process is known to be in the group.
+    pub fn is_populated(&self) -> bool {
+        self.populated
+    }
+
     /// What is held and what runs. Memory and rejected messages are the program's to add.
     pub fn status(&self, now: MonoTime) -> GuardStatus {
         let mut degraded = self.degraded;
         if self.unprotected_until.is_some() {
             degraded = degraded.with(Degraded::UNPROTECTED);
+        }
+        if self.fuse.is_missing(self.state.postmaster.is_some()) {
+            degraded = degraded.with(Degraded::NO_KERNEL_FUSE);
         }
         if self.ending.as_ref().is_some_and(|ending| ending.told_not_empty) {
             degraded = degraded.with(Degraded::NOT_EMPTY_AFTER_FENCE);
@@ -227,7 +255,7 @@ impl Watch {
             postmaster: self.state.postmaster,
             start: self.state.start,
             populated: self.populated,
-            layers: self.layers,
+            layers: self.present_layers(),
             degraded,
             kill_lead: self.limits.kill_lead,
             resident_bytes: 0,
@@ -323,6 +351,7 @@ impl Watch {
         if self.state.postmaster.is_some() || self.launching.is_some() {
             return; // its end is still to be reported
         }
+        self.fuse.forget();
         if std::mem::take(&mut self.occupied) {
             let start = self.state.start;
             self.note(Reason::Emptied { start });

@@ -58,6 +58,10 @@ impl World {
             boot_id: boot_of(h),
             layers: Layers::PROCESS,
             degraded: Degraded::default(),
+            required: Layers::default(),
+            // Outside of the model: the guard here is never stopped, only killed.
+            fuse_wanted: false,
+            fuse_live: false,
             state: h.guard.saved.clone(),
             fenced: h.guard.fenced,
             populated: h.server.is_some(),

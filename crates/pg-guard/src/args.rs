@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::group::KillBy;
+
 /// Starts PostgreSQL and ends it when its lease deadline passes.
 #[derive(Debug, Parser)]
 #[command(name = "pg-guard", version)]
@@ -20,6 +22,9 @@ pub(crate) struct Args {
     /// Where fences are recorded for good [default: /var/lib/matriarch-guard/<cluster>].
     #[arg(long, hide = true, value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
+    /// How PostgreSQL's processes are known [default: the best that works here].
+    #[arg(long, hide = true)]
+    pub(crate) kill_by: Option<KillBy>,
     /// What the guard calls itself for.
     #[command(subcommand)]
     pub(crate) errand: Option<Errand>,
@@ -31,6 +36,12 @@ pub(crate) enum Errand {
     /// Become the postmaster, when told so on standard input.
     #[command(hide = true)]
     Launch(LaunchOrder),
+    /// Become the fuse of a new PostgreSQL; the socket for guards is standard input.
+    #[command(hide = true)]
+    Fuse(FuseOrder),
+    /// Tell on standard output why a fuse is not possible here, if so.
+    #[command(hide = true)]
+    FuseProbe,
     /// Tell on standard output whether a data directory is a standby's.
     #[command(hide = true)]
     Inspect {
@@ -38,6 +49,17 @@ pub(crate) enum Errand {
         #[arg(long)]
         data_dir: PathBuf,
     },
+}
+
+/// How to become a fuse.
+#[derive(Debug, clap::Args)]
+pub(crate) struct FuseOrder {
+    /// The file that moves a process into PostgreSQL's group.
+    #[arg(long)]
+    pub(crate) group: Option<PathBuf>,
+    /// What runs behind it.
+    #[command(flatten)]
+    pub(crate) launch: LaunchOrder,
 }
 
 /// How to become the postmaster.

@@ -6,14 +6,17 @@
 //!   cgroup.events ─────────────────┤    handle_event        ├─> launcher, inspector (errands)
 //!   postmaster's pidfd ────────────┼──> handle_timeout ─────┼─> SIGINT to the postmaster
 //!   errands' pipes ────────────────┤    poll_action         ├─> record of fences (disk; nothing runs by then)
+//!   fuse's socket ─────────────────┤                        ├─> the fuse's deadline
 //!   socket, peers ─────────────────┘                        └─> log (another thread)
 //! ```
 //!
 //! Nothing here waits for anything but `poll`: no disk, no log, no peer can hold a kill back.
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use ha_config::GuardMode;
 use ha_core::guard_link::{Degraded, ExitOutcome, Layers, Reply};
 use ha_core::{BootId, MonoTime};
 use ha_fencing::{Action, Event, Look, PeerId, Reason, Watch};
@@ -28,18 +31,22 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Uid, sysconf};
 
 use crate::agent_link::AgentLink;
-use crate::cgroup::Group;
 use crate::clock::{boot_id, now};
 use crate::errand::Errand;
+use crate::fuse;
+use crate::fuse_link::{FuseLink, Held};
+use crate::group::Group;
 use crate::journal::Journal;
 use crate::launcher;
 use crate::log_line::{Level, Log};
 use crate::place::Place;
-use crate::postmaster::Postmaster;
+use crate::postmaster::{Origin, Postmaster};
 use crate::real_time;
 
 /// Refusals logged per second; the rest of a flood only costs its answers.
 const REFUSALS_LOGGED: u32 = 10;
+/// How often to look for the end of what no event tells.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Runs until told to stop.
 pub(crate) fn run(place: &Place, log: &Log) -> anyhow::Result<()> {
@@ -76,6 +83,8 @@ struct Driver<'a> {
     postmaster: Option<Postmaster>,
     launch: Option<Errand>,
     inspection: Option<Errand>,
+    probe: Option<Errand>,
+    fuse: Option<FuseLink>,
     timer: TimerFd,
     signals: SignalFd,
     refusals: (MonoTime, u32),
@@ -91,6 +100,8 @@ enum Source {
     Postmaster,
     Launch,
     Inspection,
+    Probe,
+    Fuse,
     Listener,
     Peer(PeerId),
 }
@@ -99,7 +110,8 @@ impl<'a> Driver<'a> {
     fn begin(place: &'a Place, log: &'a Log) -> anyhow::Result<Self> {
         let boot_id = boot_id()?;
         let journal = Journal::open(&place.run_dir, &place.state_dir)?;
-        let group = Group::open(&place.cgroup, &place.group_name, &place.run_dir)?;
+        let (mut group, why) = Group::open(place)?;
+        why.iter().for_each(|why| log.line(Level::Warn, why));
         let signals = SignalFd::with_flags(&caught_signals(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
             .context("open a signalfd")?;
         let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)
@@ -118,21 +130,25 @@ impl<'a> Driver<'a> {
         } else {
             None
         };
+        if let Some(postmaster) = &postmaster {
+            group.note(postmaster.pid);
+        }
+        let fuse = if populated { FuseLink::find(&place.fuse_socket()) } else { None };
         let link = AgentLink::listen(&place.socket, place.uid, place.gid)?;
         let (layers, degraded) = strength(&group, log);
         let look = Look {
             boot_id: boot_id.clone(),
             layers,
             degraded,
+            required: place.required_layers(),
+            fuse_wanted: place.fuse != GuardMode::Off,
+            fuse_live: fuse.is_some(),
             state,
             fenced,
             populated,
             postmaster: postmaster.as_ref().map(|postmaster| postmaster.pid),
         };
-        log.line(
-            Level::Info,
-            &format!("version {} group={}", env!("CARGO_PKG_VERSION"), group.path().display()),
-        );
+        log.line(Level::Info, &format!("version {} group={}", env!("CARGO_PKG_VERSION"), group.place()));
         let watch = Watch::begin(now(), place.limits, look);
         let refusals = (now(), 0);
         let mut driver = Self {
@@ -146,13 +162,28 @@ impl<'a> Driver<'a> {
             postmaster,
             launch: None,
             inspection: None,
+            probe: None,
+            fuse,
             timer,
             signals,
             refusals,
             done: false,
         };
+        if place.fuse != GuardMode::Off {
+            driver.begin_probe();
+        }
         driver.work();
         Ok(driver)
+    }
+
+    fn begin_probe(&mut self) {
+        match Errand::probe_fuse() {
+            Ok(probe) => self.probe = Some(probe),
+            Err(error) => {
+                let failure = Some(format!("try it out: {error}"));
+                self.watch.handle_event(now(), Event::FuseProbed { failure });
+            }
+        }
     }
 
     /// Waits for something and deals with it.
@@ -160,6 +191,9 @@ impl<'a> Driver<'a> {
         if self.watch.poll_timeout().is_some_and(|at| at <= now()) {
             self.watch.handle_timeout(now());
             self.work();
+        }
+        if self.looks_now_and_then() && !self.group.populated() {
+            self.event(Event::GroupChanged { populated: false });
         }
         self.set_timer()?;
         for source in self.wait()? {
@@ -170,6 +204,8 @@ impl<'a> Driver<'a> {
                 Source::Postmaster => self.postmaster_ended(),
                 Source::Launch => self.read_launch(),
                 Source::Inspection => self.read_inspection(),
+                Source::Probe => self.read_probe(),
+                Source::Fuse => self.hear_fuse(),
                 Source::Listener => {
                     if let Some(closed) = self.link.accept() {
                         self.event(Event::PeerGone(closed));
@@ -182,7 +218,8 @@ impl<'a> Driver<'a> {
     }
 
     fn set_timer(&self) -> anyhow::Result<()> {
-        let Some(at) = self.watch.poll_timeout() else {
+        let look = self.looks_now_and_then().then(|| now() + LOOK);
+        let Some(at) = self.watch.poll_timeout().into_iter().chain(look).min() else {
             return self.timer.unset().context("unset the timer");
         };
         let (seconds, nanos) = (at.0 / 1_000_000_000, at.0 % 1_000_000_000);
@@ -193,22 +230,35 @@ impl<'a> Driver<'a> {
             .context("set the timer")
     }
 
+    /// Whether something is expected to end of which nothing but a look can tell.
+    fn looks_now_and_then(&self) -> bool {
+        let told = self.group.events().is_some() || self.postmaster.is_some() || self.launch.is_some();
+        !told && self.watch.is_populated()
+    }
+
     fn wait(&self) -> anyhow::Result<Vec<Source>> {
         let mut sources: Vec<(Source, BorrowedFd<'_>, PollFlags)> = vec![
             (Source::Timer, self.timer.as_fd(), PollFlags::POLLIN),
-            (Source::Group, self.group.events().as_fd(), PollFlags::POLLPRI),
             (Source::Signals, self.signals.as_fd(), PollFlags::POLLIN),
             (Source::Listener, self.link.listener.as_fd(), PollFlags::POLLIN),
         ];
+        sources.extend(self.group.events().map(|events| (Source::Group, events, PollFlags::POLLPRI)));
         // Before the signals are taken, an errand that has ended must have been heard.
-        let errands = [(Source::Launch, &self.launch), (Source::Inspection, &self.inspection)];
+        let errands = [
+            (Source::Launch, &self.launch),
+            (Source::Inspection, &self.inspection),
+            (Source::Probe, &self.probe),
+        ];
         for (source, errand) in errands {
             if let Some(errand) = errand {
                 sources.insert(0, (source, errand.output().as_fd(), PollFlags::POLLIN));
             }
         }
-        if let Some(postmaster) = &self.postmaster {
-            sources.push((Source::Postmaster, postmaster.pidfd.as_fd(), PollFlags::POLLIN));
+        if let Some(ended) = self.postmaster.as_ref().and_then(Postmaster::end) {
+            sources.push((Source::Postmaster, ended, PollFlags::POLLIN));
+        }
+        if let Some(fuse) = &self.fuse {
+            sources.push((Source::Fuse, fuse.stream.as_fd(), PollFlags::POLLIN));
         }
         for peer in &self.link.peers {
             sources.push((Source::Peer(peer.id), peer.stream.as_fd(), PollFlags::POLLIN));
@@ -256,7 +306,12 @@ impl<'a> Driver<'a> {
                             .line(Level::Error, &format!("the fence could not be recorded on disk: {error}"));
                     }
                 }
-                Action::Launch { settings } => self.launch(&settings),
+                Action::Launch { settings, fused } => self.launch(&settings, fused),
+                Action::SetFuse(deadline) => {
+                    if self.fuse.take_if(|fuse| !fuse.tell(deadline)).is_some() {
+                        self.watch.handle_event(now(), Event::FuseLost);
+                    }
+                }
                 Action::Inspect => match Errand::inspect(self.place) {
                     Ok(errand) => self.inspection = Some(errand),
                     Err(_) => self.watch.handle_event(now(), Event::Inspected { standby: None }),
@@ -278,9 +333,17 @@ impl<'a> Driver<'a> {
         }
     }
 
-    fn launch(&mut self, settings: &[(String, String)]) {
-        match Errand::launch(self.place, &self.group, settings) {
-            Ok(errand) => self.launch = Some(errand),
+    fn launch(&mut self, settings: &[(String, String)], fused: bool) {
+        let begun = if fused {
+            FuseLink::open(&self.place.fuse_socket()).and_then(|(listener, link)| {
+                let errand = Errand::launch_fused(self.place, &self.group, settings, listener)?;
+                Ok((errand, Some(link)))
+            })
+        } else {
+            Errand::launch(self.place, &self.group, settings).map(|errand| (errand, None))
+        };
+        match begun {
+            Ok((errand, link)) => (self.launch, self.fuse) = (Some(errand), link),
             Err(error) => {
                 let (text, populated) = (format!("start the launcher: {error}"), self.group.populated());
                 self.watch.handle_event(now(), Event::LaunchFailed { text, populated });
@@ -288,36 +351,64 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// The launcher's output has ended: it has become the postmaster, or there is none.
+    /// The launcher has become the postmaster, or there is none. Without a fuse its output ends with either; with one it
+    /// goes on.
     fn read_launch(&mut self) {
-        let Some(said) = self.launch.as_mut().and_then(Errand::read) else { return };
-        let Some(launch) = self.launch.take() else { return };
-        let lines: Vec<&str> = said.lines().collect();
-        let opened = Postmaster::started(launch.pid());
-        match (lines.last(), opened) {
-            (Some(&launcher::EXEC), Ok(postmaster)) => {
-                let pid = postmaster.pid;
-                self.postmaster = Some(postmaster);
-                let system_id =
-                    lines.iter().find_map(|line| line.strip_prefix(launcher::SYSTEM)?.parse().ok());
-                self.event(Event::Launched { pid, system_id });
-            }
-            (last, _) => {
-                let text = last.map_or("the launcher ended without a word", |text| *text).to_owned();
-                self.event(Event::LaunchFailed { text, populated: self.group.populated() });
-            }
+        let Some(launch) = &mut self.launch else { return };
+        let ended = launch.read();
+        let is_exec = launch.said().lines().any(|line| line == launcher::EXEC);
+        let tells = ended || launch.is_fused() && is_exec;
+        if !tells {
+            return;
         }
+        let Some(launch) = self.launch.take() else { return };
+        let said = launch.said();
+        let number = |prefix: &str| said.lines().find_map(|line| line.strip_prefix(prefix)?.parse().ok());
+        let began = if launch.is_fused() { is_exec } else { said.lines().last() == Some(launcher::EXEC) };
+        let postmaster = match number(launcher::POSTMASTER).and_then(|pid| u32::try_from(pid).ok()) {
+            _ if !began => None,
+            Some(pid) => Some(Postmaster::behind_fuse(pid, &self.group, launch)),
+            None => Postmaster::started(launch.pid()).ok(),
+        };
+        let Some(postmaster) = postmaster else {
+            let text = complaint(&said).unwrap_or("the launcher ended without a word").to_owned();
+            self.event(Event::LaunchFailed { text, populated: self.group.populated() });
+            return;
+        };
+        let pid = postmaster.pid;
+        self.postmaster = Some(postmaster);
+        self.group.note(pid);
+        self.event(Event::Launched { pid, system_id: number(launcher::SYSTEM) });
+        // What has been read already makes nobody wake up.
+        self.postmaster_ended();
     }
 
     fn read_inspection(&mut self) {
-        let Some(said) = self.inspection.as_mut().and_then(Errand::read) else { return };
-        self.inspection = None;
-        let standby = match said.trim() {
+        let Some(inspection) = self.inspection.take_if(|inspection| inspection.read()) else { return };
+        let standby = match inspection.said().trim() {
             launcher::STANDBY => Some(true),
             launcher::PRIMARY => Some(false),
             _ => None,
         };
         self.event(Event::Inspected { standby });
+    }
+
+    fn read_probe(&mut self) {
+        let Some(probe) = self.probe.take_if(|probe| probe.read()) else { return };
+        let said = probe.said().trim().to_owned();
+        self.event(Event::FuseProbed { failure: (said != fuse::POSSIBLE).then_some(said) });
+    }
+
+    fn hear_fuse(&mut self) {
+        let Some(fuse) = &self.fuse else { return };
+        let (said, gone) = fuse.hear();
+        for Held { deadline, tied } in said {
+            self.event(Event::FuseSaid { deadline, tied });
+        }
+        if gone {
+            self.fuse = None;
+            self.event(Event::FuseLost);
+        }
     }
 
     fn take_signals(&mut self) {
@@ -353,20 +444,30 @@ impl<'a> Driver<'a> {
 
     fn launch_died(&mut self, outcome: ExitOutcome) {
         let Some(mut launch) = self.launch.take() else { return };
-        let said = launch.read().unwrap_or_default();
-        let text = said.lines().rfind(|line| *line != launcher::EXEC).map(str::to_owned);
+        launch.read();
+        let text = complaint(&launch.said()).map(str::to_owned);
         let text = text.unwrap_or_else(|| format!("the launcher ended: {outcome}"));
         self.event(Event::LaunchFailed { text, populated: self.group.populated() });
     }
 
-    /// One that an earlier guard has started is nobody's child here; its own children are reaped by init.
+    /// One that an earlier guard has started is nobody's child here; its own children are reaped by init. One behind a
+    /// fuse is reaped by the init of its namespace, which tells how it ended, unless it was killed itself.
     fn postmaster_ended(&mut self) {
-        if self.postmaster.take_if(|postmaster| !postmaster.own_child).is_some() {
-            let populated = self.group.populated();
-            self.event(Event::PostmasterExited { outcome: ExitOutcome::Unknown, populated });
-        } else {
-            self.reap();
-        }
+        let Some(postmaster) = &mut self.postmaster else { return };
+        let outcome = match &mut postmaster.origin {
+            Origin::Child => return self.reap(),
+            Origin::Found => ExitOutcome::Unknown,
+            Origin::Fused(launch) => {
+                let over = launch.read();
+                match outcome(&launch.said()) {
+                    Some(outcome) => outcome,
+                    None if over => ExitOutcome::Unknown,
+                    None => return,
+                }
+            }
+        };
+        self.postmaster = None;
+        self.event(Event::PostmasterExited { outcome, populated: self.group.populated() });
     }
 
     fn receive(&mut self, peer: PeerId) {
@@ -419,6 +520,7 @@ impl<'a> Driver<'a> {
 
     fn end(self) {
         self.link.remove();
+        drop(std::fs::remove_file(self.place.fuse_socket()));
         self.group.remove();
         self.log.line(Level::Info, "stopped");
     }
@@ -429,8 +531,24 @@ fn strength(group: &Group, log: &Log) -> (Layers, Degraded) {
     if group.has_kill() {
         return (layers.with(Layers::CGROUP_KILL), degraded);
     }
-    log.line(Level::Warn, "no cgroup.kill (Linux before 5.14): processes are killed one by one");
+    group.shortcoming().into_iter().for_each(|text| log.line(Level::Warn, text));
     (layers, degraded.with(Degraded::NO_CGROUP_KILL))
+}
+
+/// What a launch that failed has said last.
+fn complaint(said: &str) -> Option<&str> {
+    let marks = [launcher::EXEC, launcher::SYSTEM, launcher::POSTMASTER, launcher::ENDED];
+    said.lines().rfind(|line| !marks.iter().any(|mark| line.starts_with(mark)))
+}
+
+/// How the postmaster ended, in the words of its namespace's init.
+fn outcome(said: &str) -> Option<ExitOutcome> {
+    let how = said.lines().find_map(|line| line.strip_prefix(launcher::ENDED))?;
+    match how.split_once(' ')? {
+        ("code", value) => value.parse().ok().map(ExitOutcome::Code),
+        ("signal", value) => value.parse().ok().map(ExitOutcome::Signal),
+        _ => None,
+    }
 }
 
 /// Second value of `/proc/self/statm`, in pages (proc(5)).

@@ -6,7 +6,7 @@
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -23,26 +23,44 @@ use crate::args::LaunchOrder;
 pub(crate) const EXEC: &str = "exec";
 /// Before the system identifier.
 pub(crate) const SYSTEM: &str = "system ";
+/// Before the postmaster's number, where it is not the launcher's.
+pub(crate) const POSTMASTER: &str = "postmaster ";
+/// Before how the postmaster ended, from the init of its PID namespace: `code N` or `signal N`.
+pub(crate) const ENDED: &str = "ended ";
 /// What `inspect` says of a standby.
 pub(crate) const STANDBY: &str = "standby";
 /// What `inspect` says of anything else.
 pub(crate) const PRIMARY: &str = "primary";
 
-/// Becomes the postmaster; returns only if that fails, having said why.
+/// Becomes the postmaster when told so on standard input; returns only if that fails, having said why.
 pub(crate) fn launch(order: &LaunchOrder) -> ExitCode {
-    if let Err(error) = become_postmaster(order) {
+    let go = || {
+        let mut go = [0];
+        if std::io::stdin().read(&mut go).context("wait for the guard")? == 0 {
+            bail!("the guard took its order back");
+        }
+        // The report's end closes by itself when the program is replaced; a failure to do so can still be said on it.
+        let report = std::io::stdout().as_fd().try_clone_to_owned().context("keep the report open")?;
+        become_postmaster(order, &File::from(report))
+    };
+    if let Err(error) = go() {
         drop(writeln!(std::io::stdout(), "{error:#}"));
     }
     ExitCode::FAILURE
 }
 
-fn become_postmaster(order: &LaunchOrder) -> anyhow::Result<()> {
+/// Becomes the postmaster at once, inside of a PID namespace; what is said goes to its init.
+pub(crate) fn launch_inside(order: &LaunchOrder, report: OwnedFd) -> ! {
+    let report = File::from(report);
+    if let Err(error) = become_postmaster(order, &report) {
+        drop(writeln!(&report, "{error:#}"));
+    }
+    std::process::exit(1)
+}
+
+fn become_postmaster(order: &LaunchOrder, mut report: &File) -> anyhow::Result<()> {
     // The guard's blocked signals are inherited; PostgreSQL lives by them.
     SigSet::empty().thread_set_mask().context("unblock signals")?;
-    let mut go = [0];
-    if std::io::stdin().read(&mut go).context("wait for the guard")? == 0 {
-        bail!("the guard took its order back");
-    }
     let user = User::from_name(&order.user)
         .with_context(|| format!("look up user {}", order.user))?
         .with_context(|| format!("no user {:?}", order.user))?;
@@ -58,9 +76,6 @@ fn become_postmaster(order: &LaunchOrder) -> anyhow::Result<()> {
     let log = log.with_context(|| format!("open the log file {}", order.log_file.display()))?;
     let nothing = File::open("/dev/null").context("open /dev/null")?;
 
-    // The report's end closes by itself when the program is replaced; a failure to do so can still be said on it.
-    let report = std::io::stdout().as_fd().try_clone_to_owned().context("keep the report open")?;
-    let mut report = File::from(report);
     if let Some(system_id) = system_id(&order.data_dir) {
         writeln!(report, "{SYSTEM}{system_id}").context("report")?;
     }

@@ -2,17 +2,21 @@
 //!
 //! One thread waits and kills ([`driver`]); it touches no disk and writes no log by itself. The rules are in `ha-fencing`.
 //! The program calls itself for two short errands that do touch disks: [`launcher`] becomes the postmaster, and `inspect`
-//! looks at the data directory.
+//! looks at the data directory. It calls itself, too, for the [`fuse`]: a process that stays between it and PostgreSQL.
 
 mod agent_link;
 mod args;
-mod cgroup;
+mod capability;
 mod clock;
 mod driver;
 mod errand;
+mod fuse;
+mod fuse_link;
+mod group;
 mod journal;
 mod launcher;
 mod log_line;
+mod namespace_init;
 mod place;
 mod postmaster;
 mod real_time;
@@ -33,6 +37,8 @@ fn main() -> ExitCode {
     let args = Args::parse();
     match &args.errand {
         Some(Errand::Launch(order)) => return launcher::launch(order),
+        Some(Errand::Fuse(order)) => return fuse::run(order),
+        Some(Errand::FuseProbe) => return fuse::probe(),
         Some(Errand::Inspect { data_dir }) => return launcher::inspect(data_dir),
         None => {}
     }

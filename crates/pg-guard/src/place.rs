@@ -4,10 +4,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use ha_config::GuardMode;
+use ha_core::guard_link::Layers;
 use ha_fencing::Limits;
 use nix::unistd::{Gid, Uid, User};
 
 use crate::args::Args;
+use crate::group::KillBy;
 
 /// A lease that was granted a little longer than asked for must not look like a forgery.
 const REACH_SLACK: Duration = Duration::from_secs(1);
@@ -39,10 +42,28 @@ pub(crate) struct Place {
     pub(crate) cgroup: PathBuf,
     /// The name of the group in it.
     pub(crate) group_name: String,
+    /// The only way in which PostgreSQL's processes may be known, for tests.
+    pub(crate) kill_by: Option<KillBy>,
+    /// Whether the kernel must, may or must not kill the group at once.
+    pub(crate) group_kill: GuardMode,
+    /// Whether there must, may or must not be a kernel fuse.
+    pub(crate) fuse: GuardMode,
     pub(crate) limits: Limits,
 }
 
 impl Place {
+    /// Where the fuse of the running PostgreSQL listens for guards.
+    pub(crate) fn fuse_socket(&self) -> PathBuf {
+        self.run_dir.join("fuse.sock")
+    }
+
+    /// The layers without which nobody may begin to lead here.
+    pub(crate) fn required_layers(&self) -> Layers {
+        let needs = [(self.group_kill, Layers::CGROUP_KILL), (self.fuse, Layers::KERNEL_FUSE)];
+        let required = needs.into_iter().filter(|(mode, _)| *mode == GuardMode::Required);
+        required.fold(Layers::default(), |all, (_, layer)| all.with(layer))
+    }
+
     /// Reads the file and finds this host in it.
     pub(crate) fn from_configuration(args: &Args) -> anyhow::Result<Self> {
         let cluster = ha_config::load(&args.config)?;
@@ -78,6 +99,9 @@ impl Place {
                 .unwrap_or_else(|| PathBuf::from("/var/lib/matriarch-guard").join(cluster.name.as_str())),
             cgroup: guard.cgroup.clone(),
             group_name: format!("{}-{}-postgres", cluster.name, host.name),
+            kill_by: args.kill_by,
+            group_kill: guard.group_kill,
+            fuse: guard.fuse,
             limits,
         })
     }

@@ -12,11 +12,7 @@ const PRIORITY: i32 = 50;
 /// Asks for both; what is refused makes the guard weaker, not useless.
 pub(crate) fn prepare(log: &Log) -> (Layers, Degraded) {
     let mut degraded = Degraded::default();
-    // Lock what is touched, as it is touched: locking the whole of a program that sleeps would only waste memory.
-    let locked = MlockAllFlags::MCL_CURRENT
-        | MlockAllFlags::MCL_FUTURE
-        | MlockAllFlags::from_bits_retain(libc::MCL_ONFAULT);
-    if let Err(error) = mlockall(locked) {
+    if let Err(error) = lock_memory() {
         log.line(
             Level::Warn,
             &format!("memory is not locked (mlockall: {error}): may be slow under memory pressure"),
@@ -35,4 +31,15 @@ pub(crate) fn prepare(log: &Log) -> (Layers, Degraded) {
         Layers::PROCESS
     };
     (layers, degraded)
+}
+
+/// Asks for both without a word: for processes whose being late has no other effect than an early end.
+pub(crate) fn prepare_quietly() {
+    drop((lock_memory(), set_real_time(PRIORITY)));
+}
+
+/// Locks what is touched, as it is touched: locking the whole of a program that sleeps would only waste memory.
+fn lock_memory() -> nix::Result<()> {
+    let on_fault = MlockAllFlags::from_bits_retain(libc::MCL_ONFAULT);
+    mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE | on_fault)
 }

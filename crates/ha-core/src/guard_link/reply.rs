@@ -14,11 +14,17 @@ const EMPTIED: u8 = 71;
 const FENCED: u8 = 72;
 const HOLD_ENDED: u8 = 73;
 
-const METHODS: [FenceMethod; 3] =
-    [FenceMethod::CgroupKill, FenceMethod::SignalLoop, FenceMethod::FoundAtStart];
-
 /// Position = byte on the wire: only ever append.
-const REFUSALS: [RefusalCode; 15] = [
+const METHODS: [FenceMethod; 5] = [
+    FenceMethod::CgroupKill,
+    FenceMethod::SignalLoop,
+    FenceMethod::FoundAtStart,
+    FenceMethod::Freezer,
+    FenceMethod::ProcessWalk,
+];
+
+/// Likewise.
+const REFUSALS: [RefusalCode; 16] = [
     RefusalCode::WrongBoot,
     RefusalCode::StaleSequence,
     RefusalCode::NotArmed,
@@ -34,6 +40,7 @@ const REFUSALS: [RefusalCode; 15] = [
     RefusalCode::BadSetting,
     RefusalCode::FenceNotAcknowledged,
     RefusalCode::Stopping,
+    RefusalCode::LayerMissing,
 ];
 
 impl Reply {

@@ -33,7 +33,25 @@ pub(crate) struct Desk {
     pub(crate) recorded: Option<Leadership>,
     /// Kills leave something behind (a process that hangs in the kernel).
     pub(crate) undead: bool,
+    /// What the fuse was told last.
+    pub(crate) fuse: Option<MonoTime>,
     seq: u64,
+}
+
+/// What is found at the beginning, apart from what is given.
+fn look() -> Look {
+    Look {
+        boot_id: boot(),
+        layers: Layers::PROCESS,
+        degraded: Degraded::default(),
+        required: Layers::default(),
+        fuse_wanted: false,
+        fuse_live: false,
+        state: None,
+        fenced: None,
+        populated: false,
+        postmaster: None,
+    }
 }
 
 impl Desk {
@@ -48,15 +66,28 @@ impl Desk {
         populated: bool,
         postmaster: Option<u32>,
     ) -> Self {
-        let look = Look {
-            boot_id: boot(),
-            layers: Layers::PROCESS,
-            degraded: Degraded::default(),
-            state: state.clone(),
-            fenced: fenced.map(|leadership| (leadership, None)),
-            populated,
-            postmaster,
-        };
+        let fenced = fenced.map(|leadership| (leadership, None));
+        Self::on(now, Look { state, fenced, populated, postmaster, ..look() })
+    }
+
+    /// A host where a fuse is possible, and needed if `required` says so.
+    pub(crate) fn fused(required: Layers) -> Self {
+        let look = Look { required, fuse_wanted: true, ..look() };
+        let mut desk = Self::on(MonoTime(1_000_000_000_000), look);
+        desk.event(Event::FuseProbed { failure: None });
+        desk
+    }
+
+    /// The guard dies and another begins beside a fuse that answers, or not.
+    pub(crate) fn restart_fused(&mut self, fuse_live: bool) {
+        let (state, populated) = (self.saved.clone(), self.populated);
+        let look = Look { state, populated, postmaster: Some(4711), fuse_wanted: true, fuse_live, ..look() };
+        *self = Self { fuse: self.fuse, ..Self::on(self.now, look) };
+    }
+
+    fn on(now: MonoTime, look: Look) -> Self {
+        let (state, populated) = (look.state.clone(), look.populated);
+        let recorded = look.fenced.map(|(leadership, _)| leadership);
         let watch = Watch::begin(now, LIMITS, look);
         let mut desk = Self {
             watch,
@@ -64,8 +95,9 @@ impl Desk {
             populated,
             actions: vec![],
             saved: state,
-            recorded: fenced,
+            recorded,
             undead: false,
+            fuse: None,
             seq: 0,
         };
         desk.work();
@@ -88,6 +120,7 @@ impl Desk {
             self.actions.push(action.clone());
             match action {
                 Action::SaveState(state) => self.saved = Some(state),
+                Action::SetFuse(deadline) => self.fuse = deadline,
                 Action::RecordFence { leadership, .. } => self.recorded = Some(leadership),
                 Action::Kill(_) => {
                     self.populated = self.undead;

@@ -1,4 +1,5 @@
 //! One host of its own for each test: a directory, a configuration, a guard and a real PostgreSQL, all gone afterwards.
+#![allow(dead_code, reason = "each test file uses its part")]
 
 mod agent;
 mod client;
@@ -92,11 +93,22 @@ pub(crate) struct Host {
     name: String,
     guard: Option<Child>,
     group: Option<PathBuf>,
+    arguments: &'static [&'static str],
 }
 
 impl Host {
     /// A host whose guard runs.
     pub(crate) fn new() -> Self {
+        Self::with("")
+    }
+
+    /// A host whose guard runs, with more lines in `[guard]`.
+    pub(crate) fn with(guard_keys: &str) -> Self {
+        Self::with_arguments(guard_keys, &[])
+    }
+
+    /// The same, with more arguments for the guard.
+    pub(crate) fn with_arguments(guard_keys: &str, arguments: &'static [&'static str]) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let template = template();
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -109,20 +121,20 @@ impl Host {
             fs::create_dir(dir.path().join(sub)).expect("a directory");
             chown(dir.path().join(sub), Some(user.uid.as_raw()), Some(user.gid.as_raw())).expect("chown");
         }
-        let mut host = Self { dir, name, guard: None, group: None };
-        host.write_configuration();
+        let mut host = Self { dir, name, guard: None, group: None, arguments };
+        host.write_configuration(guard_keys);
         host.start_guard();
         host
     }
 
-    fn write_configuration(&self) {
+    fn write_configuration(&self, guard_keys: &str) {
         let root = self.dir.path().display();
         let text = format!(
             "name = \"{}\"\n\
              [[database]]\nname = \"pg1\"\naddress = \"127.0.0.1\"\n\
              [postgres]\nbin_dir = \"{BIN_DIR}\"\ndata_dir = \"{root}/data\"\nsocket_dir = \"{root}/sockets\"\n\
              log_file = \"{root}/log/postgresql.log\"\n\
-             [guard]\nsocket = \"{root}/run/guard.sock\"\n",
+             [guard]\nsocket = \"{root}/run/guard.sock\"\n{guard_keys}\n",
             self.name
         );
         fs::write(self.path("cluster.toml"), text).expect("write the configuration");
@@ -140,6 +152,7 @@ impl Host {
             .arg(self.path("cluster.toml"))
             .args(["--node", "pg1", "--state-dir"])
             .arg(self.path("state"))
+            .args(self.arguments)
             .stdin(Stdio::null())
             .stderr(log)
             .spawn();
@@ -174,6 +187,11 @@ impl Host {
         signal_process(self.guard_pid(), signal);
     }
 
+    /// Waits until no process is left in the group.
+    pub(crate) fn wait_empty(&self) {
+        wait_for("the group to be empty", || self.processes().is_empty().then_some(()));
+    }
+
     /// Sends SIGKILL and waits for the end.
     pub(crate) fn kill_guard(&mut self) {
         let mut guard = self.guard.take().expect("a guard");
@@ -191,10 +209,20 @@ impl Host {
         self.group.as_deref().expect("the guard has begun")
     }
 
-    /// Process ids in the group.
+    /// Process ids in the group; without one, of those that work in this host's directory.
     pub(crate) fn processes(&self) -> Vec<u32> {
+        if self.group() == Path::new("none") {
+            return self.inhabitants();
+        }
         let text = fs::read_to_string(self.group().join("cgroup.procs")).unwrap_or_default();
         text.lines().filter_map(|line| line.parse().ok()).collect()
+    }
+
+    fn inhabitants(&self) -> Vec<u32> {
+        let entries = fs::read_dir("/proc").expect("/proc").flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        let data = self.path("data");
+        pids.filter(|pid| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == data)).collect()
     }
 
     /// Of a process in the group, by a part of its command line.
@@ -227,6 +255,11 @@ impl Drop for Host {
                 std::thread::sleep(ms(2));
             }
             drop(fs::remove_dir(group));
+        } else if self.group.is_some() {
+            for pid in self.processes() {
+                let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
+            }
+            wait_for("the last processes to end", || self.processes().is_empty().then_some(()));
         }
         if std::thread::panicking() {
             eprint_lines("guard", &self.guard_log());
@@ -251,4 +284,19 @@ pub(crate) fn signal_process(pid: u32, signal: Signal) {
 pub(crate) fn is_alive(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat"))
         .is_ok_and(|stat| !stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z')))
+}
+
+/// Field 4 of `/proc/PID/stat`, after the name in parentheses (proc(5)).
+pub(crate) fn parent(pid: u32) -> u32 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("a process");
+    let parent = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)?.parse().ok());
+    parent.expect("a parent")
+}
+
+/// The process between the guard and the namespace of this postmaster.
+pub(crate) fn fuse_of(postmaster: u32) -> u32 {
+    let fuse = parent(parent(postmaster));
+    let name = fs::read_to_string(format!("/proc/{fuse}/comm")).expect("a process");
+    assert_eq!(name.trim(), "pg-guard-fuse");
+    fuse
 }
