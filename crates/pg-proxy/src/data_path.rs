@@ -164,19 +164,61 @@ pub struct Counters {
     pub lease_cuts_total: u64,
     /// Ends of sessions that got no line because the log was too slow.
     pub lines_dropped: u64,
+    /// The same by port: writes, reads.
+    pub routes: [RouteCounters; 2],
+}
+
+impl Counters {
+    /// What passed through an upstream, from both ports; nothing for one that there is not.
+    pub fn upstream(&self, index: usize) -> UpstreamCounters {
+        let mut sum = UpstreamCounters::default();
+        self.routes.iter().filter_map(|route| route.upstreams.get(index)).for_each(|one| sum.add(one));
+        sum
+    }
+}
+
+/// What clients of one port did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RouteCounters {
+    /// Client sessions open now, waiting ones included; and most of them at any time.
+    pub sessions: Gauge,
+    /// Of these, clients that wait.
+    pub waiting: Gauge,
+    /// Client sessions accepted since the start, refused ones included.
+    pub sessions_total: u64,
     /// One entry per upstream, in the order of [`Options::upstreams`].
     pub upstreams: Vec<UpstreamCounters>,
+}
+
+/// A number that goes up and down.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Gauge {
+    /// Now.
+    pub now: u32,
+    /// Its largest value since the start.
+    pub most: u32,
+}
+
+impl Gauge {
+    pub(crate) fn set(&mut self, now: u32) {
+        self.now = now;
+        self.most = self.most.max(now);
+    }
 }
 
 /// What passed through one PostgreSQL.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct UpstreamCounters {
-    /// Sessions that hold a place now.
-    pub sessions: u32,
+    /// Sessions that hold a place.
+    pub sessions: Gauge,
     /// Sessions that were connected since the start.
     pub sessions_total: u64,
     /// Attempts to connect that failed.
     pub connect_failures: u64,
+    /// Of these, how many were followed by another attempt with the same PostgreSQL.
+    pub retries: u64,
+    /// Of these, how many were followed by one with another PostgreSQL.
+    pub redispatches: u64,
     /// Sessions that were cut on the driver's order.
     pub sessions_cut: u64,
     /// Bytes relayed from clients.
@@ -187,6 +229,23 @@ pub struct UpstreamCounters {
     pub connect: Times,
     /// From a client's arrival until it had said its first word, waiting included.
     pub first_word: Times,
+}
+
+impl UpstreamCounters {
+    fn add(&mut self, other: &Self) {
+        // Both were not at their most at the same time, perhaps: this is a bound.
+        self.sessions.now += other.sessions.now;
+        self.sessions.most += other.sessions.most;
+        self.sessions_total += other.sessions_total;
+        self.connect_failures += other.connect_failures;
+        self.retries += other.retries;
+        self.redispatches += other.redispatches;
+        self.sessions_cut += other.sessions_cut;
+        self.bytes_to_upstream += other.bytes_to_upstream;
+        self.bytes_to_client += other.bytes_to_client;
+        self.connect.add(&other.connect);
+        self.first_word.add(&other.first_word);
+    }
 }
 
 /// Upper bounds of the buckets of [`Times`], microseconds; longer times are in a last bucket of their own.
@@ -200,6 +259,13 @@ pub struct Times {
     pub buckets: [u64; TIME_BUCKETS_US.len() + 1],
     /// All of them together, microseconds.
     pub sum_us: u64,
+}
+
+impl Times {
+    fn add(&mut self, other: &Self) {
+        self.buckets.iter_mut().zip(other.buckets).for_each(|(own, other)| *own += other);
+        self.sum_us += other.sum_us;
+    }
 }
 
 /// Listens for clients on `address`, which need not exist on this host yet.
@@ -347,13 +413,15 @@ impl DataPath {
 
     /// Sums what the workers counted.
     pub fn counters(&self) -> Counters {
-        let sessions = self.shared.places.sessions();
-        let of = |sessions| UpstreamCounters { sessions, ..UpstreamCounters::default() };
+        let mut routes = self.shared.places.counters();
+        for (route, open) in routes.iter_mut().zip(&self.shared.open_by_port) {
+            route.sessions = open.read();
+        }
         let mut sum = Counters {
             sessions: self.sessions(),
-            waiting: u32::try_from(self.shared.places.waiting()).unwrap_or(u32::MAX),
+            waiting: routes.iter().map(|route| route.waiting.now).sum(),
             lines_dropped: self.shared.lines_dropped.load(Ordering::Relaxed),
-            upstreams: sessions.into_iter().map(of).collect(),
+            routes,
             ..Counters::default()
         };
         for worker in self.workers.iter() {
@@ -421,6 +489,7 @@ fn share(
         open: AtomicU32::new(0),
         beyond: AtomicU32::new(0),
         doors: AtomicU32::new(0),
+        open_by_port: Default::default(),
         session_log,
         lines_dropped: AtomicU64::new(0),
         started: now,

@@ -156,6 +156,9 @@ impl Driver {
                 Some(heard) = sources.heard.recv() => self.hear(heard),
                 Some((member, check)) = sources.checks.recv() => {
                     self.parts.probe.answered(&member);
+                    if let (Check::NoAnswer { .. }, Some(index)) = (&check, self.indexes.get(&member)) {
+                        self.parts.snapshot.check_failed(*index);
+                    }
                     self.router.handle_event(boottime(), Event::Checked { member, check });
                 }
                 1.. = sources.reports.recv_many(&mut reports, REPORTS_AT_ONCE) => {

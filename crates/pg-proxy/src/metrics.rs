@@ -5,7 +5,7 @@ use std::fmt::{Display, Write as _};
 use ha_routing::{AdminState, RouteState, SeenRole, Source};
 
 use crate::data_path::{TIME_BUCKETS_US, Times};
-use crate::snapshot::{RouteShown, Snapshot, UpstreamShown, Word};
+use crate::snapshot::{RouteShown, RouteStatistics, ServerStatistics, Snapshot, UpstreamShown, Word};
 
 struct Page {
     text: String,
@@ -65,6 +65,7 @@ pub(crate) fn text(shown: &Snapshot) -> String {
     file(&mut page, shown);
     routes(&mut page, [("writes", &shown.writes), ("reads", &shown.reads)]);
     upstreams(&mut page, &shown.upstreams);
+    statistics(&mut page, &shown.statistics);
     page.text
 }
 
@@ -258,6 +259,97 @@ const OF_UPSTREAM: [OfUpstream; 10] = [
         u.bytes_to_client
     }),
 ];
+
+/// Name, kind, help, value.
+type OfRoute = (&'static str, &'static str, &'static str, fn(&RouteStatistics) -> u64);
+
+const OF_ROUTE: [OfRoute; 9] = [
+    ("matriarch_proxy_route_sessions", "gauge", "Client sessions open now, waiting ones included.", |r| {
+        r.sessions.now.into()
+    }),
+    ("matriarch_proxy_route_sessions_max", "gauge", "Most of them since the start.", |r| {
+        r.sessions.most.into()
+    }),
+    ("matriarch_proxy_route_sessions_total", "counter", "Client sessions since the start.", |r| {
+        r.sessions_total
+    }),
+    ("matriarch_proxy_route_session_rate", "gauge", "New sessions in the last second.", |r| {
+        r.rate.now.into()
+    }),
+    ("matriarch_proxy_route_session_rate_max", "gauge", "Most of them in a second.", |r| r.rate.most.into()),
+    ("matriarch_proxy_route_waiting_sessions", "gauge", "Clients that wait.", |r| r.queue.now.into()),
+    ("matriarch_proxy_route_waiting_sessions_max", "gauge", "Most of them since the start.", |r| {
+        r.queue.most.into()
+    }),
+    (
+        "matriarch_proxy_route_closings_total",
+        "counter",
+        "Times that sessions had nowhere to go any more.",
+        |r| r.availability.downs,
+    ),
+    ("matriarch_proxy_route_closed_seconds_total", "counter", "Time in which they had nowhere to go.", |r| {
+        r.availability.downtime_ms / 1000
+    }),
+];
+
+/// Name, kind, help, value.
+type OfServer = (&'static str, &'static str, &'static str, fn(&ServerStatistics) -> u64);
+
+const OF_SERVER: [OfServer; 9] = [
+    ("matriarch_proxy_server_sessions", "gauge", "Sessions of the route with it now.", |s| {
+        s.sessions.now.into()
+    }),
+    ("matriarch_proxy_server_sessions_max", "gauge", "Most of them since the start.", |s| {
+        s.sessions.most.into()
+    }),
+    ("matriarch_proxy_server_session_rate", "gauge", "New ones in the last second.", |s| s.rate.now.into()),
+    ("matriarch_proxy_server_session_rate_max", "gauge", "Most of them in a second.", |s| s.rate.most.into()),
+    (
+        "matriarch_proxy_server_retries_total",
+        "counter",
+        "Failed attempts after which it was tried again.",
+        |s| s.retries,
+    ),
+    ("matriarch_proxy_server_redispatches_total", "counter", "Those after which another was tried.", |s| {
+        s.redispatches
+    }),
+    (
+        "matriarch_proxy_server_down_transitions_total",
+        "counter",
+        "Times it stopped getting new sessions.",
+        |s| s.availability.downs,
+    ),
+    ("matriarch_proxy_server_down_seconds_total", "counter", "Time in which it got no new sessions.", |s| {
+        s.availability.downtime_ms / 1000
+    }),
+    ("matriarch_proxy_server_last_change_seconds", "gauge", "Time since that last changed.", |s| {
+        s.availability.since_ms / 1000
+    }),
+];
+
+/// By route, and by route and member.
+fn statistics(page: &mut Page, routes: &[RouteStatistics; 2]) {
+    for (name, kind, help, value) in OF_ROUTE {
+        page.head(name, kind, help);
+        for route in routes {
+            page.line(name, &[("route", route.route)], value(route));
+        }
+    }
+    for (name, kind, help, value) in OF_SERVER {
+        page.head(name, kind, help);
+        for route in routes {
+            for server in &route.servers {
+                page.line(name, &[("route", route.route), ("upstream", &server.member)], value(server));
+            }
+        }
+    }
+    // The checks are of a member, whatever route it serves.
+    let name = "matriarch_proxy_upstream_check_failures_total";
+    page.head(name, "counter", "Health checks without an answer; there are none while its agent is heard.");
+    for server in &routes[0].servers {
+        page.line(name, &[("upstream", &server.member)], server.check_failures);
+    }
+}
 
 /// Exact for any time that a process can run.
 fn seconds(millis: u64) -> f64 {

@@ -4,15 +4,17 @@
 #[cfg(test)]
 pub(crate) mod fixture;
 mod rates;
+mod statistics;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use ha_config::Cluster;
 use ha_core::{MemberName, MonoTime};
+use ha_routing::balance::Balance;
 use ha_routing::{AdminState, Route, RouteState, SeenRole, Source, Table};
 use serde::{Serialize, Serializer};
 use time::OffsetDateTime;
@@ -20,8 +22,10 @@ use time::macros::format_description;
 
 pub use rates::Rate;
 use rates::Rates;
+pub use statistics::{Availability, RouteStatistics, ServerStatistics, Standing};
+use statistics::{Limits, Watched};
 
-use crate::data_path::{Counters, DataPath, Times, UpstreamCounters};
+use crate::data_path::{Counters, DataPath, Settings, Times, UpstreamCounters};
 use crate::replaced::ReplacedShown;
 
 /// Decisions that are kept for people; the log has all of them.
@@ -82,6 +86,8 @@ pub struct Snapshot {
     pub rates: Vec<Rate>,
     /// Sessions that ended because the leader's read lease had run out.
     pub lease_cuts_total: u64,
+    /// Statistics by port: writes, reads.
+    pub statistics: [RouteStatistics; 2],
     /// The newest decisions, newest first.
     pub decisions: Vec<Decision>,
     /// Processes that this one replaced and that still have sessions.
@@ -264,6 +270,7 @@ pub struct SnapshotSource {
     data: Arc<DataPath>,
     draining: AtomicBool,
     rates: Mutex<Rates>,
+    watched: Mutex<Watched>,
     replaced: Mutex<Vec<ReplacedShown>>,
     decisions: Mutex<VecDeque<Decision>>,
 }
@@ -287,6 +294,10 @@ impl SnapshotSource {
                 shown: FileShown::default(),
             }),
             proxies: proxies.collect(),
+            watched: Mutex::new(Watched::new(
+                now,
+                cluster.databases.iter().map(|host| host.tags.weight).collect(),
+            )),
             started: now,
             table: ArcSwap::new(table),
             data,
@@ -300,13 +311,16 @@ impl SnapshotSource {
     /// What has passed by now. To be called each second.
     pub fn count(&self) {
         let counters = self.data.counters();
-        let sum = |of: fn(&UpstreamCounters) -> u64| counters.upstreams.iter().map(of).sum();
+        let each = || counters.routes.iter().flat_map(|route| &route.upstreams);
+        let sum = |of: fn(&UpstreamCounters) -> u64| each().map(of).sum();
         let totals = Rate {
             sessions: counters.sessions_total,
             bytes_to_upstreams: sum(|upstream| upstream.bytes_to_upstream),
             bytes_to_clients: sum(|upstream| upstream.bytes_to_client),
         };
-        self.rates.lock().unwrap_or_else(PoisonError::into_inner).take(ha_daemon::boottime(), totals);
+        let now = ha_daemon::boottime();
+        self.rates.lock().unwrap_or_else(PoisonError::into_inner).take(now, totals);
+        self.watched().count(now, &counters);
     }
 
     /// Something was decided.
@@ -356,26 +370,24 @@ impl SnapshotSource {
 
     /// How the router sees things now.
     pub fn show(&self, table: Arc<Table>) {
+        self.watched().see(ha_daemon::boottime(), &table);
         self.table.store(table);
+    }
+
+    /// A health check of this member, as the table counts them, was not answered.
+    pub fn check_failed(&self, index: usize) {
+        self.watched().check_failed(index);
+    }
+
+    fn watched(&self) -> MutexGuard<'_, Watched> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The picture of now.
     pub fn snapshot(&self) -> Snapshot {
         let now = ha_daemon::boottime();
         let table = self.table.load();
-        let Counters {
-            sessions,
-            waiting,
-            sessions_total,
-            refused_total,
-            cancels_total,
-            tls_sessions_total,
-            tls_failures_total,
-            headers_refused_total,
-            lines_dropped,
-            lease_cuts_total,
-            upstreams,
-        } = self.data.counters();
+        let counters = self.data.counters();
         let route = |port, route: &Route| RouteShown {
             port,
             state: route.state,
@@ -406,34 +418,29 @@ impl SnapshotSource {
             generation: table.generation,
             writes: route(self.ports.0, &table.writes),
             reads: route(self.ports.1, &table.reads),
-            upstreams: self.upstreams(&table, &upstreams, settings.upstream_connections, now),
-            sessions,
+            upstreams: self.upstreams(&table, &counters, settings.upstream_connections, now),
+            sessions: counters.sessions,
             session_limit: settings.max_connections,
-            waiting,
-            sessions_total,
-            refused_total,
-            cancels_total,
-            tls_sessions_total,
-            tls_failures_total,
+            waiting: counters.waiting,
+            sessions_total: counters.sessions_total,
+            refused_total: counters.refused_total,
+            cancels_total: counters.cancels_total,
+            tls_sessions_total: counters.tls_sessions_total,
+            tls_failures_total: counters.tls_failures_total,
             tls_certificate_ends: self.data.client_tls().and_then(|tls| tls.ends()),
-            headers_refused_total,
-            lines_dropped,
+            headers_refused_total: counters.headers_refused_total,
+            lines_dropped: counters.lines_dropped,
             rates: self.rates.lock().unwrap_or_else(PoisonError::into_inner).list(),
-            lease_cuts_total,
+            lease_cuts_total: counters.lease_cuts_total,
+            statistics: self.watched().statistics(now, &table, &counters, limits(&settings)),
             decisions: decisions.iter().cloned().collect(),
             replaced: self.replaced.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             proxies: self.proxies.clone(),
         }
     }
 
-    fn upstreams(
-        &self,
-        table: &Table,
-        counters: &[UpstreamCounters],
-        limit: u32,
-        now: MonoTime,
-    ) -> Vec<UpstreamShown> {
-        let counted = counters.iter().copied().chain(std::iter::repeat(UpstreamCounters::default()));
+    fn upstreams(&self, table: &Table, counters: &Counters, limit: u32, now: MonoTime) -> Vec<UpstreamShown> {
+        let counted = (0..).map(|index| counters.upstream(index));
         let shown = table.upstreams.iter().zip(counted).map(|(view, counted)| UpstreamShown {
             member: view.member.to_string(),
             address: view.address.to_string(),
@@ -448,7 +455,7 @@ impl SnapshotSource {
             lag_bytes: view.lag_bytes,
             admin: view.admin,
             reason: view.reason.clone(),
-            sessions: counted.sessions,
+            sessions: counted.sessions.now,
             session_limit: limit,
             sessions_total: counted.sessions_total,
             connect_failures: counted.connect_failures,
@@ -459,6 +466,18 @@ impl SnapshotSource {
             first_word: counted.first_word,
         });
         shown.collect()
+    }
+}
+
+fn limits(settings: &Settings) -> Limits {
+    Limits {
+        max_connections: settings.max_connections,
+        upstream_connections: settings.upstream_connections,
+        algorithm: match settings.balance {
+            Balance::RoundRobin => "roundrobin",
+            Balance::LeastConnections => "leastconn",
+            Balance::Random => "random",
+        },
     }
 }
 

@@ -1,8 +1,10 @@
 //! Port 7000: the status page for people, the same as JSON, metrics, and health for load balancers. Everything here only
 //! reads.
 
+mod csv;
 mod graph;
 mod html;
+mod statistics;
 mod words;
 
 use std::net::SocketAddr;
@@ -51,6 +53,11 @@ impl StatusPage {
             .route("/status.json", get(json))
             .route("/metrics", get(metrics_text))
             .route("/health", get(health))
+            // Where collectors of HAProxy's statistics look for them.
+            .route("/;csv", get(csv_text))
+            .route("/;csv;norefresh", get(csv_text))
+            .route("/stats;csv", get(csv_text))
+            .route("/stats;csv;norefresh", get(csv_text))
             .with_state(Arc::clone(&source));
         Ok(Self { listener, router, source })
     }
@@ -117,6 +124,10 @@ async fn json(State(source): Source) -> Response {
 
 async fn metrics_text(State(source): Source) -> Response {
     typed("text/plain; version=0.0.4; charset=utf-8", metrics::text(&source.snapshot()))
+}
+
+async fn csv_text(State(source): Source) -> Response {
+    typed("text/plain; charset=utf-8", csv::csv(&source.snapshot()))
 }
 
 async fn health(State(source): Source) -> Response {

@@ -479,3 +479,70 @@ fn a_leader_is_asked_for_its_read_lease_and_an_answer_after_its_end_is_withheld(
     assert_eq!(world.status()["lease_cuts_total"], 1);
     assert!(world.log().contains("read lease"), "{}", world.log());
 }
+
+/// Lines of the statistics, each by its column.
+fn statistics(world: &World, path: &str) -> Vec<std::collections::BTreeMap<String, String>> {
+    let (code, _, text) = world.get(path);
+    assert_eq!(code, 200, "{path}");
+    let mut lines = text.lines().map(|line| line.split(',').map(str::to_owned));
+    let columns: Vec<String> = lines.next().unwrap().collect();
+    assert_eq!(columns[..2], ["# pxname", "svname"]);
+    lines.map(|line| columns.iter().cloned().zip(line).collect()).collect()
+}
+
+#[test]
+fn collectors_of_haproxys_statistics_find_theirs() {
+    let mut world = World::new(95, "upstream_connections = 50");
+    let _servers = world.servers();
+    let agents = [world.agent("pg1"), world.agent("pg2")];
+    world.start_proxy();
+    agents[0].claim(leader(1));
+    agents[1].claim(standby(1));
+    world.wait_until("/writes/members/0", "pg1", SOON);
+    world.wait_until("/reads/members/0", "pg2", SOON);
+    let mut writer = session(world.writes());
+    assert!(writer.is_alive());
+    let row = |proxy: &str, name: &str| {
+        let of = |path| {
+            let all = statistics(&world, path);
+            all.into_iter().find(|line| line["# pxname"] == proxy && line["svname"] == name).unwrap()
+        };
+        assert_eq!(of("/;csv")["status"], of("/stats;csv")["status"]);
+        of("/;csv;norefresh")
+    };
+    let has = |line: &std::collections::BTreeMap<String, String>, wanted: &[(&str, &str)]| {
+        for (column, value) in wanted {
+            assert_eq!(line[*column], *value, "{column} in {line:?}");
+        }
+    };
+    has(&row("writes", "FRONTEND"), &[("status", "OPEN"), ("scur", "1"), ("slim", "2000"), ("stot", "1")]);
+    let leads = row("writes", "pg1");
+    has(
+        &leads,
+        &[("status", "UP"), ("scur", "1"), ("smax", "1"), ("slim", "50"), ("chkdown", "0"), ("econ", "0")],
+    );
+    assert!(
+        leads["bin"].parse::<u64>().unwrap() > 0 && leads["bout"].parse::<u64>().unwrap() > 0,
+        "{leads:?}"
+    );
+    has(&row("writes", "pg2"), &[("status", "DOWN"), ("scur", "0")]);
+    has(&row("writes", "BACKEND"), &[("status", "UP"), ("act", "1"), ("qcur", "0")]);
+    has(&row("reads", "pg2"), &[("status", "UP"), ("scur", "0")]);
+    let counted = |rate: &str| row("writes", "FRONTEND")[rate].parse::<u32>().unwrap();
+    wait_for("the second to be counted", SOON, || (counted("rate_max") > 0).then_some(()));
+
+    agents[0].claim(standby(2));
+    agents[1].claim(leader(2));
+    world.wait_until("/writes/members/0", "pg2", SOON);
+    world.wait_until("/reads/members/0", "pg1", SOON);
+    has(&row("writes", "pg1"), &[("status", "DOWN"), ("chkdown", "1"), ("lastchg", "0")]);
+    has(&row("writes", "pg2"), &[("status", "UP"), ("chkdown", "0")]);
+    has(&row("reads", "pg1"), &[("status", "UP")]);
+    let metrics = world.get("/metrics").2;
+    let of_pg1 = "{cluster=\"demo\",proxy=\"ha1\",route=\"writes\",upstream=\"pg1\"}";
+    assert!(
+        metrics.contains(&format!("matriarch_proxy_server_down_transitions_total{of_pg1} 1")),
+        "{metrics}"
+    );
+    assert!(metrics.contains(&format!("matriarch_proxy_server_sessions_max{of_pg1} 1")), "{metrics}");
+}

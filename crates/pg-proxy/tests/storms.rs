@@ -131,7 +131,7 @@ async fn storm<F: Future<Output = ()> + Send + 'static>(proxy: &Proxy, client: i
     let counters = proxy.counters();
     assert_eq!(counters.cancels_total, (CLIENTS / 6) as u64);
     assert_eq!(counters.sessions_total, CLIENTS as u64 + 1);
-    assert_eq!(counters.upstreams[0].sessions, 0, "every place was given back");
+    assert_eq!(counters.upstream(0).sessions.now, 0, "every place was given back");
 }
 
 /// Where TLS ends at the proxy.

@@ -16,7 +16,7 @@ use ha_routing::balance::{Balance, Candidate, Choice, Share, Turns};
 use ha_routing::{Route, RouteState, Table};
 use tokio::sync::Notify;
 
-use super::{Port, Settings};
+use super::{Gauge, Port, RouteCounters, Settings, UpstreamCounters};
 use crate::read_lease::ReadLeases;
 
 mod backoff;
@@ -91,6 +91,10 @@ struct PortState {
     wait: Wait,
     /// Since when `wait` is what it is.
     wait_since: Instant,
+    /// Clients that wait.
+    queue: Gauge,
+    /// By upstream: sessions of this port that hold a place there.
+    sessions: Vec<Gauge>,
 }
 
 /// What the clients of a port wait for.
@@ -122,6 +126,8 @@ impl Places {
             turns: Turns::new(count),
             wait: Wait::Upstream,
             wait_since: now,
+            queue: Gauge::default(),
+            sessions: vec![Gauge::default(); count],
         };
         let state = State {
             limits,
@@ -149,6 +155,7 @@ impl Places {
         state.ports[port.index()].waiting.insert(number, Waiter { joined, waker: None });
         self.serve(&mut state, port, Instant::now());
         if !state.settled.contains_key(&number) {
+            state.note_queue(port);
             self.somebody_waits.notify_one();
         }
         drop(state);
@@ -182,14 +189,19 @@ impl Places {
         state.ports.iter().any(|port| !port.waiting.is_empty())
     }
 
-    /// Clients that wait now.
-    pub(super) fn waiting(&self) -> usize {
-        self.state().ports.iter().map(|port| port.waiting.len()).sum()
-    }
-
-    /// Sessions that hold a place at each upstream.
-    pub(super) fn sessions(&self) -> Vec<u32> {
-        self.state().upstreams.iter().map(|upstream| upstream.sessions).collect()
+    /// By port: who waits, and who holds a place at each upstream.
+    pub(super) fn counters(&self) -> [RouteCounters; 2] {
+        let mut state = self.state();
+        [Port::Writes, Port::Reads].map(|port| {
+            state.note_queue(port);
+            let of = &state.ports[port.index()];
+            let upstream = |&sessions| UpstreamCounters { sessions, ..UpstreamCounters::default() };
+            RouteCounters {
+                waiting: of.queue,
+                upstreams: of.sessions.iter().map(upstream).collect(),
+                ..RouteCounters::default()
+            }
+        })
     }
 
     /// Whether the table in force leads sessions of `port` to `upstream`.
@@ -230,6 +242,8 @@ impl Places {
                 Choice::Take(upstream) => {
                     state.upstreams[upstream].sessions += 1;
                     state.upstreams[upstream].openings += 1;
+                    let of_port = &mut state.ports[port.index()].sessions[upstream];
+                    of_port.set(of_port.now + 1);
                     state.settle(port, number, Ok(upstream));
                     continue;
                 }
@@ -313,6 +327,11 @@ impl State {
         self.ports[port.index()].waiting.keys().next().copied()
     }
 
+    fn note_queue(&mut self, port: Port) {
+        let port = &mut self.ports[port.index()];
+        port.queue.set(u32::try_from(port.waiting.len()).unwrap_or(u32::MAX));
+    }
+
     fn settle(&mut self, port: Port, number: u64, answer: Result<usize, NoPlace>) {
         let waiter = self.ports[port.index()].waiting.remove(&number);
         self.settled.insert(number, answer);
@@ -328,7 +347,8 @@ impl State {
 }
 
 impl Port {
-    fn index(self) -> usize {
+    /// Position of what there is for each port.
+    pub(super) fn index(self) -> usize {
         match self {
             Self::Writes => 0,
             Self::Reads => 1,
@@ -371,6 +391,7 @@ impl Future for Ticket {
             let places = Arc::clone(&self.places);
             return Poll::Ready(answer.map(|upstream| Place {
                 places,
+                port: self.port,
                 upstream,
                 opening: true,
                 leads: None,
@@ -393,7 +414,8 @@ impl Drop for Ticket {
         let given = state.settled.remove(&self.number);
         drop(state);
         if let Some(Ok(upstream)) = given {
-            drop(Place { places: Arc::clone(&self.places), upstream, opening: true, leads: None });
+            let (places, port) = (Arc::clone(&self.places), self.port);
+            drop(Place { places, port, upstream, opening: true, leads: None });
         }
     }
 }
@@ -402,6 +424,7 @@ impl Drop for Ticket {
 #[derive(Debug)]
 pub(super) struct Place {
     places: Arc<Places>,
+    port: Port,
     upstream: usize,
     opening: bool,
     /// The leadership for which the session was led there, where answers pass only while it has a read lease.
@@ -445,6 +468,8 @@ impl Drop for Place {
         }
         let upstream = &mut state.upstreams[self.upstream];
         upstream.sessions = upstream.sessions.saturating_sub(1);
+        let of_port = &mut state.ports[self.port.index()].sessions[self.upstream];
+        of_port.set(of_port.now.saturating_sub(1));
         self.places.serve_all(&mut state, Instant::now());
     }
 }

@@ -60,6 +60,8 @@ pub(super) async fn reach(
 ) -> Result<Reached, Stop> {
     let Client { stream, early, seat, came, .. } = client;
     let shared = seat.shared();
+    // The server that the last attempt failed with.
+    let mut failed: Option<usize> = None;
     loop {
         let (mut place, open) = match connected.take() {
             Some(reached) => (reached.place, Some(reached.server)),
@@ -68,6 +70,10 @@ pub(super) async fn reach(
         let fresh = open.is_none();
         let upstream = place.upstream();
         seat.concern(Some(upstream));
+        if let Some(before) = failed.take() {
+            let count = &seat.counters()[before];
+            if before == upstream { &count.retries } else { &count.redispatches }.add(1);
+        }
         let attempt = tokio::select! {
             biased;
             order = seat.cut() => match order {
@@ -88,7 +94,7 @@ pub(super) async fn reach(
                 }
                 if fresh {
                     note_reached(seat, shared, upstream);
-                    seat.worker().counters.upstreams[upstream].first_word.add(came.elapsed());
+                    seat.counters()[upstream].first_word.add(came.elapsed());
                 }
                 still_silent(stream, early, greeting).await?;
                 return Ok(Reached { server, place, said, login });
@@ -96,7 +102,10 @@ pub(super) async fn reach(
             Err(failure) => {
                 seat.concern(None);
                 match failure {
-                    Failure::Server(why) => note_failure(seat, shared, upstream, why),
+                    Failure::Server(why) => {
+                        failed = Some(upstream);
+                        note_failure(seat, shared, upstream, why);
+                    }
                     Failure::Shortage(why) => {
                         let why = format!("the proxy cannot connect: {why}");
                         shared.places.failed(upstream, &why, Instant::now());
@@ -206,7 +215,7 @@ async fn attempt(
                 true => Failure::Shortage(error.to_string()),
                 false => Failure::Server(error.to_string()),
             })?;
-            seat.worker().counters.upstreams[upstream].connect.add(begun.elapsed());
+            seat.counters()[upstream].connect.add(begun.elapsed());
             connected
         }
     };
@@ -220,7 +229,7 @@ async fn attempt(
 
 fn note_reached(seat: &Seat, shared: &Shared, upstream: usize) {
     shared.places.answered(upstream);
-    seat.worker().counters.upstreams[upstream].sessions.add(1);
+    seat.counters()[upstream].sessions.add(1);
     // Only the end of a failure is news: a report for each session would wake the control side for every connection.
     let failing = &shared.failing[upstream];
     if failing.load(Ordering::Relaxed) && failing.swap(false, Ordering::Relaxed) {
@@ -231,7 +240,7 @@ fn note_reached(seat: &Seat, shared: &Shared, upstream: usize) {
 fn note_failure(seat: &Seat, shared: &Shared, upstream: usize, why: String) {
     let why = format!("{}: {why}", shared.member(upstream));
     shared.places.failed(upstream, &why, Instant::now());
-    seat.worker().counters.upstreams[upstream].connect_failures.add(1);
+    seat.counters()[upstream].connect_failures.add(1);
     shared.failing[upstream].store(true, Ordering::Relaxed);
     shared.report(SessionReport::ConnectFailed { member: shared.member(upstream).clone(), why });
 }

@@ -166,7 +166,7 @@ impl Relay {
         let early = if refused { Vec::new() } else { early };
         // A login holds no commit.
         let _ = watch.see(&said, &seat.shared().cancel_keys, place.upstream());
-        let counters = &seat.worker().counters.upstreams[place.upstream()];
+        let counters = &seat.counters()[place.upstream()];
         counters.to_client.add(said.len() as u64);
         counters.to_upstream.add(early.len() as u64);
         let passed = (early.len() as u64, said.len() as u64);
@@ -224,7 +224,7 @@ impl Relay {
         if self.up.over() {
             return None;
         }
-        let count = &self.seat.worker().counters.upstreams[self.place.upstream()].to_upstream;
+        let count = &self.seat.counters()[self.place.upstream()].to_upstream;
         let (moved, passed, spoke) = (&mut self.moved, &mut self.passed.0, &mut self.spoke);
         let (watch, refused) = (&mut self.watch, &mut self.refused);
         let see = |bytes: &[u8]| {
@@ -259,7 +259,7 @@ impl Relay {
             return None;
         }
         let upstream = self.place.upstream();
-        let count = &self.seat.worker().counters.upstreams[upstream].to_client;
+        let count = &self.seat.counters()[upstream].to_client;
         let keys = &self.seat.shared().cancel_keys;
         let (watch, place, moved) = (&mut self.watch, &mut self.place, &mut self.moved);
         let (passed, spoke, lease_over) = (&mut self.passed.1, &mut self.spoke, &mut self.lease_over);
@@ -350,7 +350,7 @@ impl Relay {
             End::Cut(CutOrder::ShuttingDown) => Some(Some(Refusal::shutting_down())),
             End::Cut(CutOrder::Silent(side)) => Some(Some(silent(shared, side, member))),
             End::Cut(CutOrder::RoleLost(why)) => {
-                seat.worker().counters.upstreams[place.upstream()].cut.add(1);
+                seat.counters()[place.upstream()].cut.add(1);
                 Some(Some(Refusal::role_lost(&why)))
             }
             End::LeaseOver => {

@@ -18,7 +18,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::accept::{self, Accepting};
 use super::cancel_keys::CancelKeys;
-use super::counting::WorkerCounters;
+use super::counting::{OpenCount, UpstreamCount, WorkerCounters};
 use super::places::Places;
 use super::processors;
 use super::session::Session;
@@ -43,6 +43,8 @@ pub(super) struct Shared {
     pub(super) open: AtomicU32,
     /// Connections beyond that, which are about to be refused, or carry a cancel request.
     pub(super) beyond: AtomicU32,
+    /// Of these and those within the limit, by port.
+    pub(super) open_by_port: [OpenCount; 2],
     /// Listeners that are not closed.
     pub(super) doors: AtomicU32,
     pub(super) session_log: SessionLog,
@@ -234,6 +236,7 @@ impl Worker {
     ) {
         let seat = Seat::take(Rc::clone(self), port, admitted);
         self.counters.sessions_total.add(1);
+        self.counters.of(port).sessions_total.add(1);
         drop(tokio::task::spawn_local(Session::new(client, from, seat)));
     }
 
@@ -310,6 +313,7 @@ impl Seat {
         });
         roster.entries[entry as usize] =
             Entry { reads: port == Port::Reads, taken: true, ..Entry::default() };
+        worker.shared.open_by_port[port.index()].enter();
         Self { worker: Rc::clone(&worker), entry, admitted, port }
     }
 
@@ -319,6 +323,11 @@ impl Seat {
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.worker.shared
+    }
+
+    /// This thread's counters of the service that the client asked for, by upstream.
+    pub(super) fn counters(&self) -> &[UpstreamCount] {
+        &self.worker.counters.of(self.port).upstreams
     }
 
     /// The service that the client asked for.
@@ -383,6 +392,7 @@ impl Drop for Seat {
         drop(roster);
         self.worker.load.fetch_sub(1, Ordering::Relaxed);
         let shared = &self.worker.shared;
+        shared.open_by_port[self.port.index()].leave();
         let limit = if self.admitted { &shared.open } else { &shared.beyond };
         limit.fetch_sub(1, Ordering::Relaxed);
     }

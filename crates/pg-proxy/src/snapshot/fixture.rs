@@ -2,8 +2,11 @@
 
 use ha_routing::{AdminState, RouteState, SeenRole, Source};
 
-use super::{Decision, FileShown, ProxyShown, Rate, RouteShown, Snapshot, UpstreamShown};
-use crate::data_path::Times;
+use super::{
+    Availability, Decision, FileShown, ProxyShown, Rate, RouteShown, RouteStatistics, ServerStatistics,
+    Snapshot, Standing, UpstreamShown,
+};
+use crate::data_path::{Gauge, Times};
 use crate::replaced::ReplacedShown;
 
 /// The picture.
@@ -57,6 +60,7 @@ pub(crate) fn snapshot() -> Snapshot {
             .map(|n| Rate { sessions: n, bytes_to_upstreams: 512 * n, bytes_to_clients: 1024 * n })
             .collect(),
         lease_cuts_total: 0,
+        statistics: [statistics("writes", 0), statistics("reads", 1)],
         decisions: vec![Decision {
             at: "2026-03-01T12:00:00.250Z".to_owned(),
             reason: "writes go to pg1: it leads epoch 5".to_owned(),
@@ -100,4 +104,37 @@ fn times(counts: [u64; 2]) -> Times {
     let mut times = Times { sum_us: 1500, ..Times::default() };
     times.buckets[..2].copy_from_slice(&counts);
     times
+}
+
+/// Of a port that leads to the member with this index.
+fn statistics(route: &'static str, up: usize) -> RouteStatistics {
+    let server = |index: usize| ServerStatistics {
+        member: format!("pg{}", index + 1),
+        address: format!("10.0.1.1{}:5432", index + 1),
+        standing: if index == up { Standing::Up } else { Standing::Down },
+        reason: "streams".to_owned(),
+        weight: 1,
+        sessions: if index == up { Gauge { now: 41, most: 50 } } else { Gauge::default() },
+        session_limit: 200,
+        sessions_total: if index == up { 20_000 } else { 0 },
+        rate: if index == up { Gauge { now: 3, most: 40 } } else { Gauge::default() },
+        bytes_in: 123_456_789,
+        bytes_out: 9_876_543,
+        connect_failures: if index == 2 { 3 } else { 0 },
+        retries: if index == 2 { 2 } else { 0 },
+        redispatches: u64::from(index == 2),
+        check_failures: if index == 2 { 8 } else { 0 },
+        availability: Availability { up: index == up, since_ms: 7_384_000, downs: 1, downtime_ms: 9_000_000 },
+    };
+    RouteStatistics {
+        route,
+        algorithm: "leastconn",
+        sessions: Gauge { now: 43, most: 60 },
+        session_limit: 2000,
+        sessions_total: 20_012,
+        rate: Gauge { now: 3, most: 40 },
+        queue: Gauge { now: 2, most: 9 },
+        availability: Availability { up: true, since_ms: 7_384_000, downs: 0, downtime_ms: 0 },
+        servers: (0..3).map(server).collect(),
+    }
 }

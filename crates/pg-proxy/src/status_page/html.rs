@@ -4,6 +4,7 @@ use ha_routing::{RouteState, SeenRole, Source};
 use maud::{DOCTYPE, Markup, html};
 
 use super::graph::graph;
+use super::statistics;
 use super::words::{bytes, count, list, span};
 use crate::snapshot::{RouteShown, Snapshot, UpstreamShown, Word as _};
 
@@ -89,6 +90,10 @@ fn content(shown: &Snapshot) -> Markup {
             section aria-labelledby="servers" {
                 h2 #servers { "PostgreSQL" }
                 (upstreams(shown))
+            }
+            section aria-labelledby="statistics" {
+                h2 #statistics { "Statistics" }
+                (statistics::table(&shown.statistics))
             }
             section aria-labelledby="decisions" {
                 h2 #decisions { "Recent decisions" }
@@ -241,6 +246,7 @@ fn footer(shown: &Snapshot) -> Markup {
             span { "routing generation " (shown.generation) }
             a href="/status.json" { "JSON" }
             a href="/metrics" { "Metrics" }
+            a href="/;csv" { "CSV" }
             a href="/health" { "Health" }
         }
     }

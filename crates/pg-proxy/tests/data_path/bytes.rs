@@ -82,7 +82,7 @@ async fn bytes_arrive_unchanged_and_in_order_in_both_directions_at_once() {
         tokio::time::timeout(Duration::from_secs(60), all).await.unwrap();
     assert!(heard_up == up, "the server heard something else");
     assert!(heard_down == down, "the client heard something else");
-    let counters = proxy.counters().upstreams[0];
+    let counters = proxy.counters().upstream(0);
     assert_eq!(counters.bytes_to_upstream, up.len() as u64);
     assert_eq!(counters.bytes_to_client, (down.len() + login_done(4711, &[1; 4]).len()) as u64);
 }

@@ -19,7 +19,7 @@ async fn cut_session_reads_why_between_messages() {
     assert_eq!(sqlstate, "57P01");
     assert!(text.contains("pg1 was deposed"), "{text}");
     drop(soon(upstream.read(&mut [0; 1])).await);
-    until("it is counted", || proxy.counters().upstreams[0].sessions_cut == 1).await;
+    until("it is counted", || proxy.counters().upstream(0).sessions_cut == 1).await;
 }
 
 #[tokio::test]

@@ -41,7 +41,7 @@ async fn server_without_tls_gets_the_login_on_the_same_connection() {
     assert_eq!(read_packet(&mut upstream).await, startup("alice"));
     upstream.write_all(&login_done(1, &[1; 4])).await.unwrap();
     assert_eq!(read_exactly(&mut client, 5).await, login_done(1, &[1; 4])[..5]);
-    assert_eq!(proxy.counters().upstreams[0].sessions_total, 1);
+    assert_eq!(proxy.counters().upstream(0).sessions_total, 1);
 }
 
 #[tokio::test]

@@ -25,7 +25,7 @@ async fn places_are_given_in_the_order_of_arrival() {
         clients.push(proxy.client(Port::Writes, &format!("user{number}")).await);
         until("it waits or has the place", || proxy.counters().waiting == number).await;
         if number == 0 {
-            until("it has the place", || proxy.counters().upstreams[0].sessions == 1).await;
+            until("it has the place", || proxy.counters().upstream(0).sessions.now == 1).await;
         }
     }
     // One that leaves gives up its turn.
@@ -60,9 +60,9 @@ async fn places_of_killed_clients_come_back() {
         let (second, second_upstream) = proxy.session(Port::Writes, &server, &[2; 4]).await;
         crate::harness::reset(first);
         drop((second, first_upstream, second_upstream));
-        until("the places are free", || proxy.counters().upstreams[0].sessions == 0).await;
+        until("the places are free", || proxy.counters().upstream(0).sessions.now == 0).await;
     }
-    assert_eq!(proxy.counters().upstreams[0].sessions_total, 10);
+    assert_eq!(proxy.counters().upstream(0).sessions_total, 10);
 }
 
 #[tokio::test]
@@ -103,7 +103,7 @@ async fn sessions_are_spread_in_turn() {
         kept.push((client, upstream));
     }
     let counters = proxy.counters();
-    assert_eq!([counters.upstreams[0].sessions, counters.upstreams[1].sessions], [5, 5]);
+    assert_eq!([counters.upstream(0).sessions.now, counters.upstream(1).sessions.now], [5, 5]);
 }
 
 #[tokio::test]

@@ -42,7 +42,7 @@ async fn an_answer_that_comes_after_the_lease_is_withheld_and_the_client_told() 
     assert_eq!(sqlstate, "57P01");
     assert!(text.contains("read lease has run out"), "{text}");
     until("it is counted", || proxy.counters().lease_cuts_total == 1).await;
-    assert_eq!(proxy.counters().upstreams[0].sessions_cut, 0);
+    assert_eq!(proxy.counters().upstream(0).sessions_cut, 0);
 }
 
 #[tokio::test]

@@ -170,7 +170,7 @@ async fn last_bytes_reach_a_slow_reader_though_nothing_follows() {
         let mut passed = 0;
         loop {
             tokio::time::sleep(Duration::from_millis(5)).await;
-            let now = world.proxy.counters().upstreams[0].bytes_to_client;
+            let now = world.proxy.counters().upstream(0).bytes_to_client;
             if std::mem::replace(&mut passed, now) == now {
                 break;
             }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pg_proxy::data_path::{Port, SessionReport};
+use pg_proxy::data_path::{Gauge, Port, SessionReport};
 use tokio::io::AsyncWriteExt;
 
 use crate::harness::{
@@ -125,7 +125,15 @@ async fn refused_connection_is_tried_at_another_standby_at_once() {
         proxy.reports.recv().await,
         Some(SessionReport::ConnectFailed { member, .. }) if member.as_str() == "pg1"
     ));
-    assert_eq!(proxy.counters().upstreams[0].connect_failures, 1);
+    let failed = proxy.counters().upstream(0);
+    assert_eq!((failed.connect_failures, failed.retries, failed.redispatches), (1, 0, 1));
+    let [writes, reads] = proxy.counters().routes;
+    assert_eq!((writes.sessions_total, reads.sessions_total), (0, 1));
+    assert_eq!(
+        (reads.sessions, reads.upstreams[1].sessions),
+        (Gauge { now: 1, most: 1 }, Gauge { now: 1, most: 1 })
+    );
+    assert_eq!(writes.upstreams[0].connect_failures, 0, "it was a reader");
 }
 
 #[tokio::test]
@@ -137,6 +145,9 @@ async fn unreachable_leader_holds_and_then_names_the_failure() {
     let (sqlstate, text) = read_refusal(&mut client).await;
     assert_eq!(sqlstate, "57P03");
     assert!(text.contains("pg1: ") && text.contains("refused"), "{text}");
+    let failed = proxy.counters().upstream(0);
+    assert!(failed.retries > 0, "{failed:?}");
+    assert_eq!((failed.redispatches, failed.connect_failures), (0, failed.retries + 1));
 }
 
 #[tokio::test]

@@ -1,6 +1,10 @@
 //! The status page of a real pg-proxy as people see it: in Chromium.
 
-#![allow(clippy::unwrap_used, reason = "a test ends by a panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test ends by a panic and says what it measured"
+)]
 
 mod browser;
 #[path = "../fakes/mod.rs"]
@@ -77,6 +81,7 @@ fn the_page_shows_the_cluster_and_follows_a_change_of_the_leader_by_itself() {
     looked.shows("tbody.standby", &["pg2", "Standby", "confirms", "reads", "4.00 KiB", "0 of 200"]);
     looked.shows(".tiles", &["Sessions 1 of 2"]);
     looked.shows(".decisions", &["pg1 leads epoch 3"]);
+    looked.shows("table.statistics", &["writes 1, most 1 of 2", "writes at pg1 1, most 1 of 200", "UP for"]);
     looked.shows("#freshness", &["Live"]);
     assert!(writer.is_alive());
 

@@ -11,7 +11,7 @@ use ha_routing::balance::{Balance, Share};
 use ha_routing::{Route, RouteState, Table};
 
 use super::{Limits, NoPlace, OPENINGS_AT_ONCE, Place, Places, Ticket};
-use crate::data_path::Port;
+use crate::data_path::{Gauge, Port};
 
 const HOLD: Duration = Duration::from_secs(10);
 const QUEUE: Duration = Duration::from_secs(4);
@@ -81,9 +81,13 @@ fn place_given_to_one_that_left_goes_to_the_next() {
     // It was given the place, but never came to fetch it.
     drop(first);
     let second = place(&mut second);
-    assert_eq!(world.places.sessions(), [1]);
+    let counted = || {
+        let [writes, _] = world.places.counters();
+        (writes.upstreams[0].sessions, writes.waiting)
+    };
+    assert_eq!(counted(), (Gauge { now: 1, most: 1 }, Gauge { now: 0, most: 2 }));
     drop(second);
-    assert_eq!(world.places.sessions(), [0]);
+    assert_eq!(counted(), (Gauge { now: 0, most: 1 }, Gauge { now: 0, most: 2 }));
 }
 
 #[test]
@@ -160,5 +164,5 @@ fn refusing_route_sends_everybody_away() {
     world.put_in_force(RouteState::Refusing, &[]);
     assert_eq!(refused(&mut waiting), NoPlace::Refused("the reason".to_owned()));
     assert_eq!(refused(&mut world.ask()), NoPlace::Refused("the reason".to_owned()));
-    assert_eq!(world.places.waiting(), 0);
+    assert_eq!(world.places.counters()[0].waiting, Gauge { now: 0, most: 1 });
 }
