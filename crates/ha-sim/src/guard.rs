@@ -217,8 +217,12 @@ impl World {
                     let name = self.host_name(host).to_owned();
                     self.say(|| format!("guard {name}: {reason}"));
                 }
-                // A connection of the simulation asks for no report, and nobody stops a guard here.
-                Action::Notice(_) | Action::Report { .. } | Action::AskToStop | Action::Exit => {}
+                // A connection of the simulation asks for no report, nobody stops a guard here, and there is no fuse.
+                Action::Notice(_)
+                | Action::Report { .. }
+                | Action::AskToStop
+                | Action::SetFuse(_)
+                | Action::Exit => {}
             }
         }
         self.guard_schedules(host);
