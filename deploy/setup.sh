@@ -2,8 +2,8 @@
 # Installs what building and the lab need on Debian and Ubuntu. Says nothing when nothing is missing.
 #
 #   deploy/setup.sh         what the programs, the lab and the demonstration need
-#   deploy/setup.sh test    and what the tests run beside them: HAProxy, Keepalived, Patroni, strace, psycopg, Java with
-#                           JDBC, Chromium
+#   deploy/setup.sh test    and what the tests run beside them: HAProxy, Keepalived, FRR, Patroni, strace, psycopg, Java
+#                           with JDBC, Chromium
 #   deploy/setup.sh bench   and what pg-proxy is measured against: HAProxy, PgBouncer
 #   deploy/setup.sh pictures   and Chromium, which takes the pictures of the status page
 #
@@ -43,6 +43,7 @@ test)
     for peer in haproxy keepalived patroni; do
         command -v "$peer" >/dev/null 2>&1 || peers+=("$peer")
     done
+    [ -x /usr/lib/frr/vrrpd ] || peers+=(frr)
     missing+=(${peers[@]+"${peers[@]}"})
     need strace strace
     [ -e /usr/lib/python3/dist-packages/psycopg2 ] || missing+=(python3-psycopg2)

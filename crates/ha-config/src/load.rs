@@ -116,6 +116,14 @@ fn read_vips(top: &Table<'_>, hosts: &hosts::Hosts) -> Vec<Vip> {
             };
             table.refuse("vrid", found, "a virtual router of its own for each [[vip]]");
         }
+        let fellow = vips.iter().find(|other| vip.group.is_some() && other.group == vip.group);
+        if let Some((fellow, key)) =
+            fellow.and_then(|fellow| Some((fellow, vip.disagreement(fellow, &hosts.proxies)?)))
+        {
+            let group = vip.group.as_deref().unwrap_or_default();
+            let expected = format!("the same vip.{key} as {}: they move together", fellow.address);
+            table.refuse("group", format!("{group:?} with another vip.{key}"), expected);
+        }
         vips.push(vip);
     }
     vips

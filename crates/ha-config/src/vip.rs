@@ -24,6 +24,8 @@ pub struct Vip {
     pub link_local: Option<Ipv6Addr>,
     /// Network interface; `None` = the one with an address in the subnet.
     pub interface: Option<String>,
+    /// Those of one name are held or left together; `None` = alone.
+    pub group: Option<String>,
     /// Virtual router identifier, 1 to 255; `None` = derived from the address.
     pub vrid: Option<u8>,
     /// VRRP version, 2 or 3.
@@ -34,6 +36,8 @@ pub struct Vip {
     pub preference: Vec<MemberName>,
     /// Advertise by unicast to the other proxy hosts instead of by multicast.
     pub unicast: bool,
+    /// By unicast: how many routers an advertisement may have passed, by its TTL or hop limit.
+    pub max_hops: u8,
     /// Whether a host that is preferred takes the address back from one that is as healthy.
     pub preempt: bool,
     /// How long it waits before it does.
@@ -48,11 +52,13 @@ impl Vip {
             prefix,
             link_local: None,
             interface: None,
+            group: None,
             vrid: None,
             version: 3,
             interval: Duration::from_millis(200),
             preference: Vec::new(),
             unicast: false,
+            max_hops: 0,
             preempt: true,
             preempt_delay: Duration::from_secs(30),
         }
@@ -71,6 +77,17 @@ impl Vip {
     pub fn order<'a>(&'a self, proxies: &'a [ProxyHost]) -> Vec<&'a MemberName> {
         let rest = proxies.iter().map(|host| &host.name).filter(|name| !self.preference.contains(name));
         self.preference.iter().chain(rest).collect()
+    }
+
+    /// What differs from another of the same group and must not, because they decide as one.
+    pub(crate) fn disagreement(&self, other: &Self, proxies: &[ProxyHost]) -> Option<&'static str> {
+        let differs = [
+            ("interval", self.interval != other.interval),
+            ("preference", self.order(proxies) != other.order(proxies)),
+            ("preempt", self.preempt != other.preempt),
+            ("preempt_delay", self.preempt_delay != other.preempt_delay),
+        ];
+        differs.into_iter().find(|(_, differs)| *differs).map(|(key, _)| key)
     }
 
     /// Whether `other` lies in this address's subnet.
@@ -111,10 +128,14 @@ impl Vip {
                     .map(str::to_owned)
             })
             .map(|at| at.value);
+        let group = table.read("group", "a name, the same for all that move together", |value| {
+            value.as_str().filter(|name| !name.is_empty()).map(str::to_owned)
+        });
         let link_local = table.read("link_local", "an address in fe80::/10", |value| {
             value.as_str()?.parse().ok().filter(Ipv6Addr::is_unicast_link_local)
         });
         let unicast = table.boolean("unicast").unwrap_or(false);
+        let max_hops = table.number("max_hops", 0..=254).and_then(|hops| u8::try_from(hops).ok());
         let preempt = table.boolean("preempt").unwrap_or(true);
         let preempt_delay = table.duration("preempt_delay", Duration::ZERO..=Duration::from_secs(1000));
         // RFC 9568 §5.2.7: 12 bits of centiseconds.
@@ -125,8 +146,8 @@ impl Vip {
         vip.version = version.unwrap_or(vip.version);
         vip.interval = interval.unwrap_or(vip.interval);
         (vip.vrid, vip.interface, vip.unicast, vip.preference) = (vrid, interface, unicast, preference);
-        vip.link_local = link_local.map(|at| at.value);
-        vip.preempt = preempt;
+        (vip.link_local, vip.group) = (link_local.map(|at| at.value), group.map(|at| at.value));
+        (vip.preempt, vip.max_hops) = (preempt, max_hops.unwrap_or(0));
         vip.preempt_delay = preempt_delay.unwrap_or(vip.preempt_delay);
         vip.check_protocol(table);
         vip.check_neighbours(table, databases, proxies);
@@ -157,6 +178,10 @@ impl Vip {
     /// Advertisements can be sent only to addresses of the family that they are about.
     fn check_unicast(&self, table: &Table<'_>, proxies: &[ProxyHost]) {
         if !self.unicast {
+            if self.max_hops > 0 {
+                let expected = "0, or vip.unicast: multicast never passes a router";
+                table.refuse("max_hops", self.max_hops.to_string(), expected);
+            }
             return;
         }
         if proxies.len() == 1 {

@@ -375,6 +375,23 @@ fn front_cases() -> Vec<Case> {
             ],
         },
         Case {
+            name: "families, hops and groups of floating addresses that do not fit",
+            text: after_hosts(
+                "[[proxy]]\nname = \"ha1\"\naddress = \"10.0.1.21\"\n[[proxy]]\nname = \"ha2\"\naddress = \"10.0.1.22\"\n\
+                 [[vip]]\naddress = \"10.0.1.10/24\"\nlink_local = \"fe80::1\"\nmax_hops = 3\ngroup = \"front\"\n\
+                 [[vip]]\naddress = \"fd00::10/64\"\ninterface = \"eth0\"\nlink_local = \"fd00::1\"\n\
+                 unicast = true\nversion = 2\ninterval = \"1s\"\ngroup = \"front\"\n",
+            ),
+            problems: &[
+                (Some(19), "vip[0].link_local", &["\"fe80::1\"", "only an IPv6 address"]),
+                (Some(20), "vip[0].max_hops", &["found 3", "vip.unicast"]),
+                (Some(25), "vip[1].link_local", &["\"fd00::1\"", "fe80::/10"]),
+                (Some(26), "vip[1].unicast", &["an IPv6 address of each [[proxy]]", "ha1 10.0.1.21"]),
+                (Some(27), "vip[1].version", &["3: VRRP version 2 knows IPv4 only"]),
+                (Some(29), "vip[1].group", &["the same vip.interval as 10.0.1.10"]),
+            ],
+        },
+        Case {
             name: "VRRP values out of range",
             text: after_hosts(
                 "[[proxy]]\nname = \"ha1\"\naddress = \"10.0.1.21\"\n[[vip]]\naddress = \"10.0.1.10/24\"\nvrid = 256\nversion = 2\n\

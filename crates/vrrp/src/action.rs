@@ -11,12 +11,14 @@ pub enum Action {
     /// Send a VRRP message (protocol 112) with TTL or hop limit 255 and TOS 0xC0 from the source address told by
     /// [`crate::Event::LinkUp`]. No completion; a failure is nothing to react to, the next one follows.
     Send {
+        /// Which member of the group it is about; 0 if there is no group.
+        member: usize,
         /// The group of the router's family, or one peer: with unicast there is one such action for each, because the checksum may differ.
         destination: IpAddr,
         /// The message after the IP header.
         packet: Vec<u8>,
     },
-    /// Install [`crate::Setup::addresses`], each as a /32 or /128, with this lifetime, or refresh them. Comes with each
+    /// Install [`crate::Setup::addresses`] of every member, each as a /32 or /128, with this lifetime, or refresh them. Comes with each
     /// advertisement: when the program dies or hangs, the kernel removes them.
     HoldAddress {
         /// Whole seconds, the kernel's unit.

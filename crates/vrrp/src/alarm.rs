@@ -126,7 +126,9 @@ impl fmt::Display for AlarmKind {
             }
             Self::OwnSource => f.write_str("our own address sends to us: a loop, or a copy of this machine"),
             Self::UnknownRouter => f.write_str("takes part, but is no host of the file"),
-            Self::WrongTtl { ttl } => write!(f, "TTL {ttl} instead of 255: not from this link"),
+            Self::WrongTtl { ttl } => {
+                write!(f, "TTL {ttl} instead of 255: not from this link, or not meant for it")
+            }
             Self::Malformed { why } => write!(f, "packet not usable: {why}"),
             Self::OtherVirtualRouter { vrid } => write!(f, "another virtual router, identifier {vrid}"),
             Self::AddressRemoved => f.write_str("somebody removes the floating address from this host"),

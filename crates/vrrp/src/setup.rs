@@ -49,6 +49,9 @@ pub struct Setup {
     pub peers: Vec<IpAddr>,
     /// Send to `peers` one by one instead of to the multicast group, and listen to nobody else.
     pub unicast: bool,
+    /// By unicast: how many routers an advertisement may have passed. A sender that does not begin with 255 seems to be behind
+    /// some: keepalived begins with 64 over IPv6, as if it were 191 hops away.
+    pub max_hops: u8,
     /// How long a peer that is heard but not understood keeps this router from taking over.
     pub conflict_hold: Duration,
     /// After the link came back: how long to listen before taking over, unless an advertisement is heard. Switch
@@ -73,6 +76,7 @@ impl Setup {
             checksum: ChecksumMode::Auto,
             peers: Vec::new(),
             unicast: false,
+            max_hops: 0,
             conflict_hold: Duration::from_secs(60),
             link_settle: Duration::from_secs(5),
         }
@@ -81,6 +85,16 @@ impl Setup {
     /// Every floating address, in the order in which they are advertised.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + Clone + use<> {
         self.link_local.map(IpAddr::V6).into_iter().chain([self.address])
+    }
+
+    /// Whether both come to the same decisions.
+    pub(crate) fn decides_like(&self, other: &Self) -> bool {
+        let decides = |setup: &Self| {
+            let Self { interval, preference, preempt, preempt_delay, conflict_hold, link_settle, .. } =
+                *setup;
+            (interval, preference, preempt, preempt_delay, conflict_hold, link_settle)
+        };
+        decides(self) == decides(other)
     }
 
     pub(crate) fn check(&self) -> Result<(), SetupError> {
@@ -100,6 +114,9 @@ impl Setup {
         }
         if self.unicast && self.peers.is_empty() {
             return Err(SetupError::NoPeers);
+        }
+        if self.max_hops > 0 && !self.unicast {
+            return Err(SetupError::Hops);
         }
         if self.address.is_ipv6() && self.version == Version::V2 {
             return Err(SetupError::VersionOfIpv6);
@@ -151,6 +168,22 @@ pub enum SetupError {
     /// Unicast to nobody.
     #[error("unicast without peers, expected at least one")]
     NoPeers,
+    /// A group of nobody.
+    #[error("no member, expected at least one")]
+    NoMember,
+    /// Members of a group that would decide differently.
+    #[error(
+        "{one} and {other} are one group: expected the same interval, preference and preemption for both"
+    )]
+    Disagree {
+        /// Floating address of the first member.
+        one: IpAddr,
+        /// That of the one that differs.
+        other: IpAddr,
+    },
+    /// Hops by multicast, which never leaves its link.
+    #[error("hops without unicast, expected 0")]
+    Hops,
     /// Version 2 with an IPv6 address.
     #[error("version 2 with an IPv6 address, expected 3")]
     VersionOfIpv6,

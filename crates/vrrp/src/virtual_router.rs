@@ -5,9 +5,10 @@
 
 mod active;
 mod backup;
+mod member;
 mod validation;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -21,32 +22,30 @@ use crate::priority::{self, Tier};
 use crate::reason::{Cause, Reason};
 use crate::setup::{Setup, SetupError};
 use crate::state::{ActiveSeen, State, Status};
-use crate::statistics::Counters;
 use crate::timers::{self, Timer, Timers};
 use crate::tracking::ProxyHealth;
 
 use backup::Conflict;
-use validation::Dialect;
+use member::Member;
 
-/// One virtual router on one interface.
+/// One virtual router on one interface, or a group of them that hold or leave their addresses together.
 #[derive(Debug)]
 pub struct VirtualRouter {
+    /// What decides: that of the first member.
     setup: Setup,
+    members: Vec<Member>,
     state: State,
     since: MonoTime,
     cause: Cause,
     proxy: ProxyHealth,
     /// An operator wants another host to hold the address.
     aside: bool,
-    /// Own address on the link; `None` = no link.
-    source: Option<IpAddr>,
     started: bool,
     stopping: bool,
     holds_address: bool,
     timers: Timers,
     /// When this router was last called, to notice that the program did not run.
     called_at: MonoTime,
-    counters: Counters,
     alarms: AlarmBook,
     actions: VecDeque<Action>,
 
@@ -72,8 +71,6 @@ pub struct VirtualRouter {
     restored: VecDeque<MonoTime>,
     /// Repetitions of priority 0 still to be sent.
     farewells: u8,
-    /// Form of the checksum that each router uses.
-    dialects: BTreeMap<IpAddr, Dialect>,
 }
 
 impl VirtualRouter {
@@ -82,22 +79,34 @@ impl VirtualRouter {
     /// # Errors
     /// Settings that no virtual router can have.
     pub fn new(setup: Setup, now: MonoTime) -> Result<Self, SetupError> {
-        setup.check()?;
+        Self::group(vec![setup], now)
+    }
+
+    /// Several that decide as one, for instance one for each family: when one of them cannot take part, none does; when one
+    /// hears the Active, all do.
+    ///
+    /// # Errors
+    /// Settings that no virtual router can have, or that are not the same for all members although they decide together.
+    pub fn group(setups: Vec<Setup>, now: MonoTime) -> Result<Self, SetupError> {
+        setups.iter().try_for_each(Setup::check)?;
+        let setup = setups.first().cloned().ok_or(SetupError::NoMember)?;
+        if let Some(other) = setups.iter().find(|other| !setup.decides_like(other)) {
+            return Err(SetupError::Disagree { one: setup.address, other: other.address });
+        }
         Ok(Self {
             active_interval: setup.interval,
             setup,
+            members: setups.into_iter().map(Member::new).collect(),
             state: State::Initialize,
             since: now,
             cause: Cause::NotStarted,
             proxy: ProxyHealth::Dead,
             aside: false,
-            source: None,
             started: false,
             stopping: false,
             holds_address: false,
             timers: Timers::default(),
             called_at: now,
-            counters: Counters::default(),
             alarms: AlarmBook::default(),
             actions: VecDeque::new(),
             active: None,
@@ -110,18 +119,26 @@ impl VirtualRouter {
             sent_at: MonoTime::default(),
             restored: VecDeque::new(),
             farewells: 0,
-            dialects: BTreeMap::new(),
         })
     }
 
-    /// Something happened.
+    /// Something happened, to the only or the first member or to all.
     pub fn handle_event(&mut self, now: MonoTime, event: Event) {
+        self.handle_event_of(now, 0, event);
+    }
+
+    /// Something happened. What concerns a link concerns that of this member, in the order of [`Self::group`]; one that
+    /// there is not is ignored.
+    pub fn handle_event_of(&mut self, now: MonoTime, member: usize, event: Event) {
+        if member >= self.members.len() {
+            return;
+        }
         self.notice_gap(now);
         match event {
             Event::Started => self.start(now),
-            Event::Received { source, packet } => self.receive(now, source, &packet),
-            Event::LinkUp { source } => self.link_up(now, source),
-            Event::LinkDown { why } => self.link_down(now, why),
+            Event::Received { source, packet } => self.receive(now, member, source, &packet),
+            Event::LinkUp { source } => self.link_up(now, member, source),
+            Event::LinkDown { why } => self.link_down(now, member, why),
             Event::ProxyChanged(health) => self.proxy_changed(now, health),
             Event::AddressLost => self.address_lost(now),
             Event::StepAside => self.step_aside(now),
@@ -154,8 +171,13 @@ impl VirtualRouter {
         self.actions.pop_front()
     }
 
-    /// How it looks now.
+    /// How it looks now; the counters are those of the first member.
     pub fn status(&self, now: MonoTime) -> Status {
+        self.status_of(now, 0)
+    }
+
+    /// The same with the counters of this member.
+    pub fn status_of(&self, now: MonoTime, member: usize) -> Status {
         Status {
             state: self.state,
             since: self.since,
@@ -165,7 +187,7 @@ impl VirtualRouter {
             active: self.active,
             holds_address: self.holds_address,
             down_interval: self.down_interval(),
-            counters: self.counters,
+            counters: self.members.get(member).map(|member| member.counters).unwrap_or_default(),
             alarms: self.alarms.current(now),
         }
     }
@@ -181,29 +203,40 @@ impl VirtualRouter {
         }
         (self.started, self.stopping) = (true, false);
         self.push(Action::DropAddress);
-        match self.source {
-            Some(_) => self.become_backup(now, Cause::Started),
-            None => self.change(now, State::Fault, Cause::LinkDown { why: "no link yet".to_owned() }),
+        match self.missing() {
+            None => self.become_backup(now, Cause::Started),
+            Some(why) => self.change(now, State::Fault, Cause::LinkDown { why }),
         }
     }
 
-    fn link_up(&mut self, now: MonoTime, source: IpAddr) {
-        self.source = Some(source);
-        if self.state == State::Fault {
-            self.become_backup(now, Cause::LinkUp);
-            if std::mem::take(&mut self.link_was_down) {
-                self.settle(now);
-            }
+    /// Why the first member that has no link has none.
+    fn missing(&self) -> Option<String> {
+        self.members.iter().find_map(|member| member.source.clone().err())
+    }
+
+    fn link_up(&mut self, now: MonoTime, member: usize, source: IpAddr) {
+        self.members[member].source = Ok(source);
+        if self.state != State::Fault {
+            return;
+        }
+        if let Some(why) = self.missing() {
+            self.cause = Cause::LinkDown { why };
+            return;
+        }
+        self.become_backup(now, Cause::LinkUp);
+        if std::mem::take(&mut self.link_was_down) {
+            self.settle(now);
         }
     }
 
-    fn link_down(&mut self, now: MonoTime, why: String) {
+    fn link_down(&mut self, now: MonoTime, member: usize, why: String) {
+        let source = Err(why.clone());
         self.link_was_down = self.started;
         match self.state {
             State::Active if self.stopping => self.leave(now),
             State::Active | State::Backup => {
                 if self.holds_address {
-                    // Lost with a dead link; heard when only the address went.
+                    // Lost with a dead link; heard when only the address went, or over another member's link.
                     self.send(now, 0);
                     self.drop_address();
                 }
@@ -213,7 +246,7 @@ impl VirtualRouter {
             State::Fault => self.cause = Cause::LinkDown { why },
             State::Initialize => {}
         }
-        self.source = None;
+        self.members[member].source = source;
     }
 
     fn proxy_changed(&mut self, now: MonoTime, health: ProxyHealth) {
@@ -271,8 +304,10 @@ impl VirtualRouter {
     fn change(&mut self, now: MonoTime, to: State, because: Cause) {
         let from = self.state;
         (self.state, self.since, self.cause) = (to, now, because.clone());
-        self.counters.transitions += 1;
-        self.counters.became_active += u64::from(to == State::Active);
+        for Member { counters, .. } in &mut self.members {
+            counters.transitions += 1;
+            counters.became_active += u64::from(to == State::Active);
+        }
         self.note(Reason::Changed { from, to, because });
     }
 

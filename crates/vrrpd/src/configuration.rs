@@ -21,7 +21,8 @@ pub(crate) struct Configuration {
     pub(crate) cluster: Cluster,
     /// This host.
     pub(crate) host: ProxyHost,
-    pub(crate) routers: Vec<RouterPlan>,
+    /// Of each floating address, those of one `vip.group` together: they are one decision.
+    pub(crate) routers: Vec<Vec<RouterPlan>>,
 }
 
 /// One virtual router, as configured.
@@ -59,7 +60,9 @@ pub(crate) fn configuration(args: &Args) -> Result<Configuration, Problems> {
         (Err(problems), Err(more)) => return Err(problems.and(more)),
     };
     let password = secrets.vrrp_password.as_ref().map(|password| padded(password.expose().as_bytes()));
-    let routers = cluster.vips.iter().filter_map(|vip| plan(&cluster, &host, vip, password)).collect();
+    let routers = groups(&cluster.vips)
+        .map(|vips| vips.into_iter().filter_map(|vip| plan(&cluster, &host, vip, password)).collect())
+        .collect();
     Ok(Configuration { cluster, host, routers })
 }
 
@@ -70,6 +73,17 @@ fn unsuitable(path: &Path, cluster: &Cluster) -> Vec<Problem> {
         return vec![Problem::new(path, None, "vip", "none", expected)];
     }
     Vec::new()
+}
+
+/// Floating addresses that move together, in the order of the file.
+fn groups(vips: &[Vip]) -> impl Iterator<Item = Vec<&Vip>> {
+    let is_first = |index: usize, vip: &Vip| {
+        vip.group.is_none() || !vips[..index].iter().any(|earlier| earlier.group == vip.group)
+    };
+    vips.iter().enumerate().filter(move |(index, vip)| is_first(*index, vip)).map(|(index, first)| {
+        let others = vips[index + 1..].iter().filter(|vip| first.group.is_some() && vip.group == first.group);
+        std::iter::once(first).chain(others).collect()
+    })
 }
 
 fn plan(
@@ -97,6 +111,7 @@ fn plan(
             .filter(|other| other.is_ipv4() == vip.address.is_ipv4() && (other.is_ipv4() || vip.unicast))
             .collect(),
         unicast: vip.unicast,
+        max_hops: vip.max_hops,
         ..setup_of(vip)
     };
     let wanted =
@@ -143,6 +158,10 @@ mod tests {
         configuration(&Args { config, node: Some(node.to_owned()), check_config: false, proxy_socket })
     }
 
+    fn flat(read: &Configuration) -> Vec<&RouterPlan> {
+        read.routers.iter().flatten().collect()
+    }
+
     const TWO: &str = "[[vip]]\naddress = \"10.0.1.10/24\"\n\
                        [[vip]]\naddress = \"10.0.1.11/24\"\nversion = 2\ninterval = \"1s\"\nvrid = 51\n\
                        preference = [\"ha2\"]\nunicast = true\n";
@@ -151,7 +170,7 @@ mod tests {
     fn each_address_is_a_virtual_router_and_the_first_in_order_is_preferred() {
         let two = TWO.replace("10.0.1.11", "10.0.1.9");
         let read = read("ha1", &two, Some("vrrp_password = \"cfgha26\"\n")).unwrap();
-        let [first, second] = &read.routers[..] else { panic!("{:?}", read.routers) };
+        let [first, second] = &flat(&read)[..] else { panic!("{read:?}") };
         let (one, two) = (&first.setup, &second.setup);
         assert_eq!((one.vrid, one.preference, one.auth, one.unicast), (10, 1, None, false));
         assert_eq!((two.vrid, two.preference, two.unicast), (51, 0, true));
@@ -163,11 +182,12 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv6_address_has_a_link_local_one_beside_it() {
-        let vips = "[[vip]]\naddress = \"10.0.1.10/24\"\n[[vip]]\naddress = \"fd00::10/64\"\ninterface = \"eth0\"\n\
-                    vrid = 10\n[[vip]]\naddress = \"fd00::11/64\"\ninterface = \"eth0\"\nlink_local = \"fe80::11\"\n";
+    fn an_ipv6_address_has_a_link_local_one_beside_it_and_a_group_is_one_decision() {
+        let vips = "[[vip]]\naddress = \"10.0.1.10/24\"\ngroup = \"front\"\n[[vip]]\naddress = \"fd00::10/64\"\ninterface = \"eth0\"\n\
+                    vrid = 10\n[[vip]]\naddress = \"fd00::11/64\"\ninterface = \"eth0\"\nlink_local = \"fe80::11\"\ngroup = \"front\"\n";
         let read = read("ha1", vips, None).unwrap();
-        let [four, six, given] = &read.routers[..] else { panic!("{:?}", read.routers) };
+        assert_eq!(read.routers.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1]);
+        let [four, given, six] = &flat(&read)[..] else { panic!("{read:?}") };
         let all = |plan: &RouterPlan| plan.setup.addresses().map(|one| one.to_string()).collect::<Vec<_>>();
         assert_eq!(all(four), ["10.0.1.10"]);
         assert_eq!(all(six), ["fe80::5e00:20a", "fd00::10"]);

@@ -29,10 +29,11 @@ use vrrp::{Event, ProxyHealth};
 
 use crate::configuration::RouterPlan;
 use crate::log_queue::LogQueue;
+use crate::member::Identity;
 use crate::netlink::{Heard, Monitor, Requests};
 use crate::proxy_link::ProxyLink;
 use crate::raw_socket;
-use crate::router::{Identity, Router, Tools};
+use crate::router::{Router, Tools};
 use crate::snapshot::{Shared, Snapshot};
 use crate::wishes::WishesIn;
 
@@ -94,7 +95,7 @@ impl Driver {
     /// # Errors
     /// When the kernel refuses what nothing can work without.
     pub(crate) fn begin(
-        plans: &[RouterPlan],
+        plans: &[Vec<RouterPlan>],
         proxy_socket: &Path,
         wishes: WishesIn,
         mut log: LogQueue,
@@ -110,7 +111,7 @@ impl Driver {
         }
         let now = boottime();
         let routers: Result<Vec<Router>, _> =
-            plans.iter().map(|plan| Router::new(plan.clone(), now)).collect();
+            plans.iter().map(|plans| Router::new(plans.clone(), now)).collect();
         let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK);
         let signals = SignalFd::with_flags(&caught_signals(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK);
         let mut driver = Self {
@@ -201,7 +202,7 @@ impl Driver {
     /// Waits; says whether a signal came. What else is there is found by looking.
     fn wait(&self) -> anyhow::Result<bool> {
         let fixed = [self.signals.as_fd(), self.timer.as_fd(), self.monitor.as_fd(), self.wishes.as_fd()];
-        let routers = self.routers.iter().filter_map(Router::descriptor);
+        let routers = self.routers.iter().flat_map(Router::descriptors);
         let mut waits: Vec<PollFd<'_>> = fixed
             .into_iter()
             .chain(self.proxy.descriptor())
@@ -233,7 +234,7 @@ impl Driver {
     }
 
     fn receive(&mut self) {
-        let all: Vec<Identity> = self.routers.iter().filter_map(Router::identity).collect();
+        let all: Vec<Identity> = self.routers.iter().flat_map(Router::identities).collect();
         let mut packets = 0;
         for router in &mut self.routers {
             packets += router.receive(boottime(), &all, &mut self.tools);
@@ -312,7 +313,7 @@ impl Driver {
             began: self.began,
             proxy: self.proxy_told,
             degraded: self.degraded.clone(),
-            routers: self.routers.iter().map(|router| router.view(now)).collect(),
+            routers: self.routers.iter().flat_map(|router| router.views(now)).collect(),
         }));
     }
 }

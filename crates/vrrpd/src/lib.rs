@@ -3,7 +3,8 @@
 //! It decides nothing about who holds an address; that is in `vrrp`. It knows nothing about PostgreSQL either: all that
 //! it hears of the cluster is whether the local pg-proxy serves.
 //!
-//! Begin reading at `driver.rs`, which shows what goes in and out; `router.rs` carries out what a virtual router asks for.
+//! Begin reading at `driver.rs`, which shows what goes in and out; `router.rs` and
+//! `member.rs` carry out what a virtual router asks for.
 //! What goes over the wire to move an address is in `raw_socket.rs`, `gratuitous_arp.rs` and
 //! `neighbour_advertisement.rs`.
 
@@ -15,6 +16,7 @@ mod driver;
 mod gratuitous_arp;
 mod interface_watch;
 mod log_queue;
+mod member;
 mod metrics;
 mod neighbour_advertisement;
 mod netlink;

@@ -65,7 +65,7 @@ impl VirtualRouter {
             return;
         }
         let own = self.priority();
-        let higher_address = self.source.is_some_and(|source| heard.source > source);
+        let higher_address = heard.member == 0 && self.members[0].own().is_some_and(|own| heard.source > own);
         if heard.priority > own || heard.priority == own && higher_address {
             let because = if heard.priority > own {
                 Cause::HigherPriority { source: heard.source, priority: heard.priority }
@@ -117,7 +117,9 @@ impl VirtualRouter {
             return;
         }
         self.restored.push_back(now);
-        self.counters.address_restored += 1;
+        for member in &mut self.members {
+            member.counters.address_restored += 1;
+        }
         self.note(Reason::AddressRestored);
         self.hold_address();
         self.announcing.begin(now);
@@ -140,28 +142,33 @@ impl VirtualRouter {
         }
     }
 
+    /// Advertises for every member that has a link.
     pub(super) fn send(&mut self, now: MonoTime, priority: u8) {
-        let Some(source) = self.source else { return };
-        let auth = match self.setup.auth {
-            Some(password) if self.setup.version == Version::V2 => Auth::Password(password),
-            _ => Auth::None,
-        };
-        let advertisement = Advertisement {
-            version: self.setup.version,
-            vrid: self.setup.vrid,
-            priority,
-            interval: self.setup.interval,
-            addresses: self.setup.addresses().collect(),
-            auth,
-        };
-        let destinations =
-            if self.setup.unicast { self.setup.peers.clone() } else { vec![group_of(self.setup.address)] };
-        for destination in destinations {
-            let coverage = self.coverage(now, source, destination);
-            let packet = packet::encode(&advertisement, coverage);
-            self.push(Action::Send { destination, packet });
-            self.counters.sent += 1;
-            self.counters.sent_priority_zero += u64::from(priority == 0);
+        for index in 0..self.members.len() {
+            let member = &self.members[index];
+            let (setup, Some(source)) = (&member.setup, member.own()) else { continue };
+            let auth = match setup.auth {
+                Some(password) if setup.version == Version::V2 => Auth::Password(password),
+                _ => Auth::None,
+            };
+            let advertisement = Advertisement {
+                version: setup.version,
+                vrid: setup.vrid,
+                priority,
+                interval: setup.interval,
+                addresses: setup.addresses().collect(),
+                auth,
+            };
+            let destinations =
+                if setup.unicast { setup.peers.clone() } else { vec![group_of(setup.address)] };
+            for destination in destinations {
+                let coverage = self.members[index].coverage(now, source, destination);
+                let packet = packet::encode(&advertisement, coverage);
+                self.push(Action::Send { member: index, destination, packet });
+                let counters = &mut self.members[index].counters;
+                counters.sent += 1;
+                counters.sent_priority_zero += u64::from(priority == 0);
+            }
         }
         self.sent_at = now;
     }

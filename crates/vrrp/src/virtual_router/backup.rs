@@ -47,7 +47,7 @@ impl VirtualRouter {
 
     /// RFC 9568 section 6.4.2, with tiers.
     pub(super) fn heard_as_backup(&mut self, now: MonoTime, heard: &Valid) {
-        let Valid { source, priority, interval } = *heard;
+        let Valid { source, priority, interval, .. } = *heard;
         self.settles_at = None;
         let active = ActiveSeen { source, priority, heard_at: now };
         self.active = Some(active);

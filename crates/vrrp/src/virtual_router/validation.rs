@@ -8,6 +8,7 @@ use std::time::Duration;
 use ha_core::MonoTime;
 
 use super::VirtualRouter;
+use super::member::Member;
 use crate::alarm::AlarmKind;
 use crate::checksum::Coverage;
 use crate::packet::{self, Auth, Discarded, Heard, Received, TTL, group_of};
@@ -24,6 +25,8 @@ const DIALECT_LIMIT: usize = 64;
 /// A valid advertisement of this virtual router by somebody else.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Valid {
+    /// Which member heard it.
+    pub(super) member: usize,
     pub(super) source: IpAddr,
     pub(super) priority: u8,
     pub(super) interval: Duration,
@@ -37,52 +40,54 @@ pub(super) struct Dialect {
 }
 
 impl VirtualRouter {
-    pub(super) fn receive(&mut self, now: MonoTime, source: IpAddr, packet: &[u8]) {
+    pub(super) fn receive(&mut self, now: MonoTime, member: usize, source: IpAddr, packet: &[u8]) {
         if !matches!(self.state, State::Backup | State::Active) {
             return;
         }
         match packet::decode(packet) {
-            Ok(received) => self.judge(now, &received),
-            Err(discarded) => self.undecodable(now, source, &discarded),
+            Ok(received) => self.judge(now, member, &received),
+            Err(discarded) => self.undecodable(now, member, source, &discarded),
         }
     }
 
-    fn judge(&mut self, now: MonoTime, received: &Received) {
+    fn judge(&mut self, now: MonoTime, member: usize, received: &Received) {
         let Received { source, ttl, ref advertisement, .. } = *received;
         let heard = Heard { source, ttl, vrid: advertisement.vrid, priority: advertisement.priority };
-        if !self.is_ours(now, heard) {
+        if !self.is_ours(now, member, heard) {
             return;
         }
         let interval = advertisement.interval;
-        if let Some(kind) = self.mismatch(received) {
-            self.unintelligible(now, heard, kind, Some(interval));
+        if let Some(kind) = self.mismatch(member, received) {
+            self.unintelligible(now, member, heard, kind, Some(interval));
             return;
         }
-        if self.setup.unicast && !self.setup.peers.contains(&source) {
-            self.counters.discarded_source += 1;
-            self.discard(now, AlarmKind::UnknownRouter, source);
+        let Member { setup, counters, .. } = &mut self.members[member];
+        if setup.unicast && !setup.peers.contains(&source) {
+            counters.discarded_source += 1;
+            self.discard(now, member, AlarmKind::UnknownRouter, source);
             return;
         }
-        if self.is_foreign(source, &advertisement.addresses) {
-            self.foreign(now, heard, advertisement.addresses.clone(), interval);
+        if self.members[member].is_foreign(source, &advertisement.addresses) {
+            self.foreign(now, member, heard, advertisement.addresses.clone(), interval);
             return;
         }
-        self.counters.received += 1;
-        self.counters.received_priority_zero += u64::from(heard.priority == 0);
-        self.remember_dialect(now, source, received.coverage);
-        if !self.is_peer(source) {
+        let counters = &mut self.members[member].counters;
+        counters.received += 1;
+        counters.received_priority_zero += u64::from(heard.priority == 0);
+        self.members[member].remember_dialect(now, source, received.coverage);
+        if !self.members[member].is_peer(source) {
             self.notice(now, AlarmKind::UnknownRouter, Some(source));
         }
         if interval != self.setup.interval {
             self.notice(now, AlarmKind::OtherInterval { theirs: interval }, Some(source));
         }
-        let mut ours = self.setup.addresses();
+        let mut ours = self.members[member].setup.addresses();
         let all = ours.clone().count() == advertisement.addresses.len();
         if !all || !ours.all(|address| advertisement.addresses.contains(&address)) {
             let theirs = advertisement.addresses.clone();
             self.notice(now, AlarmKind::OtherAddresses { theirs }, Some(source));
         }
-        let valid = Valid { source, priority: heard.priority, interval };
+        let valid = Valid { member, source, priority: heard.priority, interval };
         match self.state {
             State::Active => self.heard_as_active(now, &valid),
             _ => self.heard_as_backup(now, &valid),
@@ -90,16 +95,24 @@ impl VirtualRouter {
     }
 
     /// Whether it is about this virtual router and from somebody else on this link.
-    fn is_ours(&mut self, now: MonoTime, heard: Heard) -> bool {
-        if heard.vrid != self.setup.vrid {
-            self.counters.other_vrid += 1;
+    fn is_ours(&mut self, now: MonoTime, member: usize, heard: Heard) -> bool {
+        let own = self.members[member].own();
+        let Member { setup, counters, .. } = &mut self.members[member];
+        if heard.vrid != setup.vrid {
+            counters.other_vrid += 1;
             self.notice(now, AlarmKind::OtherVirtualRouter { vrid: heard.vrid }, Some(heard.source));
-        } else if heard.ttl != TTL {
-            self.counters.discarded_ttl += 1;
-            self.discard(now, AlarmKind::WrongTtl { ttl: heard.ttl }, heard.source);
-        } else if self.source == Some(heard.source) {
-            self.counters.discarded_source += 1;
-            self.discard(now, AlarmKind::OwnSource, heard.source);
+        } else if own == Some(heard.source) {
+            counters.discarded_source += 1;
+            self.discard(now, member, AlarmKind::OwnSource, heard.source);
+        } else if heard.ttl < TTL - setup.max_hops {
+            counters.discarded_ttl += 1;
+            let kind = AlarmKind::WrongTtl { ttl: heard.ttl };
+            if setup.unicast {
+                // A peer that begins with less is alive.
+                self.unintelligible(now, member, heard, kind, None);
+            } else {
+                self.discard(now, member, kind, heard.source);
+            }
         } else {
             return true;
         }
@@ -107,104 +120,120 @@ impl VirtualRouter {
     }
 
     /// What is not as configured in a packet that is otherwise right.
-    fn mismatch(&mut self, received: &Received) -> Option<AlarmKind> {
+    fn mismatch(&mut self, member: usize, received: &Received) -> Option<AlarmKind> {
+        let own = self.members[member].own();
+        let Member { setup, counters, .. } = &mut self.members[member];
         let advertisement = &received.advertisement;
         let version = advertisement.version;
-        if version != self.setup.version {
-            self.counters.discarded_version += 1;
+        if version != setup.version {
+            counters.discarded_version += 1;
             return Some(AlarmKind::WrongVersion { theirs: version.number() });
         }
         if version == Version::V2 {
-            let ours = self.setup.auth.map_or(Auth::None, Auth::Password);
+            let ours = setup.auth.map_or(Auth::None, Auth::Password);
             if advertisement.auth != ours {
-                self.counters.discarded_password += 1;
+                counters.discarded_password += 1;
                 return Some(AlarmKind::WrongPassword);
             }
-            if advertisement.interval != self.setup.interval {
-                self.counters.discarded_interval += 1;
+            if advertisement.interval != setup.interval {
+                counters.discarded_interval += 1;
                 return Some(AlarmKind::WrongInterval { theirs: advertisement.interval });
             }
         }
         let pseudo = received.coverage != Coverage::Message;
-        let accepted = match self.setup.checksum {
-            _ if self.setup.address.is_ipv6() => true, // there is one form only
+        let accepted = match setup.checksum {
+            _ if setup.address.is_ipv6() => true, // there is one form only
             ChecksumMode::Auto => true,
             ChecksumMode::Rfc9568 => !pseudo,
             ChecksumMode::Pseudo => pseudo || version == Version::V2,
         };
         if !accepted {
-            self.counters.discarded_checksum += 1;
+            counters.discarded_checksum += 1;
             return Some(AlarmKind::WrongChecksum);
         }
         let destination = received.destination;
-        let expected = if self.setup.unicast { self.source } else { Some(group_of(self.setup.address)) };
+        let expected = if setup.unicast { own } else { Some(group_of(setup.address)) };
         if Some(destination) != expected {
-            self.counters.discarded_destination += 1;
+            counters.discarded_destination += 1;
             return Some(AlarmKind::WrongDestination { destination });
         }
         None
     }
 
-    fn undecodable(&mut self, now: MonoTime, source: IpAddr, discarded: &Discarded) {
+    fn undecodable(&mut self, now: MonoTime, member: usize, source: IpAddr, discarded: &Discarded) {
         if let Some(heard) = discarded.heard() {
-            if !self.is_ours(now, heard) {
+            if !self.is_ours(now, member, heard) {
                 return;
             }
+            let counters = &mut self.members[member].counters;
             let kind = match discarded {
                 Discarded::Checksum { .. } => {
-                    self.counters.discarded_checksum += 1;
+                    counters.discarded_checksum += 1;
                     AlarmKind::WrongChecksum
                 }
                 Discarded::NoLinkLocal { .. } => {
-                    self.counters.discarded_malformed += 1;
+                    counters.discarded_malformed += 1;
                     AlarmKind::NoLinkLocal
                 }
                 _ => {
-                    self.counters.discarded_password += 1;
+                    counters.discarded_password += 1;
                     AlarmKind::WrongPassword
                 }
             };
-            self.unintelligible(now, heard, kind, None);
+            self.unintelligible(now, member, heard, kind, None);
             return;
         }
+        let counters = &mut self.members[member].counters;
         match discarded {
-            Discarded::Version(_) => self.counters.discarded_version += 1,
-            Discarded::IntervalZero => self.counters.discarded_interval += 1,
-            _ => self.counters.discarded_malformed += 1,
+            Discarded::Version(_) => counters.discarded_version += 1,
+            Discarded::IntervalZero => counters.discarded_interval += 1,
+            _ => counters.discarded_malformed += 1,
         }
-        self.discard(now, AlarmKind::Malformed { why: discarded.to_string() }, source);
+        self.discard(now, member, AlarmKind::Malformed { why: discarded.to_string() }, source);
     }
 
     /// Right but for the settings: not used, but a peer that sends it is alive.
-    fn unintelligible(&mut self, now: MonoTime, heard: Heard, kind: AlarmKind, interval: Option<Duration>) {
-        if self.state == State::Backup && heard.priority != 0 && self.is_peer(heard.source) {
+    fn unintelligible(
+        &mut self,
+        now: MonoTime,
+        member: usize,
+        heard: Heard,
+        kind: AlarmKind,
+        interval: Option<Duration>,
+    ) {
+        if self.state == State::Backup && heard.priority != 0 && self.members[member].is_peer(heard.source) {
             self.heard_unintelligibly(now, interval);
         }
-        self.discard(now, kind, heard.source);
-    }
-
-    /// Another cluster uses our identifier: no host of the file, and none of our addresses.
-    fn is_foreign(&self, source: IpAddr, addresses: &[IpAddr]) -> bool {
-        !self.is_peer(source) && !self.setup.addresses().any(|address| addresses.contains(&address))
+        self.discard(now, member, kind, heard.source);
     }
 
     /// Its advertisements decide nothing here: following them would leave our address on no host. But whoever begins beside it
     /// waits, so that somebody can see the alarm before ours disturb the other cluster.
-    fn foreign(&mut self, now: MonoTime, heard: Heard, theirs: Vec<IpAddr>, interval: Duration) {
-        self.counters.discarded_source += 1;
+    fn foreign(
+        &mut self,
+        now: MonoTime,
+        member: usize,
+        heard: Heard,
+        theirs: Vec<IpAddr>,
+        interval: Duration,
+    ) {
+        self.members[member].counters.discarded_source += 1;
         if self.state == State::Backup && heard.priority != 0 && self.active.is_none() {
             self.heard_unintelligibly(now, Some(interval));
         }
-        self.discard(now, AlarmKind::OtherAddresses { theirs }, heard.source);
+        self.discard(now, member, AlarmKind::OtherAddresses { theirs }, heard.source);
     }
 
-    fn discard(&mut self, now: MonoTime, kind: AlarmKind, source: IpAddr) {
-        self.counters.discarded += 1;
+    fn discard(&mut self, now: MonoTime, member: usize, kind: AlarmKind, source: IpAddr) {
+        self.members[member].counters.discarded += 1;
         self.notice(now, kind, Some(source));
     }
+}
 
-    fn is_peer(&self, source: IpAddr) -> bool {
-        self.setup.peers.is_empty() || self.setup.peers.contains(&source)
+impl Member {
+    /// Another cluster uses our identifier: no host of the file, and none of our addresses.
+    fn is_foreign(&self, source: IpAddr, addresses: &[IpAddr]) -> bool {
+        !self.is_peer(source) && !self.setup.addresses().any(|address| addresses.contains(&address))
     }
 
     fn remember_dialect(&mut self, now: MonoTime, source: IpAddr, coverage: Coverage) {

@@ -62,6 +62,37 @@ fn a_peer_with_another_version_or_form_of_checksum_does_so_too() {
 }
 
 #[test]
+fn by_unicast_a_peer_may_be_some_hops_away_and_one_that_is_too_far_is_waited_for() {
+    let hops = |max_hops| Setup { unicast: true, max_hops, ..setup(0) };
+    let heard = |max_hops: u8, ttl: u8| {
+        let mut link = Link::new([hops(max_hops)]);
+        link.start(0);
+        let advertisement = Advertisement {
+            version: Version::V3,
+            vrid: 51,
+            priority: 189,
+            interval: INTERVAL,
+            addresses: vec![VIP],
+            auth: Auth::None,
+        };
+        let mut packet =
+            ip_packet(address(1), address(0), &packet::encode(&advertisement, Coverage::Message));
+        packet[8] = ttl;
+        for _ in 0..20 {
+            link.inject(0, address(1), packet.clone());
+            link.run(INTERVAL);
+        }
+        (link.state(0), link.status(0).active.map(|active| active.source), alarm(&link, 0))
+    };
+    for (max_hops, ttl) in [(0, 255), (3, 252), (191, 64), (254, 1)] {
+        assert_eq!(heard(max_hops, ttl), (State::Backup, Some(address(1)), None));
+    }
+    for (max_hops, ttl) in [(0, 254), (3, 251), (190, 64), (254, 0)] {
+        assert_eq!(heard(max_hops, ttl), (State::Backup, None, Some(AlarmKind::WrongTtl { ttl })));
+    }
+}
+
+#[test]
 fn a_misconfigured_peer_that_dies_is_taken_over_in_the_usual_time() {
     let different = Setup { auth: Some(*b"other\0\0\0"), ..setup_v2(1) };
     let mut link = Link::new([setup_v2(0), different]);

@@ -46,7 +46,7 @@ fn each_advertisement_goes_to_the_group_and_lists_the_link_local_address_first()
     let due = router.poll_timeout().unwrap();
     router.handle_timeout(due);
     let sent = std::iter::from_fn(|| router.poll_action()).find_map(|action| match action {
-        Action::Send { destination, packet } => Some((destination, packet)),
+        Action::Send { destination, packet, .. } => Some((destination, packet)),
         _ => None,
     });
     let (destination, packet) = sent.expect("an advertisement");

@@ -62,15 +62,18 @@ pub(crate) enum Condition {
 }
 
 pub(crate) struct Host {
-    /// Own address on the link.
-    source: IpAddr,
+    /// Own address on the link of each member.
+    sources: Vec<IpAddr>,
     pub(crate) router: VirtualRouter,
     condition: Condition,
     link: bool,
     /// When the kernel removes the address.
     lease: Option<MonoTime>,
-    queue: Vec<(IpAddr, Vec<u8>)>,
+    queue: Vec<(usize, IpAddr, Vec<u8>)>,
 }
+
+/// Host and member that a packet comes to, its source, and itself.
+type Arrival = (usize, usize, IpAddr, Vec<u8>);
 
 pub(crate) struct Link {
     pub(crate) now: MonoTime,
@@ -84,18 +87,28 @@ pub(crate) struct Link {
     pub(crate) loss: u64,
     /// Pairs (from, to) that hear nothing.
     pub(crate) cut: BTreeSet<(usize, usize)>,
+    /// Members of groups whose packets are lost everywhere.
+    pub(crate) mute: BTreeSet<usize>,
     pub(crate) random: u64,
-    in_flight: BTreeMap<(MonoTime, u64), (usize, IpAddr, Vec<u8>)>,
+    in_flight: BTreeMap<(MonoTime, u64), Arrival>,
     sent: u64,
 }
 
 impl Link {
     /// Hosts that are not started yet.
     pub(crate) fn new(setups: impl IntoIterator<Item = Setup>) -> Self {
+        Self::of_groups(setups.into_iter().map(|setup| vec![setup]))
+    }
+
+    /// Hosts with a group each; members of one number belong together, and each family has one at most.
+    pub(crate) fn of_groups(groups: impl IntoIterator<Item = Vec<Setup>>) -> Self {
         let now = MonoTime(1_000_000_000_000);
-        let host = |(number, setup): (usize, Setup)| Host {
-            source: if setup.address.is_ipv4() { address(number) } else { address_v6(number) },
-            router: VirtualRouter::new(setup, now).expect("a usable setup"),
+        let source = |number, setup: &Setup| {
+            if setup.address.is_ipv4() { address(number) } else { address_v6(number) }
+        };
+        let host = |(number, group): (usize, Vec<Setup>)| Host {
+            sources: group.iter().map(|setup| source(number, setup)).collect(),
+            router: VirtualRouter::group(group, now).expect("a usable setup"),
             condition: Condition::Running,
             link: true,
             lease: None,
@@ -103,12 +116,13 @@ impl Link {
         };
         Self {
             now,
-            hosts: setups.into_iter().enumerate().map(host).collect(),
+            hosts: groups.into_iter().enumerate().map(host).collect(),
             seen: Vec::new(),
             delay: Duration::from_micros(200),
             jitter: Duration::ZERO,
             loss: 0,
             cut: BTreeSet::new(),
+            mute: BTreeSet::new(),
             random: 7,
             in_flight: BTreeMap::new(),
             sent: 0,
@@ -137,7 +151,7 @@ impl Link {
 
     /// Program and proxy of a host start.
     pub(crate) fn start(&mut self, host: usize) {
-        self.event(host, Event::LinkUp { source: self.hosts[host].source });
+        self.links_up(host);
         self.event(host, Event::Started);
         self.proxy(host, ProxyHealth::Serving);
     }
@@ -147,8 +161,29 @@ impl Link {
     }
 
     pub(crate) fn event(&mut self, host: usize, event: Event) {
-        self.hosts[host].router.handle_event(self.now, event);
+        self.event_of(host, 0, event);
+    }
+
+    pub(crate) fn event_of(&mut self, host: usize, member: usize, event: Event) {
+        self.hosts[host].router.handle_event_of(self.now, member, event);
         self.carry_out(host);
+    }
+
+    pub(crate) fn link_up(&mut self, host: usize, member: usize) {
+        let source = self.hosts[host].sources[member];
+        self.event_of(host, member, Event::LinkUp { source });
+    }
+
+    fn links_up(&mut self, host: usize) {
+        for member in 0..self.hosts[host].sources.len() {
+            self.link_up(host, member);
+        }
+    }
+
+    /// Another address of its own for a member.
+    pub(crate) fn set_source(&mut self, host: usize, member: usize, source: IpAddr) {
+        self.hosts[host].sources[member] = source;
+        self.link_up(host, member);
     }
 
     /// Power off, or SIGKILL for the program with the lease left to run.
@@ -162,8 +197,8 @@ impl Link {
 
     pub(crate) fn thaw(&mut self, host: usize) {
         self.hosts[host].condition = Condition::Running;
-        for (source, packet) in std::mem::take(&mut self.hosts[host].queue) {
-            self.event(host, Event::Received { source, packet });
+        for (member, source, packet) in std::mem::take(&mut self.hosts[host].queue) {
+            self.event_of(host, member, Event::Received { source, packet });
         }
         self.hosts[host].router.handle_timeout(self.now);
         self.carry_out(host);
@@ -179,12 +214,14 @@ impl Link {
 
     pub(crate) fn unplug(&mut self, host: usize) {
         self.hosts[host].link = false;
-        self.event(host, Event::LinkDown { why: "no carrier".to_owned() });
+        for member in 0..self.hosts[host].sources.len() {
+            self.event_of(host, member, Event::LinkDown { why: "no carrier".to_owned() });
+        }
     }
 
     pub(crate) fn plug(&mut self, host: usize) {
         self.hosts[host].link = true;
-        self.event(host, Event::LinkUp { source: self.hosts[host].source });
+        self.links_up(host);
     }
 
     /// Neither hears the other any more.
@@ -224,8 +261,8 @@ impl Link {
         }
         self.expire_leases();
         while let Some(entry) = self.in_flight.first_entry().filter(|entry| entry.key().0 <= self.now) {
-            let (to, source, packet) = entry.remove();
-            self.deliver(to, source, packet);
+            let (to, member, source, packet) = entry.remove();
+            self.deliver(to, member, source, packet);
         }
         for host in 0..self.hosts.len() {
             if self.hosts[host].condition == Condition::Running {
@@ -245,13 +282,13 @@ impl Link {
         }
     }
 
-    fn deliver(&mut self, to: usize, source: IpAddr, packet: Vec<u8>) {
+    fn deliver(&mut self, to: usize, member: usize, source: IpAddr, packet: Vec<u8>) {
         if !self.hosts[to].link {
             return;
         }
         match self.hosts[to].condition {
-            Condition::Running => self.event(to, Event::Received { source, packet }),
-            Condition::Frozen => self.hosts[to].queue.push((source, packet)),
+            Condition::Running => self.event_of(to, member, Event::Received { source, packet }),
+            Condition::Frozen => self.hosts[to].queue.push((member, source, packet)),
             Condition::Off => {}
         }
     }
@@ -259,9 +296,9 @@ impl Link {
     fn carry_out(&mut self, host: usize) {
         while let Some(action) = self.hosts[host].router.poll_action() {
             let seen = match action {
-                Action::Send { destination, packet } => {
+                Action::Send { member, destination, packet } => {
                     let priority = packet[2];
-                    self.transmit(host, destination, &packet);
+                    self.transmit(host, member, destination, &packet);
                     Seen::Advertised { priority }
                 }
                 Action::HoldAddress { lifetime_secs } => {
@@ -284,11 +321,12 @@ impl Link {
         }
     }
 
-    fn transmit(&mut self, from: usize, destination: IpAddr, message: &[u8]) {
-        let source = self.hosts[from].source;
+    fn transmit(&mut self, from: usize, member: usize, destination: IpAddr, message: &[u8]) {
+        let source = self.hosts[from].sources[member];
         for to in (0..self.hosts.len()).filter(|to| *to != from) {
-            let addressed = destination == group_of(source) || destination == self.hosts[to].source;
+            let addressed = destination == group_of(source) || self.hosts[to].sources.contains(&destination);
             let lost = self.next_random() % 1000 < self.loss || self.cut.contains(&(from, to));
+            let lost = lost || self.mute.contains(&member);
             if !addressed || lost || !self.hosts[from].link {
                 continue;
             }
@@ -296,7 +334,7 @@ impl Link {
             let delay = self.delay + Duration::from_nanos(self.next_random() % (jitter + 1));
             self.sent += 1;
             let packet = ip_packet(source, destination, message);
-            self.in_flight.insert((self.now + delay, self.sent), (to, source, packet));
+            self.in_flight.insert((self.now + delay, self.sent), (to, member, source, packet));
         }
     }
 

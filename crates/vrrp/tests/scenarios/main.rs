@@ -1,6 +1,7 @@
 //! Virtual routers on a simulated link: who holds the address, when, and why.
 
 mod conflicts;
+mod groups;
 mod health;
 mod interruptions;
 mod ipv6;

@@ -38,7 +38,7 @@ chk_haproxy
 const VERSION_2: &str = "version = 2\nvrid = 51\ninterval = \"1s\"";
 
 /// Lets that much time pass while somebody observes: nothing may happen in it.
-fn let_pass(millis: u64) {
+pub(crate) fn let_pass(millis: u64) {
     let end = Instant::now() + ms(millis);
     wait_for("time to pass", || (Instant::now() >= end).then_some(()));
 }
@@ -99,27 +99,11 @@ fn we_wait_behind_a_preferred_keepalived_and_take_over() {
     wait_for("ha1 to leave it", || (!world.ha1.holds()).then_some(()));
 }
 
-#[test]
-fn version_3_settles_whatever_checksum_keepalived_likes() {
-    if !is_root() {
-        return;
-    }
-    // Its checksums have a pseudo header, and up to 2.2.7 it knows no others.
-    let version_3 = "global_defs {\nvrrp_version 3\n}\n".to_owned()
-        + &GUIDE
-            .replace("advert_int 1", "advert_int 0.2")
-            .replace("authentication {\nauth_type PASS\nauth_pass cfgha26\n}\n", "");
-    let cases = [
-        ("0.2", "200ms", 100, true),
-        ("0.2", "200ms", 200, false),
-        ("1", "1s", 100, true),
-        ("0.1", "100ms", 200, false),
-    ];
-    for (seconds, interval, priority, ours) in cases {
-        let world = World::new(&format!("vrid = 51\ninterval = \"{interval}\""));
-        let configuration = version_3
-            .replace("advert_int 0.2", &format!("advert_int {seconds}"))
-            .replace("priority 100", &format!("priority {priority}"));
+/// One of the two is preferred, holds the address, ends, gives it to the other, comes back and takes it again.
+fn elects(world: impl Fn() -> World, keepalived: &str) {
+    for (priority, ours) in [(100, true), (200, false)] {
+        let world = world();
+        let configuration = keepalived.replace("priority 100", &format!("priority {priority}"));
         let keepalived = Keepalived::start(&world.ha2, &configuration);
         wait_for("keepalived to hold the address", || world.ha2.holds().then_some(()));
         let first = world.ha1.start();
@@ -127,14 +111,76 @@ fn version_3_settles_whatever_checksum_keepalived_likes() {
         wait_for("one of them to hold the address", || settled().then_some(()));
         let_pass(2000);
         assert!(settled(), "{}\n{}", first.log(), keepalived.log());
+        let complaint = ["bogus", "mismatch", "Invalid"].iter().find(|word| keepalived.said(word));
+        assert_eq!(complaint, None, "{}", keepalived.log());
         if ours {
             first.signal(Signal::SIGTERM);
-            wait_for("keepalived to hold the address", || settled_by(&world.ha2));
+            wait_for("keepalived to hold the address", || world.ha2.holds().then_some(()));
+            let _again = world.ha1.start();
+            wait_for("ha1 to take it back", || settled().then_some(()));
         } else {
             drop(keepalived);
-            wait_for("ha1 to hold the address", || settled_by(&world.ha1));
+            wait_for("ha1 to hold the address", || world.ha1.holds().then_some(()));
+            let _again = Keepalived::start(&world.ha2, &configuration);
+            wait_for("keepalived to take it back", || settled().then_some(()));
         }
     }
+}
+
+/// The guide's, in version 3: its checksums have a pseudo header, and up to 2.2.7 it knows no others.
+fn version_3() -> String {
+    "global_defs {\nvrrp_version 3\n}\n".to_owned()
+        + &GUIDE
+            .replace("advert_int 1", "advert_int 0.2")
+            .replace("authentication {\nauth_type PASS\nauth_pass cfgha26\n}\n", "")
+}
+
+/// The same with IPv6 addresses.
+fn over_ipv6() -> String {
+    version_3().replace("10.0.1.10/24", "fe80::5e00:233\nfd00::10/64")
+}
+
+/// The same to one peer.
+fn unicast(configuration: &str, own: &str, peer: &str) -> String {
+    let unicast = format!("unicast_src_ip {own}\nunicast_peer {{\n{peer}\n}}\nvirtual_ipaddress");
+    configuration.replace("virtual_ipaddress", &unicast)
+}
+
+#[test]
+fn version_3_settles_whatever_checksum_keepalived_likes() {
+    if !is_root() {
+        return;
+    }
+    for (seconds, interval) in [("0.2", "200ms"), ("1", "1s"), ("0.1", "100ms")] {
+        let keepalived = version_3().replace("advert_int 0.2", &format!("advert_int {seconds}"));
+        elects(|| World::new(&format!("vrid = 51\ninterval = \"{interval}\"")), &keepalived);
+    }
+}
+
+#[test]
+fn version_3_settles_over_ipv6() {
+    if !is_root() {
+        return;
+    }
+    elects(|| World::over_ipv6("vrid = 51"), &over_ipv6());
+}
+
+#[test]
+fn unicast_settles_over_both_families_and_in_version_2() {
+    if !is_root() {
+        return;
+    }
+    let settings = "vrid = 51\nunicast = true";
+    elects(|| World::new(settings), &unicast(&version_3(), "10.0.1.22", "10.0.1.21"));
+    // keepalived 2.2 begins with hop limit 64.
+    let far = "vrid = 51\nunicast = true\nmax_hops = 191";
+    elects(|| World::over_ipv6(far), &unicast(&over_ipv6(), "fd00::22", "fd00::21"));
+    let version_2 = || {
+        let world = World::new(&format!("{VERSION_2}\nunicast = true"));
+        world.ha1.set_password("cfgha26");
+        world
+    };
+    elects(version_2, &unicast(GUIDE, "10.0.1.22", "10.0.1.21"));
 }
 
 /// Neither waits for the other: whoever is first, one of them has it after the Down interval, and never both.

@@ -1,6 +1,6 @@
 //! A proxy host: its namespace, its files, its pretended proxy and its vrrpd.
 
-use std::net::UdpSocket;
+use std::net::{IpAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
 use std::time::Duration;
@@ -8,28 +8,33 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{Namespace, PretendedProxy, VIP, ms, wait_for};
+use super::{Namespace, PretendedProxy, VIP, VIP_V6, ms, wait_for};
 
 pub(crate) struct Host {
     pub(crate) name: &'static str,
     pub(crate) namespace: Namespace,
     pub(crate) proxy: PretendedProxy,
+    /// The floating address.
+    pub(crate) vip: IpAddr,
     dir: PathBuf,
 }
 
 impl Host {
-    pub(crate) fn new(name: &'static str, namespace: Namespace, dir: &Path, vip: &str) -> Self {
+    /// `vip` are lines of the table `[[vip]]`; hosts and floating address have IPv6 addresses if `ipv6`.
+    pub(crate) fn new(name: &'static str, namespace: Namespace, dir: &Path, ipv6: bool, vip: &str) -> Self {
+        let (address, subnet, bits): (IpAddr, _, _) =
+            if ipv6 { (VIP_V6.into(), "fd00::", 64) } else { (VIP.into(), "10.0.1.", 24) };
         let dir = dir.join(name);
         std::fs::create_dir(&dir).expect("a directory");
         let text = format!(
-            "name = \"test\"\n[[database]]\nname = \"pg1\"\naddress = \"10.0.1.11\"\n\
-             [[proxy]]\nname = \"ha1\"\naddress = \"10.0.1.21\"\n[[proxy]]\nname = \"ha2\"\naddress = \"10.0.1.22\"\n\
-             [replication]\nmode = \"asynchronous\"\n[[vip]]\naddress = \"{VIP}/24\"\n{vip}\n"
+            "name = \"test\"\n[[database]]\nname = \"pg1\"\naddress = \"{subnet}11\"\n\
+             [[proxy]]\nname = \"ha1\"\naddress = \"{subnet}21\"\n[[proxy]]\nname = \"ha2\"\naddress = \"{subnet}22\"\n\
+             [replication]\nmode = \"asynchronous\"\n[[vip]]\naddress = \"{address}/{bits}\"\n{vip}\n"
         );
         std::fs::write(dir.join("cluster.toml"), text).expect("write the configuration");
         let proxy = PretendedProxy::new(dir.join("proxy.sock"));
         proxy.serve();
-        Self { name, namespace, proxy, dir }
+        Self { name, namespace, proxy, vip: address, dir }
     }
 
     /// Where its files are.
@@ -80,12 +85,17 @@ impl Host {
 
     /// Whether the floating address is on this host now.
     pub(crate) fn holds(&self) -> bool {
-        self.namespace.inside(|| UdpSocket::bind((VIP, 0)).is_ok())
+        self.has(self.vip)
     }
 
-    /// What the host has on eth0, as `ip` shows it.
+    /// Whether this address is on this host now.
+    pub(crate) fn has(&self, address: IpAddr) -> bool {
+        self.namespace.inside(|| UdpSocket::bind((address, 0)).is_ok())
+    }
+
+    /// What the host has on eth0, as `ip` shows it, an address a line.
     pub(crate) fn addresses(&self) -> String {
-        self.namespace.ip("-4 -o addr show dev eth0")
+        self.namespace.ip("-o addr show dev eth0")
     }
 
     /// What an HTTP server of this host answers.

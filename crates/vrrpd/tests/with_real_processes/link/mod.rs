@@ -4,12 +4,14 @@
 mod burners;
 mod capture;
 mod flood;
+mod frr;
 mod host;
 mod keepalived;
 mod observer;
 mod pinger;
 mod proxy;
 
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,14 +23,16 @@ use tempfile::TempDir;
 pub(crate) use burners::Burners;
 pub(crate) use capture::{Capture, Frame};
 pub(crate) use flood::Flood;
+pub(crate) use frr::{FRR_HARDWARE, Frr};
 pub(crate) use host::{Host, Vrrpd};
 pub(crate) use keepalived::Keepalived;
 pub(crate) use observer::Observer;
 pub(crate) use pinger::Pinger;
 pub(crate) use proxy::PretendedProxy;
 
-/// The floating address, and what ha1, ha2 and the client are called.
-pub(crate) const VIP: std::net::Ipv4Addr = std::net::Ipv4Addr::new(10, 0, 1, 10);
+/// The floating address, over IPv4 and over IPv6.
+pub(crate) const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 10);
+pub(crate) const VIP_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0x10);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) fn ms(value: u64) -> Duration {
@@ -76,6 +80,10 @@ impl Namespace {
             (theirs != own).then_some(())
         });
         namespace.ip("link set lo up");
+        // Link-local addresses that can be used at once: nobody else has them here.
+        namespace.inside(|| {
+            std::fs::write("/proc/sys/net/ipv6/conf/default/accept_dad", "0").expect("a sysctl");
+        });
         namespace
     }
 
@@ -140,6 +148,15 @@ static TURN: Mutex<()> = Mutex::new(());
 impl World {
     /// Hosts with a link between them; nothing runs yet. `vip` are lines of the table `[[vip]]`.
     pub(crate) fn new(vip: &str) -> Self {
+        Self::of_family(false, vip)
+    }
+
+    /// The same with IPv6 addresses in the file.
+    pub(crate) fn over_ipv6(vip: &str) -> Self {
+        Self::of_family(true, vip)
+    }
+
+    fn of_family(ipv6: bool, vip: &str) -> Self {
         // A test that failed has cleaned up all the same.
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let switch = Namespace::new();
@@ -150,13 +167,18 @@ impl World {
         for (namespace, port, last) in [(&ha1, "ha1", 21), (&ha2, "ha2", 22), (&client, "client", 99)] {
             plug(&switch, namespace, port, last);
         }
-        let host = |name, namespace| Host::new(name, namespace, dir.path(), vip);
+        let host = |name, namespace| Host::new(name, namespace, dir.path(), ipv6, vip);
         Self { ha1: host("ha1", ha1), ha2: host("ha2", ha2), client, switch, _dir: dir, _turn: turn }
     }
 
     /// Both run, ha1 holds the address.
     pub(crate) fn running(vip: &str) -> (Self, Vrrpd, Vrrpd) {
-        let world = Self::new(vip);
+        Self::new(vip).run()
+    }
+
+    /// Starts both; ha1 will hold the address.
+    pub(crate) fn run(self) -> (Self, Vrrpd, Vrrpd) {
+        let world = self;
         let first = world.ha1.start();
         wait_for("ha1 to hold the address", || world.ha1.holds().then_some(()));
         let second = world.ha2.start();
@@ -206,7 +228,7 @@ impl World {
 
     /// The Ethernet address where the client believes the floating address to be.
     pub(crate) fn neighbour(&self) -> Option<String> {
-        let text = self.client.ip(&format!("neigh show to {VIP} dev eth0"));
+        let text = self.client.ip(&format!("neigh show to {} dev eth0", self.ha1.vip));
         let mut words = text.split_whitespace();
         words.find(|word| *word == "lladdr").and_then(|_| words.next()).map(str::to_owned)
     }
@@ -214,8 +236,9 @@ impl World {
     /// Lets the client ask where the floating address is.
     pub(crate) fn ask_where(&self) {
         self.client.inside(|| {
-            let socket = std::net::UdpSocket::bind("10.0.1.99:0").expect("a socket");
-            drop(socket.send_to(b"hello", (VIP, 9)));
+            let own = if self.ha1.vip.is_ipv4() { "10.0.1.99:0" } else { "[fd00::99]:0" };
+            let socket = std::net::UdpSocket::bind(own).expect("a socket");
+            drop(socket.send_to(b"hello", (self.ha1.vip, 9)));
         });
     }
 }
@@ -226,6 +249,7 @@ fn plug(switch: &Namespace, namespace: &Namespace, port: &str, last: u8) {
     switch.ip(&format!("link add {port} type veth peer name eth0 address {hardware} netns {pid}"));
     switch.ip(&format!("link set {port} master br0 up"));
     namespace.ip(&format!("addr add 10.0.1.{last}/24 dev eth0"));
+    namespace.ip(&format!("addr add fd00::{last}/64 dev eth0 nodad"));
     namespace.ip("link set eth0 up");
 }
 
@@ -235,7 +259,7 @@ pub(crate) fn send_garbage() {
     use socket2::{Domain, Protocol, SockAddr, Socket, Type};
     let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(112))).expect("a raw socket");
     let group = SockAddr::from(std::net::SocketAddr::from(([224, 0, 0, 18], 0)));
-    let client = std::net::Ipv4Addr::new(10, 0, 1, 99);
+    let client = Ipv4Addr::new(10, 0, 1, 99);
     socket.set_multicast_if_v4(&client).expect("the interface");
     // Priority 254, a wrong checksum: whoever does not check it loses the address.
     let strong = [0x31, 10, 254, 1, 0, 20, 0, 0, 10, 0, 1, 10];

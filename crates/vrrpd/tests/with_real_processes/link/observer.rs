@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns};
 
-use super::{VIP, World, ms};
+use super::{World, ms};
 
 /// One look.
 #[derive(Debug, Clone, Copy)]
@@ -32,14 +32,14 @@ pub(crate) struct Seen(Vec<Look>);
 impl Observer {
     pub(crate) fn begin(world: &World) -> Self {
         let open = |host: &super::Host| File::open(host.namespace.path()).expect("the namespace");
-        let (ha1, ha2) = (open(&world.ha1), open(&world.ha2));
+        let (ha1, ha2, vip) = (open(&world.ha1), open(&world.ha2), world.ha1.vip);
         let end = Arc::new(AtomicBool::new(false));
         let ended = Arc::clone(&end);
         let thread = std::thread::spawn(move || {
             let has = |namespace: &File| {
                 setns(namespace, CloneFlags::CLONE_NEWNET).expect("enter the namespace");
                 // Only an own address can be bound.
-                UdpSocket::bind((VIP, 0)).is_ok()
+                UdpSocket::bind((vip, 0)).is_ok()
             };
             let mut looks = Vec::new();
             loop {

@@ -1,0 +1,40 @@
+//! What each virtual router of a group has for itself: how it stands on the wire. The decision is one for all.
+//!
+//! So the members of a group never disagree, and no state exists in which each of two hosts waits because it holds half of
+//! the group. Any member that hears the Active hears it for all; one that cannot take part keeps all from it. When two
+//! Actives have the same priority, only the first member's addresses are compared: the addresses of different members may
+//! be ordered differently, and then each host would give way to the other.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use super::validation::Dialect;
+use crate::setup::Setup;
+use crate::statistics::Counters;
+
+/// One virtual router on the wire.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) setup: Setup,
+    /// Own address on the link, or why there is none.
+    pub(super) source: Result<IpAddr, String>,
+    pub(super) counters: Counters,
+    /// Form of the checksum that each router uses.
+    pub(super) dialects: BTreeMap<IpAddr, Dialect>,
+}
+
+impl Member {
+    pub(super) fn new(setup: Setup) -> Self {
+        let source = Err("no link yet".to_owned());
+        Self { setup, source, counters: Counters::default(), dialects: BTreeMap::new() }
+    }
+
+    /// Own address on the link, while there is one.
+    pub(super) fn own(&self) -> Option<IpAddr> {
+        self.source.as_ref().ok().copied()
+    }
+
+    pub(super) fn is_peer(&self, source: IpAddr) -> bool {
+        self.setup.peers.is_empty() || self.setup.peers.contains(&source)
+    }
+}
