@@ -3,7 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ha_core::guard_link::LayerMode;
+
+use crate::failover::Failover;
 use crate::reader::Table;
+use crate::units::show_duration;
 
 /// Settings of pg-guard. Its deadline is the send time of the newest evidence + TTL - [`Guard::margin`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +30,12 @@ pub struct Guard {
     pub group_kill: GuardMode,
     /// Whether a leader needs the kernel fuse.
     pub fuse: GuardMode,
+    /// Whether a watchdog device must stand behind the deadline.
+    pub watchdog: GuardMode,
+    /// The device (a test may name a socket).
+    pub watchdog_device: PathBuf,
+    /// Its timeout in whole seconds, if it is not to follow from the TTL.
+    pub watchdog_timeout: Option<Duration>,
 }
 
 /// Whether a leader needs a layer of the fence: the guard itself, or what stands behind it.
@@ -37,6 +47,16 @@ pub enum GuardMode {
     Automatic,
     /// Never used: for tests and hosts that are fenced by other means.
     Off,
+}
+
+impl From<GuardMode> for LayerMode {
+    fn from(mode: GuardMode) -> Self {
+        match mode {
+            GuardMode::Required => Self::Required,
+            GuardMode::Automatic => Self::Automatic,
+            GuardMode::Off => Self::Off,
+        }
+    }
 }
 
 impl Default for Guard {
@@ -51,6 +71,9 @@ impl Default for Guard {
             cgroup: PathBuf::from("/sys/fs/cgroup/matriarch"),
             group_kill: GuardMode::Automatic,
             fuse: GuardMode::Automatic,
+            watchdog: GuardMode::Automatic,
+            watchdog_device: PathBuf::from("/dev/watchdog"),
+            watchdog_timeout: None,
         }
     }
 }
@@ -61,14 +84,33 @@ impl Guard {
         ttl.saturating_mul(self.drift) / 1000
     }
 
+    /// The watchdog's timeout: half the TTL, so that in normal operation there is always time for a ping that would let
+    /// the machine be reset before the lease ends.
+    pub fn watchdog_timeout(&self, ttl: Duration) -> Duration {
+        self.watchdog_timeout.unwrap_or_else(|| Duration::from_secs((ttl.as_secs() / 2).max(1)))
+    }
+
     /// How long before the lease's end the kill comes: drift + net_margin + kill_lead.
     pub fn margin(&self, ttl: Duration) -> Duration {
         self.drift_of(ttl) + self.net_margin + self.kill_lead
     }
 }
 
+/// A watchdog is pinged this often at least.
+const WATCHDOG_PING: Duration = Duration::from_secs(1);
+
+/// The longest timeout with which a healthy leader may ping at any time: between the newest evidence and the one after
+/// it, a ping may not let the machine live longer than the lease.
+pub fn longest_watchdog_timeout(failover: &Failover) -> Duration {
+    failover.lease_ttl.saturating_sub(failover.renew_interval + failover.call_deadline + WATCHDOG_PING)
+}
+
 /// The longest path that fits into a unix socket's address (`sun_path` without its closing zero).
 const SOCKET_PATH_MAX: usize = 107;
+
+const WATCHDOG_SHORTEST: Duration = Duration::from_secs(1);
+/// What softdog takes at most; there are devices with less.
+const WATCHDOG_LONGEST: Duration = Duration::from_secs(300);
 
 impl Guard {
     pub(crate) fn read(table: &Table<'_>) -> Self {
@@ -96,7 +138,14 @@ impl Guard {
             cgroup: table.path("cgroup").unwrap_or(default.cgroup),
             group_kill: mode("group_kill", default.group_kill),
             fuse: mode("fuse", default.fuse),
+            watchdog: mode("watchdog", default.watchdog),
+            watchdog_device: table.path("watchdog_device").unwrap_or(default.watchdog_device),
+            watchdog_timeout: table.duration("watchdog_timeout", WATCHDOG_SHORTEST..=WATCHDOG_LONGEST),
         };
+        if let Some(timeout) = read.watchdog_timeout.filter(|timeout| timeout.subsec_nanos() != 0) {
+            let expected = "whole seconds: watchdog devices have no finer unit";
+            table.refuse("watchdog_timeout", format!("{:?}", show_duration(timeout)), expected);
+        }
         let length = read.socket.as_os_str().len();
         if length > SOCKET_PATH_MAX {
             table.refuse(

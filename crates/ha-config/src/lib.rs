@@ -42,7 +42,7 @@ pub use cluster::{
 };
 pub use etcd::{ETCD_CLIENT_PORT, ETCD_PEER_PORT, Etcd};
 pub use failover::Failover;
-pub use guard::{Guard, GuardMode};
+pub use guard::{Guard, GuardMode, longest_watchdog_timeout};
 pub use hooks::Hooks;
 pub use postgres::{NEWEST_MAJOR, OLDEST_MAJOR, Postgres, PostgresPaths};
 pub use problem::{Problem, Problems};

@@ -6,7 +6,7 @@ use ha_core::ReplicationMode;
 
 use crate::cluster::DatabaseHost;
 use crate::failover::Failover;
-use crate::guard::Guard;
+use crate::guard::{Guard, GuardMode, longest_watchdog_timeout};
 use crate::reader::Table;
 use crate::replication::Replication;
 use crate::routing::{ReadConsistency, Routing};
@@ -27,6 +27,7 @@ pub(crate) fn check(
     guard: &Guard,
 ) {
     check_lease(tables, failover, guard);
+    check_watchdog(tables, failover, guard);
     check_member_ttl(tables, failover);
     check_degrade_after(tables, replication, failover);
     check_acks(&tables.replication, databases, replication);
@@ -91,6 +92,32 @@ fn check_lease(tables: &Tables<'_>, failover: &Failover, guard: &Guard) {
         (None, Some(key)) => tables.guard.refuse(key, found, expected),
         (key, _) => tables.failover.refuse(key.unwrap_or("lease_ttl"), found, expected),
     }
+}
+
+/// A healthy leader must be able to ping its watchdog at any time. What is only derived, and only used where it works, is
+/// judged where it is used.
+fn check_watchdog(tables: &Tables<'_>, failover: &Failover, guard: &Guard) {
+    const FAILOVER_KEYS: [&str; 3] = ["lease_ttl", "renew_interval", "call_deadline"];
+    const GUARD_KEYS: [&str; 2] = ["watchdog_timeout", "watchdog"];
+    if !sound(&tables.failover, &FAILOVER_KEYS) || !sound(&tables.guard, &GUARD_KEYS) {
+        return;
+    }
+    let asked = guard.watchdog == GuardMode::Required || guard.watchdog_timeout.is_some();
+    let (timeout, longest) = (guard.watchdog_timeout(failover.lease_ttl), longest_watchdog_timeout(failover));
+    if guard.watchdog == GuardMode::Off || !asked || timeout <= longest {
+        return;
+    }
+    let found = format!(
+        "watchdog_timeout {}, but lease_ttl {} - renew_interval {} - call_deadline {} - 1s leaves {}",
+        show(timeout),
+        show(failover.lease_ttl),
+        show(failover.renew_interval),
+        show(failover.call_deadline),
+        show(longest),
+    );
+    let expected = "watchdog_timeout + renew_interval + call_deadline + 1s <= lease_ttl: otherwise the watchdog could \
+                    not be pinged between two renewals, and would reset a healthy machine";
+    tables.guard.refuse(written(&tables.guard, &GUARD_KEYS).unwrap_or("watchdog"), found, expected);
 }
 
 fn check_member_ttl(tables: &Tables<'_>, failover: &Failover) {

@@ -58,6 +58,7 @@ fn the_defaults_are_the_decided_ones() {
     assert_eq!(guard.mode, GuardMode::Required);
     // drift 100 ms + net_margin 500 ms + kill_lead 1 s
     assert_eq!(guard.margin(failover.lease_ttl), Duration::from_millis(1600));
+    assert_eq!(guard.watchdog_timeout(failover.lease_ttl), Duration::from_secs(5));
     let replication = Replication::default();
     assert_eq!((replication.mode, replication.acks), (ReplicationMode::Synchronous, 1));
     assert_eq!(replication.degrade_after, Duration::from_secs(5));
@@ -84,6 +85,7 @@ fn every_option_can_be_given_and_arrives() {
     assert_eq!(cluster.replication.maximum_lag_bytes, 16 << 20);
     assert_eq!(cluster.failover.lease_ttl, Duration::from_secs(20));
     assert_eq!(cluster.guard.mode, GuardMode::Automatic);
+    assert_eq!(cluster.guard.watchdog_timeout(cluster.failover.lease_ttl), Duration::from_secs(6));
     assert_eq!(cluster.etcd.endpoints, ["http://[fd00::1]:2379", "http://etcd-2:2379"]);
     assert_eq!(cluster.routing.write_port, 6000);
     assert_eq!(cluster.routing.reads, ReadConsistency::Linearizable);

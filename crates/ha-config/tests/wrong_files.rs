@@ -191,6 +191,31 @@ fn timing_cases() -> Vec<Case> {
             problems: &[(Some(12), "guard.kill_lead", &["kill_lead 9s", "less than nothing"])],
         },
         Case {
+            name: "a watchdog that could not be pinged between two renewals",
+            text: after_hosts("[guard]\nwatchdog_timeout = \"7s\"\n"),
+            problems: &[(
+                Some(12),
+                "guard.watchdog_timeout",
+                &["watchdog_timeout 7s", "lease_ttl 10s - renew_interval 2s", "leaves 6s"],
+            )],
+        },
+        Case {
+            name: "a required watchdog that renewals are too rare for",
+            text: after_hosts("[failover]\nrenew_interval = \"4s\"\n[guard]\nwatchdog = \"required\"\n"),
+            problems: &[(Some(14), "guard.watchdog", &["watchdog_timeout 5s", "leaves 4s"])],
+        },
+        Case {
+            name: "a watchdog that nothing could mean",
+            text: after_hosts(
+                "[guard]\nwatchdog = true\nwatchdog_device = \"watchdog\"\nwatchdog_timeout = \"1500ms\"\n",
+            ),
+            problems: &[
+                (Some(12), "guard.watchdog", &["\"required\""]),
+                (Some(13), "guard.watchdog_device", &["absolute"]),
+                (Some(14), "guard.watchdog_timeout", &["1500ms", "whole seconds"]),
+            ],
+        },
+        Case {
             name: "a member's record that dies before the lease",
             text: after_hosts("[failover]\nmember_ttl = \"10s\"\n"),
             problems: &[(

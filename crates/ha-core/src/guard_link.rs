@@ -283,6 +283,18 @@ impl fmt::Display for ExitOutcome {
     }
 }
 
+/// Whether a layer behind the deadline must be there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LayerMode {
+    /// Without it no deadline is held, so nobody is promoted here.
+    Required,
+    /// Used where it works; shown where it does not.
+    #[default]
+    Automatic,
+    /// Never used.
+    Off,
+}
+
 /// The layers that stand behind a deadline, as a set.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Layers(pub u32);
@@ -296,7 +308,7 @@ impl Layers {
     pub const REAL_TIME: Self = Self(4);
     /// A kernel timer ends the group at the deadline, without any program.
     pub const KERNEL_FUSE: Self = Self(8);
-    /// A hardware watchdog resets the machine (not built yet).
+    /// A watchdog device, held open and pinged by the guard, resets the machine.
     pub const HARDWARE: Self = Self(16);
 
     /// Each with its name, as people read it.
@@ -356,9 +368,11 @@ impl Degraded {
     pub const STATE_NOT_WRITTEN: Self = Self(32);
     /// No kernel fuse stands behind the deadline: a guard that is stopped itself acts late.
     pub const NO_KERNEL_FUSE: Self = Self(64);
+    /// There is a watchdog device and it is not behind the deadline: it cannot be used, or does not take pings.
+    pub const WATCHDOG: Self = Self(256);
 
     /// Each with a sentence for people.
-    const WORDS: [(Self, &'static str); 7] = [
+    const WORDS: [(Self, &'static str); 8] = [
         (Self::NOT_REAL_TIME, "no real-time priority: may be late on a starved host"),
         (Self::NOT_LOCKED, "memory is not locked: may be slow when memory runs out"),
         (Self::NO_CGROUP_KILL, "no cgroup.kill: processes are killed one by one"),
@@ -366,6 +380,7 @@ impl Degraded {
         (Self::NOT_EMPTY_AFTER_FENCE, "fenced, but not empty: a killed process hangs in the kernel"),
         (Self::STATE_NOT_WRITTEN, "the state cannot be written: a successor would not know the deadline"),
         (Self::NO_KERNEL_FUSE, "no kernel fuse: a guard that is stopped itself acts late"),
+        (Self::WATCHDOG, "the watchdog device is not behind the deadline"),
     ];
 
     /// A sentence for each in this set.
@@ -418,10 +433,23 @@ pub struct GuardStatus {
     pub degraded: Degraded,
     /// How much before the deadline the guard kills.
     pub kill_lead: Duration,
+    /// The watchdog device.
+    pub watchdog: WatchdogStatus,
     /// The guard's own resident memory in bytes.
     pub resident_bytes: u64,
     /// Messages that did not decode or came from the wrong user.
     pub rejected_messages: u64,
+}
+
+/// What a guard reports about the watchdog device.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WatchdogStatus {
+    /// Whether it must be there.
+    pub mode: LayerMode,
+    /// So long after the last ping the machine is reset; only while the guard holds the device.
+    pub timeout: Option<Duration>,
+    /// Which device, or why none, for people.
+    pub text: String,
 }
 
 /// Why a guard refused, for programs.

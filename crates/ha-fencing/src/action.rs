@@ -9,6 +9,7 @@ use crate::event::PeerId;
 use crate::lease::Leadership;
 use crate::reason::Reason;
 use crate::state::State;
+use crate::watchdog::WatchdogAction;
 
 /// One thing to do. To be done in the order handed out: a kill comes first of all, an answer after the state that it
 /// speaks of has been saved.
@@ -58,6 +59,8 @@ pub enum Action {
     },
     /// Tell every peer.
     Notice(Reply),
+    /// Something with the watchdog device.
+    Watchdog(WatchdogAction),
     /// Log.
     Note(Reason),
     /// End the guard; nothing runs.

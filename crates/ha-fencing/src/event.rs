@@ -3,6 +3,8 @@
 use ha_core::MonoTime;
 use ha_core::guard_link::{ExitOutcome, FenceMethod, Request};
 
+use crate::watchdog::WatchdogEvent;
+
 /// One connection, numbered by the program; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PeerId(pub u64);
@@ -75,6 +77,8 @@ pub enum Event {
     },
     /// The fuse's process has ended, or cannot be spoken to.
     FuseLost,
+    /// [`crate::Action::Watchdog`] was carried out.
+    Watchdog(WatchdogEvent),
     /// The guard was asked to stop (SIGTERM).
     StopRequested {
         /// Whether any process is in the group.

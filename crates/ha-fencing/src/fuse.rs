@@ -92,7 +92,8 @@ impl Watch {
     /// The layers that stand behind a deadline now.
     pub(crate) fn present_layers(&self) -> Layers {
         let runs = self.populated || self.launching.is_some();
-        if self.fuse.stands(runs) { self.layers.with(Layers::KERNEL_FUSE) } else { self.layers }
+        let layers = self.with_watchdog_layer(self.layers);
+        if self.fuse.stands(runs) { layers.with(Layers::KERNEL_FUSE) } else { layers }
     }
 
     /// Refuses when a layer without which nobody may lead cannot come to stand behind the deadline.

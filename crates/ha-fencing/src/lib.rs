@@ -10,6 +10,8 @@
 //! - Nothing is killed while no deadline is held, except on request or after the postmaster's own end: a standby never.
 //! - A fenced epoch stays fenced, also for the guard's successor, until its leader has re-acquired it.
 //! - The end of a connection changes nothing.
+//! - A watchdog device is pinged only while the reset that this allows comes before the end of the lease, or when there is
+//!   nothing to fence.
 
 #![forbid(unsafe_code)]
 
@@ -22,6 +24,7 @@ mod reason;
 mod requests;
 mod state;
 mod watch;
+mod watchdog;
 
 pub use action::{Action, KillCause};
 pub use event::{Event, PeerId};
@@ -29,3 +32,7 @@ pub use lease::{Holding, Leadership, Lease, Limits};
 pub use reason::{Reason, Refusal};
 pub use state::{State, StateError};
 pub use watch::{Look, Watch};
+pub use watchdog::{
+    SimulatedKind, SimulatedWatchdog, Unfit, WatchdogAction, WatchdogEvent, WatchdogFacts, WatchdogReason,
+    WatchdogRules, WatchdogSight, WatchdogTrouble, errno, option,
+};

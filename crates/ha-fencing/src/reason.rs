@@ -6,6 +6,7 @@ use ha_core::guard_link::{ExitOutcome, FenceMethod, RefusalCode};
 use ha_core::{Epoch, MonoTime};
 
 use crate::action::KillCause;
+use crate::watchdog::WatchdogReason;
 
 /// A request was not carried out, and nothing changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -134,6 +135,8 @@ pub enum Reason {
     FuseLost,
     /// The state could not be written; the old file was removed so that nobody trusts it.
     StateNotWritten,
+    /// About the watchdog device.
+    Watchdog(WatchdogReason),
     /// A request was refused.
     Refused {
         /// What was asked.
@@ -190,6 +193,7 @@ impl fmt::Display for Reason {
             Self::NoFuse { text } => write!(f, "no kernel fuse: {text}"),
             Self::FuseLost => f.write_str("the fuse's process has ended"),
             Self::StateNotWritten => f.write_str("the state could not be written; its file was removed"),
+            Self::Watchdog(reason) => reason.fmt(f),
             Self::Refused { request, text } => write!(f, "refused {request}: {text}"),
         }
     }

@@ -11,7 +11,7 @@ use crate::reason::{Reason, Refusal};
 use crate::watch::{Launching, Watch, next_start};
 
 /// What becomes of a request that was carried out.
-enum Done {
+pub(crate) enum Done {
     /// Acknowledge it with what is armed now.
     Ack,
     /// The answer is on its way.
@@ -22,6 +22,16 @@ impl Watch {
     pub(crate) fn handle_request(&mut self, now: MonoTime, peer: PeerId, request: Request) {
         let (seq, name) = (request.seq(), name(&request));
         let outcome = self.check_seq(peer, seq).and_then(|()| self.carry_out(now, peer, request));
+        self.answer((peer, seq), name, outcome);
+    }
+
+    /// Acknowledges or refuses.
+    pub(crate) fn answer(
+        &mut self,
+        (peer, seq): (PeerId, u64),
+        request: &'static str,
+        outcome: Result<Done, Refusal>,
+    ) {
         match outcome {
             Ok(Done::Answered) => {}
             Ok(Done::Ack) => {
@@ -30,7 +40,7 @@ impl Watch {
             }
             Err(Refusal { code, text }) => {
                 self.push(Action::Reply { peer, reply: Reply::Refused { seq, code, text: text.clone() } });
-                self.note(Reason::Refused { request: name, text });
+                self.note(Reason::Refused { request, text });
             }
         }
     }
@@ -62,9 +72,14 @@ impl Watch {
             }
             Request::Arm { seq, epoch, generation, deadline, boot_id } => {
                 self.check_boot(&boot_id)?;
-                return self.arm(now, (peer, seq), Leadership { epoch, generation }, deadline);
+                let leadership = Leadership { epoch, generation };
+                if self.await_watchdog(now, (peer, seq), leadership, deadline)? {
+                    return Ok(Done::Answered);
+                }
+                return self.arm(now, (peer, seq), leadership, deadline);
             }
             Request::Renew { epoch, deadline, .. } => {
+                self.check_watchdog()?;
                 self.state.lease.renew(now, &self.limits, epoch, deadline)?;
                 self.save();
             }
@@ -95,13 +110,14 @@ impl Watch {
         Err(Refusal::new(RefusalCode::WrongBoot, text))
     }
 
-    fn arm(
+    pub(crate) fn arm(
         &mut self,
         now: MonoTime,
         asked: (PeerId, u64),
         leadership: Leadership,
         deadline: MonoTime,
     ) -> Result<Done, Refusal> {
+        self.check_watchdog()?;
         let before = self.state.lease;
         let new = fuse::is_new(&before, leadership);
         if new {

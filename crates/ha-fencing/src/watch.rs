@@ -13,6 +13,8 @@ use crate::fuse::Fuse;
 use crate::lease::{Holding, Leadership, Limits};
 use crate::reason::Reason;
 use crate::state::State;
+use crate::watchdog::Watchdog;
+use crate::watchdog::layer::Arming;
 
 /// What the program found when it began.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +72,9 @@ pub struct Watch {
     pub(crate) stop_until: Option<MonoTime>,
     /// Highest request number of each connection.
     pub(crate) last_seq: BTreeMap<PeerId, u64>,
+    pub(crate) watchdog: Watchdog,
+    /// A request that waits for the watchdog.
+    pub(crate) arming: Option<Arming>,
     actions: VecDeque<Action>,
 }
 
@@ -107,6 +112,8 @@ impl Watch {
             stopping: false,
             stop_until: None,
             last_seq: BTreeMap::new(),
+            watchdog: Watchdog::off(),
+            arming: None,
             actions: VecDeque::new(),
         };
         watch.take_over(now, known, lost);
@@ -176,6 +183,7 @@ impl Watch {
             Event::FuseProbed { failure } => self.fuse_probed(failure),
             Event::FuseSaid { deadline, tied } => self.fuse_said(deadline, tied),
             Event::FuseLost => self.fuse_lost(),
+            Event::Watchdog(event) => self.watchdog_event(now, event),
             Event::StopRequested { populated } => {
                 self.populated = populated;
                 self.stop(now);
@@ -219,6 +227,7 @@ impl Watch {
             self.stop_until,
             self.state.lease.hold_until,
             self.fuse.poll_timeout(),
+            self.watchdog_timeout(),
         ];
         times.into_iter().flatten().min()
     }
@@ -235,7 +244,7 @@ impl Watch {
 
     /// What is held and what runs. Memory and rejected messages are the program's to add.
     pub fn status(&self, now: MonoTime) -> GuardStatus {
-        let mut degraded = self.degraded;
+        let mut degraded = self.degraded.with(self.watchdog_degraded());
         if self.unprotected_until.is_some() {
             degraded = degraded.with(Degraded::UNPROTECTED);
         }
@@ -258,6 +267,7 @@ impl Watch {
             layers: self.present_layers(),
             degraded,
             kill_lead: self.limits.kill_lead,
+            watchdog: self.watchdog.status(),
             resident_bytes: 0,
             rejected_messages: 0,
         }
@@ -339,17 +349,28 @@ impl Watch {
 
     /// Draws the conclusions that do not depend on which event came.
     fn settle(&mut self, now: MonoTime) {
+        let done = self.settle_group(now);
+        self.settle_watchdog(now);
+        if done {
+            self.watchdog.farewell();
+            self.settle_watchdog(now);
+            self.push(Action::Exit);
+        }
+    }
+
+    /// Whether the guard was told to stop and nothing is left.
+    fn settle_group(&mut self, now: MonoTime) -> bool {
         if self.populated {
             if self.state.fence.is_some() && self.ending.is_none() {
                 self.end_all(now, KillCause::AfterFence);
             }
-            return;
+            return false;
         }
         self.stragglers_until = None;
         self.unprotected_until = None;
         self.complete_ending(now);
         if self.state.postmaster.is_some() || self.launching.is_some() {
-            return; // its end is still to be reported
+            return false; // its end is still to be reported
         }
         self.fuse.forget();
         if std::mem::take(&mut self.occupied) {
@@ -357,11 +378,12 @@ impl Watch {
             self.note(Reason::Emptied { start });
             self.push(Action::Notice(Reply::Emptied { start }));
         }
-        if self.stopping && self.ending.is_none() {
+        let done = self.stopping && self.ending.is_none();
+        if done {
             self.stop_until = None;
             self.release("the guard stops and nothing runs");
-            self.push(Action::Exit);
         }
+        done
     }
 
     pub(crate) fn release(&mut self, because: &'static str) {

@@ -217,8 +217,10 @@ impl World {
                     let name = self.host_name(host).to_owned();
                     self.say(|| format!("guard {name}: {reason}"));
                 }
-                // A connection of the simulation asks for no report, nobody stops a guard here, and there is no fuse.
-                Action::Notice(_)
+                // A connection of the simulation asks for no report, nobody stops a guard here, and there is neither a fuse
+                // nor a watchdog.
+                Action::Watchdog(_)
+                | Action::Notice(_)
                 | Action::Report { .. }
                 | Action::AskToStop
                 | Action::SetFuse(_)

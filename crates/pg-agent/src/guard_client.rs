@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,7 +13,7 @@ use ha_core::BootId;
 use ha_core::guard_link::{GuardStatus, MESSAGE_MAX, Reply, Request};
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
 use tokio::net::UnixStream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::postgres::Starter;
 
@@ -66,7 +67,7 @@ pub enum Notice {
     /// The connection is gone.
     Lost,
     /// A notice of the protocol (never an answer).
-    Said(Reply),
+    Said(Box<Reply>),
 }
 
 type Build = Box<dyn FnOnce(u64) -> Request + Send>;
@@ -120,6 +121,27 @@ impl GuardClient {
             Reply::Status { status, .. } => Ok(status),
             other => Err(unexpected("status", &other)),
         }
+    }
+}
+
+/// How often its status is asked for, to be shown. Nothing is decided by it.
+const FOLLOW_EVERY: Duration = Duration::from_secs(2);
+
+/// The guard's status as it was a moment ago; none while it does not answer.
+pub type GuardShown = watch::Receiver<Option<Arc<GuardStatus>>>;
+
+impl GuardClient {
+    /// Asks for the status in the background, until nobody follows any more.
+    pub fn follow(&self) -> GuardShown {
+        let (current, follow) = watch::channel(None);
+        let client = self.clone();
+        tokio::spawn(async move {
+            while current.receiver_count() > 0 {
+                current.send_replace(client.status().await.ok().map(Arc::new));
+                tokio::time::sleep(FOLLOW_EVERY).await;
+            }
+        });
+        follow
     }
 }
 
@@ -255,7 +277,7 @@ async fn converse(
                         }
                         continue;
                     }
-                    (None, reply) => Notice::Said(reply),
+                    (None, reply) => Notice::Said(Box::new(reply)),
                 };
                 if notices.send(notice).await.is_err() {
                     return Ok(());

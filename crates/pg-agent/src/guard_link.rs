@@ -57,15 +57,16 @@ async fn listen(client: GuardClient, mut notices: mpsc::Receiver<Notice>, events
                 }
                 Some(status.armed.map_or(GuardNews::Reachable, armed))
             }
-            Notice::Said(Reply::Fenced(fence)) => {
-                acknowledge(&client, &events, fence.epoch).await;
+            Notice::Said(reply) => {
+                match *reply {
+                    Reply::Fenced(fence) => acknowledge(&client, &events, fence.epoch).await,
+                    Reply::Exited { pid, outcome, .. } => {
+                        tracing::info!(pid, %outcome, "the guard says that the postmaster ended");
+                    }
+                    _ => {}
+                }
                 None
             }
-            Notice::Said(Reply::Exited { pid, outcome, .. }) => {
-                tracing::info!(pid, %outcome, "the guard says that the postmaster ended");
-                None
-            }
-            Notice::Said(_) => None,
         };
         if let Some(news) = news
             && events.send(Event::Guard(news)).await.is_err()

@@ -5,8 +5,8 @@
 //!   signalfd: TERM, INT, CHLD ─────┤                        ├─> state (not on disk), then answers to peers
 //!   cgroup.events ─────────────────┤    handle_event        ├─> launcher, inspector (errands)
 //!   postmaster's pidfd ────────────┼──> handle_timeout ─────┼─> SIGINT to the postmaster
-//!   errands' pipes ────────────────┤    poll_action         ├─> record of fences (disk; nothing runs by then)
-//!   fuse's socket ─────────────────┤                        ├─> the fuse's deadline
+//!   errands' pipes ────────────────┤    poll_action         ├─> the fuse's deadline, the watchdog device
+//!   fuse's socket ─────────────────┤                        ├─> record of fences (disk; nothing runs by then)
 //!   socket, peers ─────────────────┘                        └─> log (another thread)
 //! ```
 //!
@@ -42,6 +42,7 @@ use crate::log_line::{Level, Log};
 use crate::place::Place;
 use crate::postmaster::{Origin, Postmaster};
 use crate::real_time;
+use crate::watchdog::Watchdog;
 
 /// Refusals logged per second; the rest of a flood only costs its answers.
 const REFUSALS_LOGGED: u32 = 10;
@@ -80,6 +81,7 @@ struct Driver<'a> {
     group: Group,
     journal: Journal,
     link: AgentLink,
+    watchdog: Watchdog,
     postmaster: Option<Postmaster>,
     launch: Option<Errand>,
     inspection: Option<Errand>,
@@ -149,7 +151,14 @@ impl<'a> Driver<'a> {
             postmaster: postmaster.as_ref().map(|postmaster| postmaster.pid),
         };
         log.line(Level::Info, &format!("version {} group={}", env!("CARGO_PKG_VERSION"), group.place()));
-        let watch = Watch::begin(now(), place.limits, look);
+        let watchdog = Watchdog::new(&place.watchdog_device, &place.run_dir, &boot_id);
+        let name = place.watchdog_device.display().to_string();
+        let watch = Watch::begin(now(), place.limits, look).with_watchdog(
+            now(),
+            place.watchdog_rules,
+            name,
+            watchdog.left_running(),
+        );
         let refusals = (now(), 0);
         let mut driver = Self {
             place,
@@ -159,6 +168,7 @@ impl<'a> Driver<'a> {
             group,
             journal,
             link,
+            watchdog,
             postmaster,
             launch: None,
             inspection: None,
@@ -326,6 +336,10 @@ impl<'a> Driver<'a> {
                 Action::Notice(reply) => {
                     let peers: Vec<PeerId> = self.link.peers.iter().map(|peer| peer.id).collect();
                     peers.into_iter().for_each(|peer| self.send(peer, &reply));
+                }
+                Action::Watchdog(action) => {
+                    let event = self.watchdog.carry_out(action);
+                    self.watch.handle_event(now(), Event::Watchdog(event));
                 }
                 Action::Note(reason) => self.note(&reason),
                 Action::Exit => self.done = true,
@@ -512,6 +526,7 @@ impl<'a> Driver<'a> {
                 Level::Warn
             }
             Reason::StartFailed { .. } | Reason::StateNotWritten | Reason::NotEmpty { .. } => Level::Error,
+            Reason::Watchdog(reason) if reason.is_trouble() => Level::Warn,
             Reason::Killing(_) | Reason::FoundUnprotected { .. } | Reason::HoldEnded { .. } => Level::Warn,
             _ => Level::Info,
         };

@@ -21,6 +21,7 @@ mod place;
 mod postmaster;
 mod real_time;
 mod system_call;
+mod watchdog;
 
 use std::io::Write as _;
 use std::process::ExitCode;

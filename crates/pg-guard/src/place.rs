@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use ha_config::GuardMode;
+use ha_config::{GuardMode, longest_watchdog_timeout};
 use ha_core::guard_link::Layers;
-use ha_fencing::Limits;
+use ha_fencing::{Limits, WatchdogRules};
 use nix::unistd::{Gid, Uid, User};
 
 use crate::args::Args;
@@ -49,6 +49,8 @@ pub(crate) struct Place {
     /// Whether there must, may or must not be a kernel fuse.
     pub(crate) fuse: GuardMode,
     pub(crate) limits: Limits,
+    pub(crate) watchdog_device: PathBuf,
+    pub(crate) watchdog_rules: WatchdogRules,
 }
 
 impl Place {
@@ -86,7 +88,16 @@ impl Place {
             straggler_grace: STRAGGLER_GRACE,
             unprotected_grace: guard.kill_lead,
         };
+        let ttl = cluster.failover.lease_ttl;
+        let watchdog_rules = WatchdogRules {
+            mode: guard.watchdog.into(),
+            timeout: guard.watchdog_timeout(ttl),
+            longest: longest_watchdog_timeout(&cluster.failover),
+            after_deadline: guard.drift_of(ttl) + guard.net_margin,
+        };
         Ok(Self {
+            watchdog_device: guard.watchdog_device.clone(),
+            watchdog_rules,
             program: paths.bin_dir.join("postgres"),
             data_dir: paths.data_dir,
             log_file: paths.log_file,

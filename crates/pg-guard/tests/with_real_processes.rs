@@ -145,7 +145,7 @@ fn without_its_state_a_guard_ends_a_primary_soon_and_spares_a_standby() {
     wait_for("the look at the directory", || {
         (!agent.status().degraded.contains(Degraded::UNPROTECTED)).then_some(())
     });
-    assert!(host.guard_log().contains("is a standby"), "{}", host.guard_log());
+    wait_for("the word about it", || host.guard_log().contains("is a standby").then_some(()));
 
     host.kill_guard();
     fs::remove_file(host.path("run/guard.state")).unwrap();

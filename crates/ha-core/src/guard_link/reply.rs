@@ -1,7 +1,10 @@
 //! Bytes of [`Reply`].
 
 use super::frame::{FrameError, Reader, Writer};
-use super::{Armed, Degraded, ExitOutcome, Fence, FenceMethod, GuardStatus, Layers, RefusalCode, Reply};
+use super::{
+    Armed, Degraded, ExitOutcome, Fence, FenceMethod, GuardStatus, LayerMode, Layers, RefusalCode, Reply,
+    WatchdogStatus,
+};
 use crate::Generation;
 
 const ACK: u8 = 65;
@@ -22,6 +25,9 @@ const METHODS: [FenceMethod; 5] = [
     FenceMethod::Freezer,
     FenceMethod::ProcessWalk,
 ];
+
+/// Likewise.
+const MODES: [LayerMode; 3] = [LayerMode::Required, LayerMode::Automatic, LayerMode::Off];
 
 /// Likewise.
 const REFUSALS: [RefusalCode; 16] = [
@@ -157,6 +163,9 @@ fn write_status(writer: Writer, status: &GuardStatus) -> Writer {
         .word(status.layers.0)
         .word(status.degraded.0)
         .span(status.kill_lead)
+        .byte(position(&MODES, &status.watchdog.mode))
+        .option(status.watchdog.timeout, Writer::span)
+        .remark(&status.watchdog.text)
         .long(status.resident_bytes)
         .long(status.rejected_messages)
 }
@@ -175,6 +184,11 @@ fn read_status(r: &mut Reader<'_>) -> Result<GuardStatus, FrameError> {
         layers: Layers(r.word()?),
         degraded: Degraded(r.word()?),
         kill_lead: r.span()?,
+        watchdog: WatchdogStatus {
+            mode: at(&MODES, r.byte()?, "the watchdog's mode")?,
+            timeout: r.option(Reader::span)?,
+            text: r.text()?,
+        },
         resident_bytes: r.long()?,
         rejected_messages: r.long()?,
     })
@@ -207,11 +221,17 @@ mod tests {
             layers: Layers::PROCESS.with(Layers::CGROUP_KILL),
             degraded: Degraded::NOT_REAL_TIME,
             kill_lead: Duration::from_secs(1),
+            watchdog: WatchdogStatus {
+                mode: LayerMode::Required,
+                timeout: Some(Duration::from_secs(5)),
+                text: "/dev/watchdog0 (a timer)".into(),
+            },
             resident_bytes: 3_000_000,
             rejected_messages: 1,
         };
         let mut empty = status.clone();
         (empty.armed, empty.hold_until, empty.fence, empty.postmaster) = (None, None, None, None);
+        empty.watchdog = WatchdogStatus::default();
         let mut replies = vec![
             Reply::Ack { seq: 1, armed: None, layers: Layers::PROCESS },
             Reply::Ack { seq: 1, armed: status.armed, layers: Layers::PROCESS },

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use ha_core::guard_link::{Degraded, FenceMethod, Layers, NoPrimary, RefusalCode, Reply, Request};
 use ha_core::{BootId, Epoch, Generation, MonoTime};
-use ha_fencing::{Action, Event, KillCause, Leadership, Limits, Look, PeerId, State, Watch};
+use ha_fencing::{
+    Action, Event, KillCause, Leadership, Limits, Look, PeerId, SimulatedWatchdog, State, Watch,
+    WatchdogAction, WatchdogEvent, WatchdogFacts, WatchdogRules, WatchdogSight, WatchdogTrouble, errno,
+};
 
 pub(crate) const LIMITS: Limits = Limits {
     kill_lead: Duration::from_secs(1),
@@ -35,6 +38,14 @@ pub(crate) struct Desk {
     pub(crate) undead: bool,
     /// What the fuse was told last.
     pub(crate) fuse: Option<MonoTime>,
+    /// The watchdog device, and what the guard is to make of it.
+    pub(crate) device: Option<(WatchdogRules, SimulatedWatchdog)>,
+    /// Opening it fails so.
+    pub(crate) device_trouble: Option<WatchdogTrouble>,
+    /// Each call to it takes so long.
+    pub(crate) device_takes: Duration,
+    /// The guard has it open.
+    pub(crate) device_open: bool,
     seq: u64,
 }
 
@@ -98,6 +109,10 @@ impl Desk {
             recorded,
             undead: false,
             fuse: None,
+            device: None,
+            device_trouble: None,
+            device_takes: Duration::ZERO,
+            device_open: false,
             seq: 0,
         };
         desk.work();
@@ -106,8 +121,101 @@ impl Desk {
 
     /// The guard dies and another begins; the rest of the world stays.
     pub(crate) fn restart(&mut self, state_kept: bool, postmaster: Option<u32>) {
+        self.die();
         let state = self.saved.clone().filter(|_| state_kept);
+        let (device, trouble) = (self.device.take(), self.device_trouble.take());
         *self = Self::begin(self.now, state, self.recorded, self.populated, postmaster);
+        self.device_trouble = trouble;
+        if let Some((rules, device)) = device {
+            self.give_device(rules, device);
+        }
+    }
+
+    /// The guard is killed: the kernel closes what it had open.
+    pub(crate) fn die(&mut self) {
+        if let Some((_, device)) = &mut self.device
+            && std::mem::take(&mut self.device_open)
+        {
+            device.close(self.now);
+        }
+    }
+
+    /// The guard begins with this device.
+    pub(crate) fn give_device(&mut self, rules: WatchdogRules, device: SimulatedWatchdog) {
+        let running = device.reset_at().is_some();
+        self.device = Some((rules, device));
+        let look = Look {
+            state: self.saved.clone(),
+            fenced: self.recorded.map(|leadership| (leadership, None)),
+            populated: self.populated,
+            postmaster: self.watch.status(self.now).postmaster,
+            ..look()
+        };
+        self.watch = Watch::begin(self.now, LIMITS, look).with_watchdog(
+            self.now,
+            rules,
+            "/dev/watchdog".into(),
+            running,
+        );
+        self.work();
+    }
+
+    pub(crate) fn device(&mut self) -> &mut SimulatedWatchdog {
+        &mut self.device.as_mut().expect("a device").1
+    }
+
+    fn use_device(&mut self, action: WatchdogAction) -> Option<WatchdogEvent> {
+        let began = self.now;
+        let trouble = self.device_trouble.clone();
+        self.now = self.now + self.device_takes;
+        let (now, (_, device)) = (self.now, self.device.as_mut()?);
+        let failed = |code: i32| match code {
+            errno::BUSY => WatchdogTrouble::Busy,
+            other => WatchdogTrouble::Failed(format!("error {other}")),
+        };
+        Some(match action {
+            WatchdogAction::Look => WatchdogEvent::Seen(Ok(WatchdogSight {
+                identity: "simulated".into(),
+                shortest: Some(Duration::from_secs(device.kind.shortest.into())),
+                nowayout: Some(device.kind.nowayout),
+                active: false,
+            })),
+            WatchdogAction::Open { timeout } => {
+                let opened = trouble.map_or_else(|| device.open(now).map_err(failed), Err);
+                let result = opened.map(|()| {
+                    let seconds = u32::try_from(timeout.as_secs()).expect("a short timeout");
+                    let _ = device.set_timeout(now, seconds);
+                    self.device_open = true;
+                    WatchdogFacts {
+                        identity: "simulated".into(),
+                        options: device.kind.options,
+                        timeout: Some(Duration::from_secs(device.timeout().into())),
+                        ..WatchdogFacts::default()
+                    }
+                });
+                WatchdogEvent::Opened { began, result }
+            }
+            WatchdogAction::Ping => {
+                let result = device.write(now, b"\0").map(drop).map_err(failed);
+                WatchdogEvent::Pinged { began, result }
+            }
+            WatchdogAction::Close => {
+                self.device_open = false;
+                let _ = device.write(now, b"V");
+                device.close(now);
+                WatchdogEvent::Closed
+            }
+        })
+    }
+
+    /// The machine has not been reset so far.
+    pub(crate) fn check_reset(&mut self) {
+        let now = self.now;
+        if let Some((_, device)) = &self.device
+            && let Some(at) = device.reset_at()
+        {
+            assert!(at > now, "the machine was reset at {at}, it is {now}");
+        }
     }
 
     pub(crate) fn event(&mut self, event: Event) {
@@ -126,6 +234,11 @@ impl Desk {
                     self.populated = self.undead;
                     let killed = Event::Killed { how: FenceMethod::CgroupKill, populated: self.populated };
                     self.watch.handle_event(self.now, killed);
+                }
+                Action::Watchdog(action) => {
+                    if let Some(event) = self.use_device(action) {
+                        self.watch.handle_event(self.now, Event::Watchdog(event));
+                    }
                 }
                 _ => {}
             }

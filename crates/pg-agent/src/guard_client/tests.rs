@@ -39,6 +39,7 @@ fn status(seq: u64, populated: bool) -> Reply {
         populated,
         layers: Layers::PROCESS,
         degraded: Degraded::default(),
+        watchdog: Default::default(),
         kill_lead: Duration::from_secs(1),
         resident_bytes: 1,
         rejected_messages: 0,
@@ -74,8 +75,12 @@ async fn answers_find_their_request_and_no_notice_is_left_behind() {
     let (client, mut notices) = GuardClient::start(path, BootId("boot".into()));
     assert!(matches!(notices.recv().await, Some(Notice::Connected(_))));
     assert_eq!(client.is_populated().await, Ok(true));
-    assert!(matches!(notices.recv().await, Some(Notice::Said(Reply::Emptied { start: 7 }))));
-    assert!(matches!(notices.recv().await, Some(Notice::Said(Reply::Exited { pid: 3, .. }))));
+    let mut said = async || match notices.recv().await {
+        Some(Notice::Said(reply)) => *reply,
+        other => panic!("no notice: {other:?}"),
+    };
+    assert!(matches!(said().await, Reply::Emptied { start: 7 }));
+    assert!(matches!(said().await, Reply::Exited { pid: 3, .. }));
     let refused = Starter::start(&client, vec![]).await.unwrap_err();
     assert!(refused.contains("no such file"), "{refused}");
     assert!(matches!(notices.recv().await, Some(Notice::Lost)));

@@ -1,8 +1,9 @@
 //! One host of its own for each test: a directory, a configuration, a guard and a real PostgreSQL, all gone afterwards.
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, unused_imports, reason = "each test file uses its part")]
 
 mod agent;
 mod client;
+mod watchdog;
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -21,6 +22,7 @@ use tempfile::TempDir;
 
 pub(crate) use agent::Agent;
 pub(crate) use client::{Client, Writer};
+pub(crate) use watchdog::StandIn;
 
 const BIN_DIR: &str = "/usr/lib/postgresql/15/bin";
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -102,13 +104,21 @@ impl Host {
         Self::with("")
     }
 
-    /// A host whose guard runs, with more lines in `[guard]`.
+    /// A host whose guard runs, with more lines in `[guard]`. Nothing that is tested so may start the watchdog of this
+    /// machine.
     pub(crate) fn with(guard_keys: &str) -> Self {
         Self::with_arguments(guard_keys, &[])
     }
 
     /// The same, with more arguments for the guard.
     pub(crate) fn with_arguments(guard_keys: &str, arguments: &'static [&'static str]) -> Self {
+        let mut host = Self::without_guard(&format!("watchdog = \"off\"\n{guard_keys}"), arguments);
+        host.start_guard();
+        host
+    }
+
+    /// A host without a guard yet; the keys go into the table `[guard]` and after it, `{root}` is the host's directory.
+    pub(crate) fn without_guard(guard_keys: &str, arguments: &'static [&'static str]) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let template = template();
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -121,9 +131,8 @@ impl Host {
             fs::create_dir(dir.path().join(sub)).expect("a directory");
             chown(dir.path().join(sub), Some(user.uid.as_raw()), Some(user.gid.as_raw())).expect("chown");
         }
-        let mut host = Self { dir, name, guard: None, group: None, arguments };
+        let host = Self { dir, name, guard: None, group: None, arguments };
         host.write_configuration(guard_keys);
-        host.start_guard();
         host
     }
 
@@ -134,8 +143,9 @@ impl Host {
              [[database]]\nname = \"pg1\"\naddress = \"127.0.0.1\"\n\
              [postgres]\nbin_dir = \"{BIN_DIR}\"\ndata_dir = \"{root}/data\"\nsocket_dir = \"{root}/sockets\"\n\
              log_file = \"{root}/log/postgresql.log\"\n\
-             [guard]\nsocket = \"{root}/run/guard.sock\"\n{guard_keys}\n",
-            self.name
+             [guard]\nsocket = \"{root}/run/guard.sock\"\n{}\n",
+            self.name,
+            guard_keys.replace("{root}", &root.to_string())
         );
         fs::write(self.path("cluster.toml"), text).expect("write the configuration");
     }
