@@ -38,7 +38,7 @@ SIM_TESTS = $(patsubst crates/ha-sim/tests/%.rs,--test %,$(wildcard crates/ha-si
 
 .PHONY: help setup build build-tests fmt lint deny unit sim mutants model integration check test demo lab down pictures bench \
 	bench-failover bench-lab bench-vip bench-vip-lab bench-proxy bench-proxy-lab bench-reads bench-reads-lab bench-relays \
-	bench-relays-lab fault-run calm-run soak fuzz newer-libpq clean
+	bench-relays-lab fault-run calm-run soak fuzz newer-libpq test-watchdog clean
 
 help: ## List these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -93,6 +93,11 @@ newer-libpq: build-tests ## Direct TLS and encrypted cancel requests of libpq 17
 	cargo test --locked --workspace --test failures -- --ignored --test-threads=$(JOBS) newer_libpq
 
 check: fmt lint deny unit ## The fast part: everything that needs no lab
+
+# Emulated machines; each says on its console what happens.
+test-watchdog: ## Real watchdog devices in a virtual machine: reset when the guard is stopped, none when it ends
+	@deploy/setup.sh watchdog
+	cargo test --locked --workspace --test virtual_machine -- --ignored --nocapture --test-threads=1 --skip guest
 
 test: ## Everything, as continuous integration runs it
 	@deploy/setup.sh test

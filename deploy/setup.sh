@@ -5,6 +5,7 @@
 #   deploy/setup.sh test    and what the tests run beside them: HAProxy, Keepalived, FRR, Patroni, strace, psycopg, Java
 #                           with JDBC, Chromium
 #   deploy/setup.sh bench   and what pg-proxy is measured against: HAProxy, PgBouncer
+#   deploy/setup.sh watchdog   and the emulator that runs a kernel with watchdog devices (that kernel is unpacked, not installed)
 #   deploy/setup.sh pictures   and Chromium, which takes the pictures of the status page
 #
 # Nothing is started and no PostgreSQL cluster is created by it; a cluster or an etcd that exists is left alone.
@@ -61,9 +62,14 @@ bench)
     done
     missing+=(${peers[@]+"${peers[@]}"})
     ;;
+watchdog)
+    need qemu-system-x86_64 qemu-system-x86
+    need busybox busybox-static
+    need cpio cpio
+    ;;
 pictures) browser ;;
 *)
-    say "usage: deploy/setup.sh [test|bench|pictures]"
+    say "usage: deploy/setup.sh [test|bench|watchdog|pictures]"
     exit 2
     ;;
 esac
