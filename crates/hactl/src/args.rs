@@ -55,6 +55,8 @@ pub(crate) enum Command {
     Proxy(ProxyArgs),
     /// Show who holds the floating addresses; ends with 1 when nobody or more than one host holds one.
     Vip(VipArgs),
+    /// Show what stands behind each member's deadline: the layers, the watchdog device, what is degraded.
+    Guard(ShowArgs),
     /// Show the whole chain: floating address, proxies, leader and standbys, etcd.
     Topology(ShowArgs),
     /// Show the changes of leadership.

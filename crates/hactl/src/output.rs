@@ -1,6 +1,7 @@
 //! How results are written: for people, and for programs.
 
 pub(crate) mod document;
+pub(crate) mod guard;
 pub(crate) mod history;
 pub(crate) mod list;
 pub(crate) mod proxy;

@@ -86,6 +86,7 @@ fn own(page: &mut Page, facts: &Facts<'_>) {
     page.sample("matriarch_sync_acks", "gauge", "Confirmations that each commit waits for.", acks);
     page.flag("matriarch_store_connected", "Whether the consensus store answers.", status.store_connected);
     page.flag("matriarch_guard_armed", "Whether a guard holds a deadline.", status.guard_armed);
+    guard(page, facts);
     if let Some(deadline) = status.deadline {
         let left = deadline.since(facts.now).as_secs_f64();
         page.sample("matriarch_deadline_seconds", "gauge", "Time left until the deadline.", left);
@@ -119,6 +120,24 @@ fn own(page: &mut Page, facts: &Facts<'_>) {
     }
     if let Some(lag) = facts.lag(false).filter(|_| facts.is_running_replica()) {
         page.sample("matriarch_replay_lag_bytes", "gauge", "How far replay is behind the leader.", lag);
+    }
+}
+
+/// What the guard says of itself.
+fn guard(page: &mut Page, facts: &Facts<'_>) {
+    let own = facts.picture.guard.as_deref();
+    page.flag("matriarch_guard_answers", "Whether the guard has answered lately.", own.is_some());
+    let Some(own) = own else { return };
+    let name = "matriarch_guard_layer";
+    page.head(name, "gauge", "Layers that stand behind a deadline here.");
+    for layer in own.layers.names() {
+        page.line(name, &format!(",layer=\"{}\"", layer.replace(' ', "_")), 1);
+    }
+    let degraded = own.degraded.words().count();
+    page.sample("matriarch_guard_degraded", "gauge", "What is worse than it should be there.", degraded);
+    if let Some(timeout) = own.watchdog.timeout {
+        let name = "matriarch_watchdog_timeout_seconds";
+        page.sample(name, "gauge", "From the watchdog's last ping to the reset.", timeout.as_secs_f64());
     }
 }
 

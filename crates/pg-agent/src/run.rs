@@ -11,13 +11,13 @@ use ha_core::BootId;
 use ha_daemon::{ExitCode, Signals};
 use ha_decision::{Decider, Event};
 use ha_store::{EtcdOptions, EtcdStore, Keys, Store, TlsFiles};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::advice::Adviser;
 use crate::args::Args;
 use crate::driver::{Driver, EVENTS_WAITING, Parts, Sources};
 use crate::executor::Executor;
-use crate::guard_client::GuardClient;
+use crate::guard_client::{GuardClient, GuardShown};
 use crate::guard_link::GuardLink;
 use crate::heartbeat::{HeartbeatLink, HeartbeatOptions};
 use crate::node_state_file::NodeStateFile;
@@ -88,7 +88,7 @@ async fn drive(args: &Args, cluster: &Cluster, secrets: Secrets) -> anyhow::Resu
         let (peers, receiver, sender) = peers::start(PeerOptions::new(cluster, host));
         (peers, receiver, sender)
     };
-    let snapshot = SnapshotSource::new(cluster, host, Arc::clone(&postgres), advice);
+    let snapshot = SnapshotSource::new(cluster, host, Arc::clone(&postgres), advice, guard_shown);
     let (requests, requests_in) = mpsc::channel(REQUESTS_WAITING);
 
     let followers = RoleFollowers::default();
@@ -128,18 +128,20 @@ fn server(
     state_dir: PathBuf,
     boot: &BootId,
     events: &mpsc::Sender<Event>,
-) -> anyhow::Result<(GuardLink, Arc<Postgres>)> {
+) -> anyhow::Result<(GuardLink, GuardShown, Arc<Postgres>)> {
     let paths = host.postgres.resolve(&cluster.name)?;
     let place = Place::new(cluster, host, paths, secrets, state_dir);
     let user = UserSettings { parameters: host.postgres.parameters.clone(), hba: host.postgres.hba.clone() };
-    let (link, starter): (GuardLink, Arc<dyn Starter>) = if cluster.guard.mode == GuardMode::Off {
-        (GuardLink::off(events.clone()), Arc::new(DirectStarter::new(place.clone())))
-    } else {
-        let (client, notices) = GuardClient::start(cluster.guard.socket.clone(), boot.clone());
-        let link = GuardLink::start(client.clone(), notices, boot.clone(), events.clone());
-        (link, Arc::new(client))
-    };
-    Ok((link, Arc::new(Postgres::new(place, user, starter))))
+    let (link, shown, starter): (GuardLink, GuardShown, Arc<dyn Starter>) =
+        if cluster.guard.mode == GuardMode::Off {
+            let (_, nothing) = watch::channel(None);
+            (GuardLink::off(events.clone()), nothing, Arc::new(DirectStarter::new(place.clone())))
+        } else {
+            let (client, notices) = GuardClient::start(cluster.guard.socket.clone(), boot.clone());
+            let link = GuardLink::start(client.clone(), notices, boot.clone(), events.clone());
+            (link, client.follow(), Arc::new(client))
+        };
+    Ok((link, shown, Arc::new(Postgres::new(place, user, starter))))
 }
 
 fn heartbeats(cluster: &Cluster, host: &DatabaseHost, secrets: &Secrets) -> anyhow::Result<HeartbeatLink> {

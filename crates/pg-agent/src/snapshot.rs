@@ -6,12 +6,14 @@ use std::time::SystemTime;
 
 use ha_config::{Cluster, DatabaseHost, Tags};
 use ha_core::cluster_view::StoreView;
+use ha_core::guard_link::GuardStatus;
 use ha_core::postgres_view::{Instance, PostgresProcess, PostgresView};
 use ha_core::{ClusterName, MemberName, MonoTime};
 use ha_decision::Status;
 use tokio::sync::watch;
 
 use crate::advice::AdviceList;
+use crate::guard_client::GuardShown;
 use crate::heartbeat::HeartbeatFigures;
 use crate::postgres::{Postgres, ServerDetails};
 
@@ -63,6 +65,8 @@ pub struct AgentSnapshot {
     pub lease_ttl: std::time::Duration,
     /// What a human should mend in time.
     pub advice: AdviceList,
+    /// What the guard says of itself; none while it does not answer, or there is none.
+    pub guard: Option<Arc<GuardStatus>>,
 }
 
 impl AgentSnapshot {
@@ -86,6 +90,7 @@ pub struct SnapshotSource {
     lease_ttl: std::time::Duration,
     postgres: Arc<Postgres>,
     advice: watch::Receiver<AdviceList>,
+    guard: GuardShown,
 }
 
 impl SnapshotSource {
@@ -95,6 +100,7 @@ impl SnapshotSource {
         host: &DatabaseHost,
         postgres: Arc<Postgres>,
         advice: watch::Receiver<AdviceList>,
+        guard: GuardShown,
     ) -> Self {
         let members = cluster.databases.iter().map(|d| MemberPlace {
             name: d.name.clone(),
@@ -111,6 +117,7 @@ impl SnapshotSource {
             lease_ttl: cluster.failover.lease_ttl,
             postgres,
             advice,
+            guard,
         }
     }
 
@@ -155,6 +162,7 @@ impl SnapshotSource {
             heartbeats,
             lease_ttl: self.lease_ttl,
             advice: Arc::clone(&self.advice.borrow()),
+            guard: self.guard.borrow().clone(),
         })));
     }
 }

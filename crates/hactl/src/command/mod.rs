@@ -29,6 +29,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Code> {
         Command::Status(status) => show::status(args, status),
         Command::Proxy(proxy) => front::proxy(args, proxy),
         Command::Vip(show) => front::vip(args, show),
+        Command::Guard(shown) => show::guard(args, shown),
         Command::Topology(show) => front::topology(args, show),
         Command::History(show) => history::history(args, show),
         Command::Switchover(switchover) => leadership::switchover(args, switchover),

@@ -1,4 +1,4 @@
-//! `hactl list` and `hactl status`.
+//! `hactl list`, `hactl status` and `hactl guard`.
 
 use crate::agents::Agents;
 use crate::args::{Args, Format, ShowArgs, StatusArgs};
@@ -19,6 +19,16 @@ pub(crate) fn list(args: &Args, show: &ShowArgs) -> anyhow::Result<Code> {
             }
         });
         let text = output::list::render(&overview, &routes, show.format, colored)?;
+        Ok(Look::new(text, overview.require_an_answer()))
+    })
+}
+
+/// What stands behind each member's deadline.
+pub(crate) fn guard(args: &Args, show: &ShowArgs) -> anyhow::Result<Code> {
+    let agents = Agents::load(args)?;
+    watch::show(show, async || {
+        let overview = agents.overview().await;
+        let text = output::guard::render(&overview, show.format, output::colored())?;
         Ok(Look::new(text, overview.require_an_answer()))
     })
 }

@@ -128,7 +128,7 @@ fn member(member: &Member) -> MemberDocument<'_> {
 
 fn own(reply: &ha_rpc::proto::StatusReply) -> Own<'_> {
     let server = reply.server.as_ref();
-    let guard = reply.guard.unwrap_or_default();
+    let guard = reply.guard.clone().unwrap_or_default();
     Own {
         incarnation: server.and_then(|server| server.incarnation.as_deref()),
         serves_writes: reply.serves_writes,

@@ -104,7 +104,7 @@ fn own(reply: &StatusReply, facts: &mut Vec<(&'static str, String)>) {
     facts.extend(reply.alarms.iter().map(|alarm| ("alarm", alarm.clone())));
     facts.extend(reply.advice.iter().map(|advice| ("advice", advice.clone())));
     facts.push(("takes writes", yes(reply.serves_writes)));
-    let guard = reply.guard.unwrap_or_default();
+    let guard = reply.guard.clone().unwrap_or_default();
     facts.push((
         "guard",
         match (guard.armed, guard.deadline_ms_left) {
@@ -115,6 +115,13 @@ fn own(reply: &StatusReply, facts: &mut Vec<(&'static str, String)>) {
             (false, None) => "not armed".to_owned(),
         },
     ));
+    if !guard.layers.is_empty() {
+        facts.push(("guard layers", guard.layers.join(", ")));
+    }
+    facts.extend(guard.degraded.iter().map(|words| ("guard", format!("degraded: {words}"))));
+    if guard.answers {
+        facts.push(("watchdog", guard.watchdog.clone()));
+    }
     facts.push(("etcd", if reply.store_connected { "answers" } else { "cannot be reached" }.to_owned()));
     facts.extend(reply.last_event.clone().map(|event| ("last event", event)));
     for other in &reply.others {

@@ -100,7 +100,15 @@ fn what_a_human_must_see_stands_above_and_below_the_table() {
 #[test]
 fn status_shows_one_member_in_depth() {
     let mut replies = healthy();
-    replies[0].guard = Some(GuardState { armed: true, deadline_ms_left: Some(6200) });
+    replies[0].guard = Some(GuardState {
+        armed: true,
+        deadline_ms_left: Some(6200),
+        answers: true,
+        layers: vec!["guard".to_owned(), "hardware watchdog".to_owned()],
+        degraded: vec!["memory is not locked".to_owned()],
+        watchdog: "/dev/watchdog0 (i6300ESB timer)".to_owned(),
+        watchdog_timeout_ms: Some(5000),
+    });
     let overview = Overview::new(&cluster(), answers(replies));
     let text = status::render(&overview, Some("pg1"), Format::Table, false).unwrap();
     for part in [
@@ -108,11 +116,23 @@ fn status_shows_one_member_in_depth() {
         "pg1 (Leader, running)",
         "doing          pg1 does something",
         "guard          armed, deadline in 6200 ms unless renewed",
+        "guard layers   guard, hardware watchdog",
+        "guard          degraded: memory is not locked",
+        "watchdog       /dev/watchdog0",
         "PostgreSQL     17.6",
     ] {
         assert!(text.contains(part), "{part:?} is missing in:\n{text}");
     }
     assert!(!text.contains("pg2 ("), "{text}");
+    let table = guard::render(&overview, Format::Table, false).unwrap();
+    for part in
+        ["hardware watchdog", "resets 5 s after", "! pg1: memory is not locked", "? pg2: its guard does not"]
+    {
+        assert!(table.contains(part), "{part:?} is missing in:\n{table}");
+    }
+    let json = guard::render(&overview, Format::Json, false).unwrap();
+    let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(value[0]["watchdog_timeout_ms"], 5000);
     let json = status::render(&overview, None, Format::Json, false).unwrap();
     let value: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(value["leader"], "pg1");

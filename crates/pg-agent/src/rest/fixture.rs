@@ -85,6 +85,7 @@ fn picture(me: &str, role: MemberRole, instance: Instance, serves_writes: bool) 
         }],
         lease_ttl: Duration::from_secs(10),
         advice: Arc::new([]),
+        guard: None,
     }
 }
 

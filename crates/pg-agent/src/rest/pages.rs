@@ -85,6 +85,7 @@ pub(super) fn status(facts: &Facts<'_>) -> Value {
         "patroni",
         json!({ "version": picture.version, "scope": picture.cluster.as_str(), "name": picture.me.as_str() }),
     );
+    let guard = picture.guard.as_deref();
     set(
         "matriarch",
         json!({
@@ -95,6 +96,9 @@ pub(super) fn status(facts: &Facts<'_>) -> Value {
             "established": status.established,
             "serves_writes": facts.serves_writes(),
             "guard_armed": status.guard_armed,
+            "guard_layers": guard.map(|guard| guard.layers.names().collect::<Vec<_>>()),
+            "guard_degraded": guard.map(|guard| guard.degraded.words().collect::<Vec<_>>()),
+            "watchdog": guard.map(|guard| guard.watchdog.text.as_str()),
             "doing": status.doing,
             "blocked": status.blocked,
             "alarms": status.alarms,

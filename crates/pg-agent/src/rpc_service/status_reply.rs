@@ -29,10 +29,7 @@ pub(super) fn make(snapshot: &AgentSnapshot, now: MonoTime) -> proto::StatusRepl
         blocked: status.blocked.clone(),
         alarms: status.alarms.clone(),
         paused: status.paused.clone(),
-        guard: Some(proto::GuardState {
-            armed: status.guard_armed,
-            deadline_ms_left: status.deadline.map(|deadline| ms_left(deadline, now)),
-        }),
+        guard: Some(guard(snapshot, now)),
         store_connected: status.store_connected,
         sync: view.and_then(|view| view.sync.as_ref()).map(sync),
         serves_writes: status.serves_writes,
@@ -52,6 +49,23 @@ pub(super) fn make(snapshot: &AgentSnapshot, now: MonoTime) -> proto::StatusRepl
 /// Address and port; an IPv6 address in brackets.
 fn host(address: &str, port: u16) -> String {
     if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") }
+}
+
+fn guard(snapshot: &AgentSnapshot, now: MonoTime) -> proto::GuardState {
+    let status = &snapshot.status;
+    let own = snapshot.guard.as_deref();
+    let words = |names: Vec<&'static str>| names.into_iter().map(str::to_owned).collect();
+    proto::GuardState {
+        armed: status.guard_armed,
+        deadline_ms_left: status.deadline.map(|deadline| ms_left(deadline, now)),
+        answers: own.is_some(),
+        layers: words(own.map_or_else(Vec::new, |own| own.layers.names().collect())),
+        degraded: words(own.map_or_else(Vec::new, |own| own.degraded.words().collect())),
+        watchdog: own.map(|own| own.watchdog.text.clone()).unwrap_or_default(),
+        watchdog_timeout_ms: own
+            .and_then(|own| own.watchdog.timeout)
+            .map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
+    }
 }
 
 fn ms_left(deadline: MonoTime, now: MonoTime) -> i64 {
