@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use ha_lab::LabOptions;
+use ha_lab::{DataDisk, LabOptions};
 use integration_tests::proof::{SOME_ROWS, prove, writing};
 use integration_tests::{SETTLE, TAKEOVER, scenario};
 
@@ -12,7 +12,8 @@ const FULL: Duration = Duration::from_secs(20);
 
 #[test]
 fn disk_full() {
-    let small_disks = |options: LabOptions| LabOptions { data_disk_mb: Some(512), ..options };
+    let small_disks =
+        |options: LabOptions| LabOptions { data_disk: Some(DataDisk::Small { mebibytes: 512 }), ..options };
     scenario("disk_full", small_disks, &["No space left on device"], |lab| {
         let primary = lab.wait_healthy(SETTLE)?;
         let load = writing(lab, &primary)?;

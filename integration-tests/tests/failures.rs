@@ -46,6 +46,7 @@ mod rolling_agent_restart;
 mod sessions_of_all_kinds;
 mod standby_power_loss;
 mod standby_recloned;
+mod storage_hangs;
 mod switchover_named_candidate;
 mod switchover_under_pgbench_through_vip;
 mod system_calls_per_transaction;

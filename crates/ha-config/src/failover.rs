@@ -26,6 +26,8 @@ pub struct Failover {
     pub promise_timeout: Duration,
     /// After how long a takeover that cannot finish is given up.
     pub abort_after: Duration,
+    /// How long a small durable write may take before the member counts as unfit to lead.
+    pub storage_timeout: Duration,
 }
 
 impl Default for Failover {
@@ -40,6 +42,7 @@ impl Default for Failover {
             detection: Duration::from_secs(1),
             promise_timeout: Duration::from_millis(300),
             abort_after: Duration::from_secs(2),
+            storage_timeout: Duration::from_secs(10),
         }
     }
 }
@@ -61,6 +64,7 @@ impl Failover {
             detection: time("detection", MS(300)..=S(60), default.detection),
             promise_timeout: time("promise_timeout", MS(50)..=S(60), default.promise_timeout),
             abort_after: time("abort_after", MS(100)..=S(600), default.abort_after),
+            storage_timeout: time("storage_timeout", S(1)..=S(3600), default.storage_timeout),
         };
         for (name, ttl) in [("lease_ttl", read.lease_ttl), ("member_ttl", read.member_ttl)] {
             if ttl.subsec_nanos() != 0 {

@@ -138,10 +138,8 @@ impl Decider {
         } else {
             None
         };
-        // One who asks and is not heard only loses time.
         if let Some(why) = why
-            && self.crashes.asked_in_vain_until.is_none_or(|until| self.now >= until)
-            && self.somebody_may_take_over(record)
+            && self.may_ask_to_be_replaced(record)
         {
             return Verdict::HandOver(why);
         }
@@ -156,6 +154,12 @@ impl Decider {
         let Some(facts) = self.facts() else { return Duration::ZERO };
         let bytes = self.crashes.replay_to.bytes_since(facts.checkpoint);
         Duration::from_millis(bytes.saturating_mul(1000) / REPLAY_BYTES_PER_SECOND)
+    }
+
+    /// Somebody may take over, and was not asked in vain just now: one who asks and is not heard only loses time.
+    pub(crate) fn may_ask_to_be_replaced(&self, record: &SyncRecord) -> bool {
+        let asked_lately = self.crashes.asked_in_vain_until.is_some_and(|until| self.now < until);
+        !asked_lately && self.somebody_may_take_over(record)
     }
 
     /// A listed standby is heard; whether it holds enough, its promise will show.

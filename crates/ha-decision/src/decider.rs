@@ -13,6 +13,7 @@ use crate::action::{Action, OpId, RequestId};
 use crate::crash::Crashes;
 use crate::election::Election;
 use crate::event::{Event, LeaseNews};
+use crate::fitness::Fitness;
 use crate::gossip::Gossip;
 use crate::guarding::Guarding;
 use crate::list_change::ListChange;
@@ -63,6 +64,7 @@ pub struct Decider {
     pub(crate) peers: BTreeMap<MemberName, PeerStatus>,
     pub(crate) gossip: Gossip,
     pub(crate) guarding: Guarding,
+    pub(crate) fitness: Fitness,
     pub(crate) read_leases: ReadLeases,
     pub(crate) leadership: Option<Leadership>,
     pub(crate) list_change: Option<ListChange>,
@@ -119,6 +121,7 @@ impl Decider {
             peers: BTreeMap::new(),
             gossip: Gossip::default(),
             guarding: Guarding::default(),
+            fitness: Fitness::default(),
             read_leases: ReadLeases::default(),
             leadership: None,
             list_change: None,
@@ -173,6 +176,7 @@ impl Decider {
             }
             Event::PeerLost { from } => self.peer_lost(&from),
             Event::Guard(news) => self.guard_news(news),
+            Event::Storage(news) => self.storage_news(news),
             Event::Request { id, request } => self.requested(id, request),
         }
         self.decide();
@@ -279,6 +283,7 @@ impl Decider {
         self.trouble = None;
         self.drop_void_promise();
         self.notice_drift();
+        self.review_fitness();
         self.read_leases.begin_decision();
         self.situation();
         self.keep_read_lease();

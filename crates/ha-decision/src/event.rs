@@ -69,6 +69,8 @@ pub enum Event {
     },
     /// From the guard.
     Guard(GuardNews),
+    /// About the storage of the data directory and of the WAL.
+    Storage(StorageNews),
     /// An operator's request.
     Request {
         /// For the reply.
@@ -111,6 +113,18 @@ pub enum LeaseNews {
     },
     /// It ran out or was revoked.
     Gone,
+}
+
+/// About this member's storage, as small writes of the agent's own show it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StorageNews {
+    /// A write has not ended in time, or has failed.
+    Hangs {
+        /// Which, and how, in words.
+        what: String,
+    },
+    /// Writes end in time again.
+    Answers,
 }
 
 /// From the guard.

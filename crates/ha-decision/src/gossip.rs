@@ -135,7 +135,7 @@ impl Decider {
 
     pub(crate) fn may_be_promoted(&self) -> bool {
         let tagged = self.member(&self.setup.me).is_none_or(|m| m.nofailover);
-        !tagged && self.node.job.is_none() && self.me_id().is_some()
+        !tagged && self.node.job.is_none() && self.me_id().is_some() && self.unfit().is_none()
     }
 
     pub(crate) fn beat_heard(&mut self, from: &MemberName, beat: &Beat) {
@@ -309,6 +309,7 @@ impl Decider {
         if let Some(why) = self.unusable_times() {
             alarms.push(format!("the cluster's failover times are not used, the file's are: {why}"));
         }
+        alarms.extend(self.fitness_alarm());
         if !self.store.connected {
             alarms.push("etcd cannot be reached".to_owned());
         }

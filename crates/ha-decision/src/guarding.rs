@@ -60,11 +60,13 @@ impl Decider {
             GuardNews::Armed { epoch, deadline } => {
                 self.guarding.armed = Some((epoch, deadline));
                 self.guarding.refused = None;
+                self.note_guard_refusal(None);
             }
             GuardNews::Refused { reason, .. } => {
                 if self.guarding.refused.as_ref() != Some(&reason) {
                     self.note(Reason::WaitingForGuard { why: reason.clone() });
                 }
+                self.note_guard_refusal(Some(&reason));
                 self.guarding.refused = Some(reason);
                 // Whatever it holds now is not what was believed: the next command is a whole one.
                 self.guarding.armed = None;

@@ -67,7 +67,11 @@ impl Decider {
 
     pub(crate) fn primary(&mut self, record: &SyncRecord) {
         let leads = self.me_id().is_some_and(|me| record.is_led_by(&me));
-        if !leads || self.facts().is_none() {
+        // Storage that does not answer shows no data directory either, and is all the more to be handed over.
+        if leads && self.switchover.is_none() && self.hand_over_unfit(record) {
+            return;
+        }
+        if !leads || self.facts().is_none() && self.switchover.is_none() {
             let found =
                 "the sync record names an earlier life of this member's data, which is gone".to_owned();
             self.blocked_by(Reason::UnusableData { found });

@@ -127,6 +127,15 @@ pub enum Reason {
         /// Epoch.
         epoch: Epoch,
     },
+    /// Storage does not answer.
+    #[error("storage does not answer: {what}; this member should not lead")]
+    StorageHangs {
+        /// Which, and how.
+        what: String,
+    },
+    /// Storage answers again.
+    #[error("storage answers again; it is trusted after a while")]
+    StorageAnswers,
     /// The guard does not hold a deadline.
     #[error("waiting for the guard to hold a deadline before PostgreSQL may take writes: {why}")]
     WaitingForGuard {
@@ -431,6 +440,7 @@ impl Reason {
                 | Self::ForeignData { .. }
                 | Self::UnusableData { .. }
                 | Self::Fenced { .. }
+                | Self::StorageHangs { .. }
                 | Self::LeaseRunsOut { .. }
                 | Self::Unprotected
                 | Self::LeadingPinned

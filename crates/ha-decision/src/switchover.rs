@@ -98,7 +98,7 @@ impl Switchover {
         }
     }
 
-    pub(crate) fn resignation(now: MonoTime, _record: &SyncRecord, why: &str) -> Self {
+    pub(crate) fn resignation(now: MonoTime, readers_until: MonoTime, why: &str) -> Self {
         Self {
             request: None,
             to: None,
@@ -110,7 +110,7 @@ impl Switchover {
             stops_since: None,
             asked: None,
             hold: None,
-            readers_until: MonoTime(0),
+            readers_until,
             why: why.to_owned(),
         }
     }

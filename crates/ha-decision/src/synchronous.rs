@@ -380,7 +380,10 @@ impl Decider {
     pub(crate) fn resign(&mut self, record: &SyncRecord, why: &str) {
         self.because(Reason::AsksToBeReplaced { why: why.to_owned() });
         self.leadership = None;
-        self.switchover = Some(Switchover::resignation(self.now, record, why));
+        self.list_change = None;
+        // Where PostgreSQL still runs, what proxies were told about reads must run out before anybody else leads.
+        let readers_until = self.read_leases.told_until();
+        self.switchover = Some(Switchover::resignation(self.now, readers_until, why));
         self.switch_over(record);
     }
 

@@ -33,6 +33,8 @@ pub(crate) enum Timer {
     Switchover,
     /// The guard has not answered.
     Guard,
+    /// Storage is trusted again, or the guard has refused for long.
+    Fitness,
     /// The story of a change of leader is told, or written again.
     Story,
 }

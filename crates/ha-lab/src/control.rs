@@ -37,6 +37,13 @@ pub(crate) enum KeeperRequest {
     SetCuts(Vec<Cut>),
     /// Ends all cuts.
     Heal,
+    /// Lets a host's data disk hang, or go on.
+    FreezeDisk {
+        /// Which host's.
+        host: String,
+        /// Whether it hangs.
+        frozen: bool,
+    },
     /// Ends the lab.
     Shutdown,
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde_json::Value;
 
+use crate::DataDisk;
 use crate::clock;
 use crate::control::{HostRequest, HostState, KeeperRequest};
 use crate::lab::Lab;
@@ -126,7 +127,8 @@ impl Lab {
     /// # Errors
     /// The lab has no data disks of its own: filling the machine's would hurt everybody.
     pub fn fill_disk(&self, host: &str) -> Result<()> {
-        ensure!(self.plan().data_disk_mb.is_some(), "this lab's hosts share the machine's disk: not filled");
+        let small = matches!(self.plan().data_disk, Some(DataDisk::Small { .. }));
+        ensure!(small, "this lab's hosts have no small disks of their own: not filled");
         self.ask_host::<Value>(host, &HostRequest::FillDisk).map(drop)
     }
 
@@ -136,6 +138,22 @@ impl Lab {
     /// The host is off.
     pub fn free_disk(&self, host: &str) -> Result<()> {
         self.ask_host::<Value>(host, &HostRequest::FreeDisk).map(drop)
+    }
+
+    /// Lets every write to a host's data disk hang in the kernel. Returns when.
+    ///
+    /// # Errors
+    /// The lab's disks cannot be frozen.
+    pub fn freeze_disk(&self, host: &str) -> Result<Duration> {
+        self.instant(&KeeperRequest::FreezeDisk { host: host.to_owned(), frozen: true })
+    }
+
+    /// Ends that.
+    ///
+    /// # Errors
+    /// It was not frozen.
+    pub fn thaw_disk(&self, host: &str) -> Result<Duration> {
+        self.instant(&KeeperRequest::FreezeDisk { host: host.to_owned(), frozen: false })
     }
 
     /// Undoes every fault: cuts, cables, hosts that are off, daemons that are frozen, masked or down.

@@ -8,6 +8,7 @@
 //! Everything of the lab hangs on the keeper: hosts die with it, its network and mounts vanish with its namespaces. What a
 //! killed keeper leaves (control groups, and for a moment processes) is recorded and removed by [`crate::leftovers`].
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::fd::AsFd as _;
@@ -24,6 +25,7 @@ use nix::sched::{CloneFlags, unshare};
 use serde_json::{Value, json};
 
 use crate::control::{self, HostState, KeeperRequest, KeeperStatus};
+use crate::data_disk::{self, DataDisk};
 use crate::lab_dir::{IDLE_MARK, KEEPER_SOCKET, LabDir, Plan, Remains, boot_id};
 use crate::leftovers::{self, remove_cgroup};
 use crate::process_id::ProcessId;
@@ -47,6 +49,8 @@ struct Keeper {
     cgroup: String,
     running: Vec<(LabHost, Option<Running>)>,
     cuts: Vec<Cut>,
+    /// Hosts whose data disk hangs.
+    frozen: BTreeSet<String>,
 }
 
 /// How long the kernel may take to end all processes of a host. Seen: 20 ms.
@@ -76,7 +80,7 @@ pub(crate) fn run(lab: &Path, owned: bool) -> Result<()> {
         .context("mount the control groups (version 2)")?;
     switch::build()?;
     let running = plan.hosts.iter().map(|host| (host.clone(), None)).collect();
-    let mut keeper = Keeper { lab, plan, cgroup, running, cuts: Vec::new() };
+    let mut keeper = Keeper { lab, plan, cgroup, running, cuts: Vec::new(), frozen: BTreeSet::new() };
     keeper.mount_data_disks()?;
     let listener = control::listen(keeper.lab.path(), KEEPER_SOCKET)?;
     listener.set_nonblocking(true).context("make the keeper's socket non-blocking")?;
@@ -158,6 +162,7 @@ impl Keeper {
                 self.cuts.clear();
                 self.apply_cuts()
             }
+            KeeperRequest::FreezeDisk { host, frozen } => self.freeze_disk(&host, frozen),
             KeeperRequest::Shutdown => Ok(Value::Null),
         }
     }
@@ -278,8 +283,11 @@ impl Keeper {
         Ok(json!({ "at_nanos": at }))
     }
 
-    /// Ends every host. Links first, as always.
+    /// Ends every host. Links first, as always; but what hangs in a frozen file system cannot be ended.
     fn end(&mut self) -> Result<()> {
+        for host in self.frozen.clone() {
+            self.freeze_disk(&host, false)?;
+        }
         let names: Vec<String> = self
             .running
             .iter()
@@ -312,23 +320,31 @@ impl Keeper {
         })
     }
 
-    /// Gives each database host a file system of limited size for its data. It is mounted here, not in the host, so
-    /// that it survives the host's power-off.
+    /// Gives each database host a file system of its own for its data.
     fn mount_data_disks(&self) -> Result<()> {
-        let Some(size) = self.plan.data_disk_mb else { return Ok(()) };
+        let Some(disk) = self.plan.data_disk else { return Ok(()) };
         for host in self.plan.hosts.iter().filter(|host| host.role == Role::Database) {
-            let path = self.lab.host(&host.name).join("lib/postgresql");
-            fs::create_dir_all(&path).context("create the data disk's place")?;
-            mount(
-                Some("tmpfs"),
-                &path,
-                Some("tmpfs"),
-                MsFlags::empty(),
-                Some(format!("size={size}m").as_str()),
-            )
-            .with_context(|| format!("mount the data disk of {}", host.name))?;
+            let path = self.data_disk_of(&host.name);
+            disk.mount(&path).with_context(|| format!("the data disk of {}", host.name))?;
         }
         Ok(())
+    }
+
+    fn data_disk_of(&self, host: &str) -> PathBuf {
+        self.lab.host(host).join("lib/postgresql")
+    }
+
+    fn freeze_disk(&mut self, host: &str, frozen: bool) -> Result<Value> {
+        if self.plan.data_disk != Some(DataDisk::Freezable) {
+            bail!("this lab's disks cannot be frozen");
+        }
+        data_disk::freeze(&self.data_disk_of(host), frozen)?;
+        if frozen {
+            self.frozen.insert(host.to_owned());
+        } else {
+            self.frozen.remove(host);
+        }
+        Ok(json!({ "at_nanos": nanos() }))
     }
 }
 

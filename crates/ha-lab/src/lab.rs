@@ -88,7 +88,7 @@ impl Lab {
             bin_dir: options.bin_dir.clone(),
             log_filter: options.log_filter.clone(),
             synchronous: cluster.replication.mode.waits_for_standbys(),
-            data_disk_mb: options.data_disk_mb,
+            data_disk: options.data_disk,
             masked: options.masked.clone(),
             vip: cluster.vips.first().and_then(|vip| match vip.address {
                 IpAddr::V4(address) => Some(address),

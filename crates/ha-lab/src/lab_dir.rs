@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::data_disk::DataDisk;
 use crate::process_id::ProcessId;
 use crate::topology::LabHost;
 
@@ -32,8 +33,8 @@ pub struct Plan {
     pub log_filter: String,
     /// Whether commits wait for standbys.
     pub synchronous: bool,
-    /// Size of the file system that holds PostgreSQL's data on each host, in MiB; the machine's own when absent.
-    pub data_disk_mb: Option<u32>,
+    /// The file system that holds PostgreSQL's data on each host; the machine's own when absent.
+    pub data_disk: Option<DataDisk>,
     /// Daemons that do not start with their hosts, as `host/daemon`.
     pub masked: Vec<String>,
     /// The first floating address of the cluster file.

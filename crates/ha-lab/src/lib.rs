@@ -15,6 +15,7 @@ pub mod classic;
 pub mod client_load;
 pub mod clock;
 mod control;
+mod data_disk;
 pub mod demo;
 mod enter;
 pub mod etcd;
@@ -50,6 +51,7 @@ pub mod command_line;
 
 pub use control::{HostState, HostStatus, KeeperStatus, UnitStatus};
 pub use http::HttpAnswer;
+pub use data_disk::DataDisk;
 pub use lab::{Lab, Output};
 pub use lab_dir::{LabDir, Plan};
 pub use leftovers::{end_lab, remove_files, sweep};

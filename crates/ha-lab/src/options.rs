@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
+use crate::DataDisk;
+
 /// How long a lab lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Life {
@@ -32,8 +34,8 @@ pub struct LabOptions {
     pub appendix: String,
     /// Hosts whose copy of the file differs: the host, a text that must occur, and what to put instead.
     pub edits_on: Vec<(String, String, String)>,
-    /// Size of each host's data disk, see [`crate::Plan::data_disk_mb`].
-    pub data_disk_mb: Option<u32>,
+    /// Each database host's data disk, see [`crate::Plan::data_disk`].
+    pub data_disk: Option<DataDisk>,
     /// Daemons that do not start with their hosts, as `host/daemon`.
     pub masked: Vec<String>,
     /// Whether the proxy hosts of the file are there too.
@@ -59,7 +61,7 @@ impl LabOptions {
             edits: Vec::new(),
             appendix: String::new(),
             edits_on: Vec::new(),
-            data_disk_mb: None,
+            data_disk: None,
             masked: Vec::new(),
             proxies: false,
             units: Vec::new(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ha_decision::{Request, SwitchoverMethod};
+use ha_decision::{Event, Request, StorageNews, SwitchoverMethod};
 
 use crate::clock::{HostClock, MS, SECOND};
 use crate::host::Host;
@@ -83,11 +83,13 @@ pub enum FaultKind {
     SettingsChanged,
     /// An operator asks for a failover and accepts loss.
     ForcedFailover,
+    /// The leader's storage does not answer for a while, and its server goes on.
+    LeaderStorageHang,
 }
 
 impl FaultKind {
     /// All of them.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 37] = [
         Self::AgentCrash,
         Self::AgentFreeze,
         Self::LeaderStranded,
@@ -124,6 +126,7 @@ impl FaultKind {
         Self::StoreNoSpace,
         Self::SettingsChanged,
         Self::ForcedFailover,
+        Self::LeaderStorageHang,
     ];
 }
 
@@ -250,6 +253,11 @@ impl World {
                 }
             }
             FaultKind::ForcedFailover => self.despair(leader, other),
+            FaultKind::LeaderStorageHang => {
+                let what = "a write has not ended in time".to_owned();
+                self.news(leader, 0, Event::Storage(StorageNews::Hangs { what }));
+                self.news(leader, duration, Event::Storage(StorageNews::Answers));
+            }
             FaultKind::Maintenance => {
                 let request = Request::Pause {
                     duration: Duration::from_secs(self.rng.between(2, 12)),

@@ -26,6 +26,7 @@ pub mod rpc_service;
 mod run;
 pub mod snapshot;
 pub mod startup;
+pub mod storage_watch;
 pub mod store_link;
 pub mod wall_clock;
 

@@ -26,7 +26,7 @@ use crate::postgres::{DirectStarter, Place, Postgres, Starter, UserSettings};
 use crate::role_followers::RoleFollowers;
 use crate::snapshot::SnapshotSource;
 use crate::store_link::{LinkOptions, StoreLink};
-use crate::{rest, rpc_service, startup};
+use crate::{rest, rpc_service, startup, storage_watch};
 
 /// Operators that may wait; each holds one connection of hactl.
 const REQUESTS_WAITING: usize = 16;
@@ -80,7 +80,9 @@ async fn drive(args: &Args, cluster: &Cluster, secrets: Secrets) -> anyhow::Resu
     }
     let heartbeats = heartbeats(cluster, host, &secrets)?;
     let (events, events_in) = mpsc::channel(EVENTS_WAITING);
-    let (guard, postgres) = server(cluster, host, secrets, state_dir, &boot, &events)?;
+    let (guard, guard_shown, postgres) = server(cluster, host, secrets, state_dir, &boot, &events)?;
+    storage_watch::start(&postgres.place().paths.data_dir, cluster.failover.storage_timeout, events.clone())
+        .context("watching storage")?;
     let store = store(cluster)?;
     let advice = Adviser::new(cluster, Arc::clone(&store), Arc::clone(&postgres)).start();
     let store = StoreLink::start(store, link_options(cluster, host), events.clone());
