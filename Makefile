@@ -31,6 +31,8 @@ BENCH_PROFILE = $(if $(filter file,$(origin PROFILE)),release,$(PROFILE))
 # How long make fault-run, make calm-run, make soak and make fuzz take, and what decides the faults.
 SECONDS ?= 1800
 SEED ?=
+# Repetitions of each fault of make fence-run in each mode.
+RUNS ?= 50
 # make fuzz TARGET=login fuzzes one reader.
 TARGET ?=
 
@@ -92,12 +94,12 @@ newer-libpq: build-tests ## Direct TLS and encrypted cancel requests of libpq 17
 	MATRIARCH_NEWER_LIBPQ='$(TARGET_DIR)/newer-libpq' \
 	cargo test --locked --workspace --test failures -- --ignored --test-threads=$(JOBS) newer_libpq
 
-check: fmt lint deny unit ## The fast part: everything that needs no lab
-
 # Emulated machines; each says on its console what happens.
 test-watchdog: ## Real watchdog devices in a virtual machine: reset when the guard is stopped, none when it ends
 	@deploy/setup.sh watchdog
 	cargo test --locked --workspace --test virtual_machine -- --ignored --nocapture --test-threads=1 --skip guest
+
+check: fmt lint deny unit ## The fast part: everything that needs no lab
 
 test: ## Everything, as continuous integration runs it
 	@deploy/setup.sh test
@@ -166,6 +168,11 @@ bench-relays-lab: build
 fault-run: setup ## Random faults under load, and the proof that nothing is lost (SECONDS=1800 SEED=...)
 	@$(MAKE) --no-print-directory build
 	$(AS_ROOT) $(LAB) --dir $(TARGET_DIR)/labs/fault-run fault-run --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+
+fence-run: setup ## What a primary acknowledges that lost its agent or its network, at random moments (RUNS=50 SEED=...)
+	@$(MAKE) --no-print-directory build
+	$(AS_ROOT) $(LAB) --dir $(TARGET_DIR)/labs/fence-run fence-run --runs $(RUNS) $(if $(SEED),--seed $(SEED)) \
+		$(if $(EVENT),--only '$(EVENT)')
 
 calm-run: setup ## Full processor load without a fault: nobody may take over (SECONDS=1800)
 	@$(MAKE) --no-print-directory build

@@ -18,6 +18,7 @@ use crate::client_load::{Load, LoadOptions};
 use crate::clock;
 use crate::control::KeeperStatus;
 use crate::fault_run::{self, FaultRunOptions};
+use crate::fence_run::{self, FenceRunOptions};
 use crate::lab::Lab;
 use crate::lab_dir::LabDir;
 use crate::load_report::{Verdict, rows, write_log};
@@ -210,6 +211,19 @@ enum Word {
         #[arg(long)]
         schedule: bool,
     },
+    /// The primary loses its agent or its network at random moments while clients are connected directly: what does it still
+    /// acknowledge?
+    FenceRun {
+        /// Runs of each fault in each mode.
+        #[arg(long, default_value_t = 50)]
+        runs: u32,
+        /// Decides the moments. Chosen by the clock when not given.
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Only those whose mode and fault contain this.
+        #[arg(long, default_value = "")]
+        only: String,
+    },
     /// Burn the processor under load without any fault: nobody may take over.
     CalmRun {
         /// How long.
@@ -341,6 +355,12 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
             let options = BenchProxyOptions { rounds, seconds, only, idle, relays, reads, labs, results };
             bench_proxy::run(&options)?;
         }
+        Word::FenceRun { runs, seed, only } => fence_run::run(&FenceRunOptions {
+            seed: seed.unwrap_or_else(chosen_seed),
+            runs,
+            only,
+            directory: dir.to_owned(),
+        })?,
         Word::FaultRun { seed, seconds, schedule } => {
             let seed = seed.unwrap_or_else(chosen_seed);
             let duration = Duration::from_secs(seconds);

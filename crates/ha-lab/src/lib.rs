@@ -21,6 +21,7 @@ mod enter;
 pub mod etcd;
 pub mod fault_run;
 mod faults;
+pub mod fence_run;
 mod files;
 pub mod front;
 mod host;
@@ -50,8 +51,8 @@ pub mod wire;
 pub mod command_line;
 
 pub use control::{HostState, HostStatus, KeeperStatus, UnitStatus};
-pub use http::HttpAnswer;
 pub use data_disk::DataDisk;
+pub use http::HttpAnswer;
 pub use lab::{Lab, Output};
 pub use lab_dir::{LabDir, Plan};
 pub use leftovers::{end_lab, remove_files, sweep};
