@@ -51,8 +51,12 @@ setup: ## Install what is missing (PostgreSQL, etcd, protoc, ...); silent when n
 build: ## Build all programs (PROFILE=release for the shipped ones)
 	cargo build --locked --workspace --bins --profile $(PROFILE)
 
+# Workspaces of their own: nothing of them is part of a plain build.
+OTHER_WORKSPACES = fuzz experiments/relay-ways
+
 fmt: ## Check the formatting
 	cargo fmt --all --check
+	@for other in $(OTHER_WORKSPACES); do cargo fmt --all --check --manifest-path $$other/Cargo.toml || exit 1; done
 
 lint: ## Clippy with the workspace's lints, warnings are errors
 	cargo clippy --locked --workspace --all-targets -- -D warnings

@@ -106,8 +106,7 @@ impl SocketMap {
     }
 
     pub(crate) fn forget(&self, cookie: u64) -> io::Result<()> {
-        let delete =
-            Attributes::new().u32(0, self.map.as_raw_fd() as u32).u64(8, (&raw const cookie) as u64);
+        let delete = Attributes::new().u32(0, self.map.as_raw_fd() as u32).u64(8, (&raw const cookie) as u64);
         delete.call(MAP_DELETE_ELEM).map(drop)
     }
 }

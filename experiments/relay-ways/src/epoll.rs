@@ -49,7 +49,8 @@ pub(crate) fn listen(address: SocketAddrV4) -> io::Result<TcpListener> {
 pub(crate) fn accept(listener: &TcpListener) -> io::Result<Option<OwnedFd>> {
     let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     // SAFETY: no memory is passed.
-    let fd = unsafe { libc::accept4(listener.as_raw_fd(), std::ptr::null_mut(), std::ptr::null_mut(), flags) };
+    let fd =
+        unsafe { libc::accept4(listener.as_raw_fd(), std::ptr::null_mut(), std::ptr::null_mut(), flags) };
     match check(fd) {
         // SAFETY: a new descriptor that nobody else owns.
         Ok(fd) => Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) })),
@@ -80,11 +81,13 @@ impl Epoll {
         check(unsafe { libc::epoll_ctl(self.0.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &mut event) }).map(drop)
     }
 
-    pub(crate) fn wait<'e>(&self, events: &'e mut [libc::epoll_event]) -> io::Result<&'e [libc::epoll_event]> {
+    pub(crate) fn wait<'e>(
+        &self,
+        events: &'e mut [libc::epoll_event],
+    ) -> io::Result<&'e [libc::epoll_event]> {
         let room = events.len() as i32;
         // SAFETY: the kernel writes at most as many events as there is room for.
         let count = check(unsafe { libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), room, -1) })?;
         Ok(&events[..count as usize])
     }
 }
-
