@@ -1,11 +1,11 @@
 //! Knows whether a session is idle: its server has answered everything, is in no transaction, and the client has begun
 //! nothing new (PostgreSQL documentation, "Message Flow"). Wherever that is not certain it says no.
 
-use ha_routing::messages::{MessageWalker, Piece};
+use crate::messages::{MessageWalker, Piece};
 
 /// Watches both directions of a session that is not encrypted, from the server's answer to the login on.
 #[derive(Debug, Default)]
-pub(super) struct Idleness {
+pub struct Idleness {
     client: MessageWalker,
     server: MessageWalker,
     /// Answers that the server owes: one ReadyForQuery for each Query, Sync and FunctionCall.
@@ -19,7 +19,7 @@ pub(super) struct Idleness {
 impl Idleness {
     /// The next bytes of the client. `stop` is shown each part of a message and says whether to stop behind it, see
     /// [`MessageWalker::advance`].
-    pub(super) fn client(&mut self, bytes: &[u8], mut stop: impl FnMut(Piece<'_>) -> bool) -> Option<usize> {
+    pub fn client(&mut self, bytes: &[u8], mut stop: impl FnMut(Piece<'_>) -> bool) -> Option<usize> {
         let (owed, begun) = (&mut self.owed, &mut self.begun);
         self.client.advance(bytes, |piece| {
             match piece.kind {
@@ -37,7 +37,7 @@ impl Idleness {
     }
 
     /// The next bytes of the server; `stop` as with [`Self::client`].
-    pub(super) fn server(&mut self, bytes: &[u8], mut stop: impl FnMut(Piece<'_>) -> bool) -> Option<usize> {
+    pub fn server(&mut self, bytes: &[u8], mut stop: impl FnMut(Piece<'_>) -> bool) -> Option<usize> {
         let (owed, between) = (&mut self.owed, &mut self.between_transactions);
         self.server.advance(bytes, |piece| {
             if piece.kind == b'Z' && piece.is_last {
@@ -50,7 +50,7 @@ impl Idleness {
     }
 
     /// Whether nothing is under way.
-    pub(super) fn is_idle(&self) -> bool {
+    pub fn is_idle(&self) -> bool {
         self.between_transactions
             && self.owed == 0
             && !self.begun
@@ -59,7 +59,7 @@ impl Idleness {
     }
 
     /// Whether what the server has said so far are whole messages, so that one of ours may follow.
-    pub(super) fn server_is_between_messages(&self) -> bool {
+    pub fn server_is_between_messages(&self) -> bool {
         self.server.between_messages()
     }
 }
@@ -67,13 +67,7 @@ impl Idleness {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn message(kind: u8, body: &[u8]) -> Vec<u8> {
-        let mut message = vec![kind];
-        message.extend(u32::try_from(body.len() + 4).unwrap().to_be_bytes());
-        message.extend(body);
-        message
-    }
+    use crate::messages::message;
 
     fn client(session: &mut Idleness, bytes: &[u8]) {
         assert_eq!(session.client(bytes, |_| false), None);

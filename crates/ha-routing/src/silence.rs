@@ -3,48 +3,45 @@
 
 use std::time::Duration;
 
-use super::Settings;
-
 /// One of the two ends of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Side {
+pub enum Side {
+    /// Who connected.
     Client,
+    /// The PostgreSQL.
     Server,
 }
 
 /// How long each side may leave the other waiting, seconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Patience {
+pub struct Patience {
     client: Option<u32>,
     server: Option<u32>,
 }
 
 /// The last word of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct LastWord {
+pub struct LastWord {
     /// Whose it was.
-    pub(super) of: Side,
+    pub of: Side,
     /// In which second of the worker's life.
-    pub(super) at: u32,
+    pub at: u32,
 }
 
 impl Patience {
-    fn new(client: Option<Duration>, server: Option<Duration>) -> Self {
+    /// Limits, of which whole seconds count; none: for ever.
+    pub fn new(client: Option<Duration>, server: Option<Duration>) -> Self {
         let seconds = |limit: Duration| u32::try_from(limit.as_secs()).unwrap_or(u32::MAX);
         Self { client: client.map(seconds), server: server.map(seconds) }
     }
 
-    pub(super) fn of(settings: &Settings) -> Self {
-        Self::new(settings.client_timeout, settings.server_timeout)
-    }
-
     /// Whether anybody is ever silent for too long.
-    pub(super) fn is_limited(self) -> bool {
+    pub fn is_limited(self) -> bool {
         self.client.is_some() || self.server.is_some()
     }
 
     /// The side that has left the other waiting for too long.
-    pub(super) fn exhausted(self, word: LastWord, now: u32) -> Option<Side> {
+    pub fn exhausted(self, word: LastWord, now: u32) -> Option<Side> {
         let (silent, limit) = match word.of {
             Side::Server => (Side::Client, self.client?),
             Side::Client => (Side::Server, self.server?),

@@ -32,7 +32,6 @@ mod counting;
 mod farewell;
 mod greeting;
 mod handshake;
-mod idleness;
 mod origin;
 mod places;
 mod processors;
@@ -42,7 +41,6 @@ mod relay;
 mod scratch;
 mod session;
 mod session_log;
-mod silence;
 mod sockets;
 mod worker;
 

@@ -1,9 +1,12 @@
-//! The messages of a session in either direction, and the two watches that look into them.
+//! The messages of a session in either direction, the two watches that look into them, and whether the session is idle.
 #![no_main]
 
 use fuzz::Input;
 use fuzz::kept::Since;
-use ha_routing::messages::{CommitWatch, MessageWalker, OptOutWatch};
+use ha_routing::commit_watch::CommitWatch;
+use ha_routing::idleness::Idleness;
+use ha_routing::messages::MessageWalker;
+use ha_routing::opt_out_watch::OptOutWatch;
 use libfuzzer_sys::fuzz_target;
 
 const SETTING: &[u8] = b"synchronous_commit";
@@ -28,10 +31,26 @@ fuzz_target!(|data: &[u8]| {
     }
     commits(&input, &messages, &ends);
     opts_out(&input, &messages);
+    idleness(&input);
 });
 
 fn pieces<'d>(input: &Input<'d>) -> Vec<&'d [u8]> {
     input.pieces().collect()
+}
+
+/// Whether a session is idle, when the same bytes come from both sides, does not depend on how either of them is cut.
+fn idleness(input: &Input<'_>) {
+    let said = |pieces: &[&[u8]]| {
+        let mut session = Idleness::default();
+        for piece in pieces {
+            assert_eq!(session.client(piece, |_| false), None);
+        }
+        for piece in pieces {
+            assert_eq!(session.server(piece, |_| false), None);
+        }
+        (session.is_idle(), session.server_is_between_messages())
+    };
+    assert_eq!(said(&[input.bytes]), said(&pieces(input)), "idle or not, by how it is cut");
 }
 
 /// The messages, the last one perhaps cut short, and after how many bytes each whole one ends.

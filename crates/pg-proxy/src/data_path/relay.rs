@@ -6,8 +6,11 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use ha_routing::Refusal;
+use ha_routing::commit_watch::CommitWatch;
+use ha_routing::idleness::Idleness;
 use ha_routing::login::LoginWatcher;
-use ha_routing::messages::{CommitWatch, OptOutWatch};
+use ha_routing::opt_out_watch::OptOutWatch;
+use ha_routing::silence::Side;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
@@ -16,12 +19,10 @@ use super::Settings;
 use super::cancel_keys::{CancelKeys, KnownKey};
 use super::client_stream::ClientStream;
 use super::farewell::farewell;
-use super::idleness::Idleness;
 use super::places::Place;
 use super::pump::{Broken, Pump};
 use super::scratch;
 use super::session_log::{self, Ended, Record};
-use super::silence::Side;
 use super::worker::{CutOrder, Seat, Shared};
 
 /// How long one direction may stay silent when the other has ended.

@@ -9,10 +9,10 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ha_routing::silence::Side;
 use ha_routing::startup_packet::StartupInfo;
 
 use super::Port;
-use super::silence::Side;
 use super::worker::{CutOrder, Shared};
 
 /// Sessions that may wait for their line. More than this ended faster than the log takes; the rest is only counted.

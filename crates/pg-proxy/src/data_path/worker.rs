@@ -12,6 +12,7 @@ use std::{io, thread};
 use arc_swap::ArcSwap;
 use ha_core::MemberName;
 use ha_routing::Sessions;
+use ha_routing::silence::{LastWord, Patience, Side};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::time::MissedTickBehavior;
@@ -23,7 +24,6 @@ use super::places::Places;
 use super::processors;
 use super::session::Session;
 use super::session_log::SessionLog;
-use super::silence::{LastWord, Patience, Side};
 use super::{Options, Port, SessionReport, Settings};
 
 /// How often each thread shows that it is not stuck.
@@ -220,7 +220,8 @@ impl Worker {
             return;
         }
         // The limits may have changed.
-        let patience = Patience::of(&self.shared.settings.load());
+        let settings = self.shared.settings.load();
+        let patience = Patience::new(settings.client_timeout, settings.server_timeout);
         if patience.is_limited() {
             self.order(|entry| patience.exhausted(entry.word?, second).map(CutOrder::Silent));
         }
