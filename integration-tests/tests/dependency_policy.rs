@@ -53,6 +53,47 @@ fn sources_are_known() {
     assert!(strange.is_empty(), "from elsewhere: {strange:#?}");
 }
 
+/// What fences must not share bugs with what is fenced: whatever is linked into the guard stands in its list, with a reason.
+#[test]
+fn the_guard_links_nothing_that_its_list_does_not_name() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/pg-guard/README.md");
+    let page = std::fs::read_to_string(page).expect("read the guard's page");
+    let (_, list) = page.split_once("## Dependencies").expect("a list of dependencies");
+    let named: BTreeSet<&str> = list.split('`').skip(1).step_by(2).collect();
+    let linked = linked_into("pg-guard");
+    let strange: Vec<&String> = linked.iter().filter(|name| !named.contains(name.as_str())).collect();
+    assert!(strange.is_empty(), "crates/pg-guard/README.md does not name {strange:?}");
+    let gone: Vec<&&str> = named.iter().filter(|name| !linked.contains(**name)).collect();
+    assert!(gone.is_empty(), "crates/pg-guard/README.md names {gone:?}, which are not linked");
+    for runtime in ["tokio", "etcd-client", "rustls", "tonic", "hyper"] {
+        assert!(!linked.contains(runtime), "{runtime} in the guard");
+    }
+}
+
+/// Names of the crates whose code is in this program (neither procedural macros nor build scripts).
+fn linked_into(program: &str) -> BTreeSet<String> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args([
+            "tree",
+            "--locked",
+            "--edges",
+            "normal,no-proc-macro",
+            "--prefix",
+            "none",
+            "--package",
+            program,
+        ])
+        .args(["--format", "{p}"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("run cargo tree");
+    assert!(output.status.success(), "cargo tree: {}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let names = text.lines().filter_map(|line| line.split(' ').next()).filter(|name| !name.is_empty());
+    names.filter(|name| *name != program).map(str::to_owned).collect()
+}
+
 fn policy() -> Table {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deny.toml");
     std::fs::read_to_string(path).expect("read deny.toml").parse().expect("parse deny.toml")

@@ -5,7 +5,7 @@ mod desk;
 use std::time::Duration;
 
 use desk::{Desk, boot, ms};
-use ha_core::guard_link::{ExitOutcome, HOLD_MAX, NoPrimary, Reply, Request};
+use ha_core::guard_link::{ExitOutcome, HOLD_MAX, Layers, NoPrimary, Reply, Request};
 use ha_core::{Epoch, Generation, MonoTime};
 use ha_fencing::{Action, Event, Holding, KillCause, PeerId};
 
@@ -216,5 +216,38 @@ fn every_request_gets_exactly_one_answer() {
         assert!(!story.desk.actions.iter().any(|action| matches!(action, Action::Notice(Reply::Ack { .. }))));
         story.desk.pass(ms(700));
         story.reap();
+    }
+}
+
+#[test]
+fn every_request_gets_exactly_one_answer_beside_a_fuse_that_answers_late_or_never() {
+    for required in [Layers::default(), Layers::KERNEL_FUSE] {
+        let mut story = Story {
+            desk: Desk::fused(required),
+            dice: Dice(43),
+            seq: 0,
+            is_primary: false,
+            postmaster: false,
+            delayed: vec![],
+        };
+        for _ in 0..5_000 {
+            let request = story.any_request();
+            let seq = request.seq();
+            story.desk.ask(request);
+            story.follow_launch();
+            match story.dice.roll(4) {
+                0 => story.desk.pass(ms(600)),
+                1 => story.desk.event(Event::FuseLost),
+                _ => {
+                    let deadline = story.desk.fuse;
+                    story.desk.event(Event::FuseSaid { deadline, tied: deadline.is_some() });
+                    story.desk.pass(ms(600));
+                }
+            }
+            let answers =
+                |action: &&Action| matches!(action, Action::Reply { reply, .. } if reply.seq() == Some(seq));
+            assert_eq!(story.desk.actions.iter().filter(answers).count(), 1, "{:?}", story.desk.actions);
+            story.reap();
+        }
     }
 }

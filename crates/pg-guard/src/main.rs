@@ -53,9 +53,13 @@ fn main() -> ExitCode {
             return ExitCode::from(BAD_CONFIGURATION);
         }
     };
-    // Before the log's thread begins: a signal must reach nobody but the driver.
+    // Before the log's thread begins: it is to have no more rights, and a signal must reach nobody but the driver.
+    let bounded = capability::bound(&capability::GUARD);
     let blocked = driver::block_signals();
     let log = Log::to_stderr();
+    if let Err(error) = bounded {
+        log.line(Level::Warn, &format!("more capabilities than needed are kept: {error}"));
+    }
     let outcome = blocked.and_then(|()| driver::run(&place, &log));
     if let Err(error) = &outcome {
         log.line(Level::Error, &format!("{error:#}"));

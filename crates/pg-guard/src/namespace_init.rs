@@ -10,9 +10,10 @@ use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::process::exit;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use ha_core::MonoTime;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -24,6 +25,7 @@ use nix::unistd::{Pid, pipe2, setsid};
 
 use crate::args::LaunchOrder;
 use crate::capability;
+use crate::clock::now;
 use crate::launcher::{self, ENDED, EXEC, POSTMASTER};
 use crate::system_call::clone_with_number;
 
@@ -176,13 +178,13 @@ struct Inside<'a> {
     /// What the launcher has said so far.
     said: Vec<u8>,
     /// When the postmaster ended, and whether others may still finish.
-    ended: Option<(Instant, bool)>,
+    ended: Option<(MonoTime, bool)>,
 }
 
 impl Inside<'_> {
     /// Whether to end, and with it everything inside.
     fn is_over(&self) -> bool {
-        self.ended.is_some_and(|(at, graceful)| !graceful || at.elapsed() >= GRACE)
+        self.ended.is_some_and(|(at, graceful)| !graceful || now() >= at + GRACE)
     }
 
     /// Waits for something: whether the launcher has, and whether the fuse has said something.
@@ -190,7 +192,7 @@ impl Inside<'_> {
         let mut polled = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
         polled.extend(self.wire.as_ref().map(|wire| PollFd::new(wire.as_fd(), PollFlags::POLLIN)));
         polled.extend(words.map(|words| PollFd::new(words.as_fd(), PollFlags::POLLIN)));
-        let left = self.ended.map(|(at, _)| GRACE.saturating_sub(at.elapsed()));
+        let left = self.ended.map(|(at, _)| GRACE.saturating_sub(now().since(at)));
         let timeout = left.map_or(PollTimeout::NONE, |left| {
             PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
         });
@@ -260,7 +262,7 @@ impl Inside<'_> {
             if pid == self.postmaster {
                 // The guard may be another one by now, which asks the kernel.
                 drop((&mut &*self.report).write_all(format!("{ENDED}{how}\n").as_bytes()));
-                self.ended = Some((Instant::now(), graceful));
+                self.ended = Some((now(), graceful));
             }
         }
     }

@@ -102,15 +102,37 @@ impl Drop for DeathTimer {
     }
 }
 
-/// Leaves the calling process (of one thread) these capabilities only, as a bit set (capset(2), version 3).
+/// `_LINUX_CAPABILITY_VERSION_3`, for the calling thread.
+const CAPABILITY_HEADER: [u32; 2] = [0x2008_0522, 0];
+
+/// The capabilities that the calling thread may have, as a bit set (capget(2)).
+pub(crate) fn permitted_capabilities() -> io::Result<u64> {
+    let mut header = CAPABILITY_HEADER;
+    let mut data = [0_u32; 6];
+    // SAFETY: header and data have the layout of `cap_user_header_t` and two `cap_user_data_t`, and live through the call,
+    // which writes into them.
+    let done = unsafe { libc::syscall(libc::SYS_capget, header.as_mut_ptr(), data.as_mut_ptr()) };
+    if done == 0 {
+        Ok(u64::from(data[1]) | u64::from(data[4]) << 32)
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Leaves the calling thread these capabilities only (capset(2)); threads and processes that it starts inherit them.
 pub(crate) fn set_capabilities(kept: u64) -> io::Result<()> {
-    const VERSION_3: u32 = 0x2008_0522;
-    let header: [u32; 2] = [VERSION_3, 0];
     let low = u32::try_from(kept & u64::from(u32::MAX)).unwrap_or_default();
     let high = u32::try_from(kept >> 32).unwrap_or_default();
     // Effective, permitted, inheritable; lower half first.
     let data: [u32; 6] = [low, low, 0, high, high, 0];
     // SAFETY: header and data have the layout of `cap_user_header_t` and two `cap_user_data_t`, and live through the call.
-    let done = unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), data.as_ptr()) };
+    let done = unsafe { libc::syscall(libc::SYS_capset, CAPABILITY_HEADER.as_ptr(), data.as_ptr()) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Makes a capability unattainable for the calling thread and whatever it starts, root's programs included.
+pub(crate) fn drop_from_bounding_set(number: u32) -> io::Result<()> {
+    // SAFETY: integers only.
+    let done = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(number), 0, 0, 0) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -79,13 +79,20 @@ impl Agent {
 
     /// Starts PostgreSQL without a network; the postmaster's process id and the number of the start.
     pub(crate) fn start(&mut self) -> (u32, u64) {
+        self.start_with(&[])
+    }
+
+    /// The same with more settings.
+    pub(crate) fn start_with(&mut self, more: &[(&str, &str)]) -> (u32, u64) {
         let seq = self.seq();
         let settings = [
             ("listen_addresses", ""),
             ("restart_after_crash", "off"),
             ("unix_socket_directories", "../sockets"),
         ];
-        let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+        let settings =
+            settings.iter().chain(more).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let settings = settings.collect();
         match self.ask(&Request::Start { seq, settings }) {
             Reply::Started { pid, start, .. } => (pid, start),
             other => panic!("not started: {other:?}"),

@@ -21,6 +21,7 @@ use nix::unistd::{Pid, Uid, User};
 use tempfile::TempDir;
 
 pub(crate) use agent::Agent;
+#[allow(unused_imports, reason = "each test file uses its part")]
 pub(crate) use client::{Client, Writer};
 pub(crate) use watchdog::StandIn;
 
@@ -215,7 +216,8 @@ impl Host {
         guard.try_wait().expect("wait for the guard")?.code()
     }
 
-    fn group(&self) -> &Path {
+    /// Directory of PostgreSQL's group.
+    pub(crate) fn group(&self) -> &Path {
         self.group.as_deref().expect("the guard has begun")
     }
 
