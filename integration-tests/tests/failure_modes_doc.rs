@@ -11,6 +11,7 @@ const PROXY_PAGE: &str = "docs/PROXY-CASES.md";
 const VRRP_PAGE: &str = "docs/VRRP-CASES.md";
 /// Cases that nothing shows yet; who builds one takes it out here.
 const PLANNED: [&str; 4] = ["T06", "T10", "T26", "T37"];
+const GUARD_PAGE: &str = "docs/GUARD-CASES.md";
 /// Where test functions are looked for.
 const SOURCES: [&str; 2] = ["crates", "integration-tests/tests"];
 
@@ -161,6 +162,24 @@ fn each_case_is_shown(path: &str, cases: usize, planned: &[&str]) {
         let shown = marks(by).iter().any(|mark| mark.contains(':'));
         let is_planned = planned.contains(&code.as_str());
         assert!(shown != is_planned, "{path}: {code} is shown by {by:?}, planned: {is_planned}");
+    }
+}
+
+#[test]
+fn each_rule_and_case_of_the_guard_is_shown_by_something_that_exists() {
+    let page = read(GUARD_PAGE);
+    let (_, missing) = look_up(&page);
+    assert!(missing.is_empty(), "{GUARD_PAGE} names what does not exist: {missing:#?}");
+    let lines = lines(&page);
+    let codes: BTreeSet<&str> = lines.iter().map(|line| line.code.as_str()).collect();
+    assert_eq!(codes.len(), lines.len(), "a code stands there twice");
+    let all =
+        (1..=12).map(|number| format!("I{number:02}")).chain((1..=27).map(|number| format!("W{number:02}")));
+    let absent: Vec<String> = all.filter(|code| !codes.contains(code.as_str())).collect();
+    assert!(absent.is_empty(), "{GUARD_PAGE} lacks {absent:?}");
+    for Line { code, cells } in &lines {
+        let shown = cells.get(2).is_some_and(|cell| marks(cell).iter().any(|mark| mark.contains(':')));
+        assert!(shown, "{GUARD_PAGE}: {code} is shown by nothing");
     }
 }
 

@@ -14,6 +14,7 @@ mod etcd_lost_and_back;
 mod etcd_member_lost;
 mod foreign_data_directory;
 mod guard_killed;
+mod guard_stopped_too;
 mod haproxy_in_front_of_our_agents;
 mod haproxy_in_front_of_our_proxy;
 mod idle_cluster;

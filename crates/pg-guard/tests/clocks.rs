@@ -15,7 +15,7 @@ const BOOTTIME: &str = "7";
 fn nothing_but_the_log_looks_at_a_clock_that_can_be_set() {
     let mut looked = 0;
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for dir in ["src", "src/group", "../ha-fencing/src"] {
+    for dir in ["src", "src/group", "src/watchdog", "../ha-fencing/src", "../ha-fencing/src/watchdog"] {
         for entry in fs::read_dir(root.join(dir)).unwrap().flatten() {
             let path = entry.path();
             if path.extension().is_none_or(|extension| extension != "rs") || path.ends_with("log_line.rs") {
