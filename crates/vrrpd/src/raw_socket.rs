@@ -100,6 +100,8 @@ impl Sender {
             socket.set_ttl_v4(hops)?;
             socket.set_multicast_ttl_v4(hops)?;
             socket.set_multicast_loop_v4(false)?;
+            // Also from an address that was just taken from this host: the good-bye must still go out.
+            socket.set_ip_transparent_v4(true)?;
         } else {
             socket.set_tclass_v6(class)?;
             socket.set_unicast_hops_v6(hops)?;

@@ -130,7 +130,7 @@ fn without_the_hosts_own_address_the_floating_one_goes_to_the_other_host() {
     if !is_root() {
         return;
     }
-    let (world, first, _second) = World::running("");
+    let (world, first, second) = World::running("");
     let observer = Observer::begin(&world);
     let removed = Instant::now();
     world.ha1.namespace.ip("addr del 10.0.1.21/24 dev eth0");
@@ -140,6 +140,11 @@ fn without_the_hosts_own_address_the_floating_one_goes_to_the_other_host() {
     println!("own address removed: taken over after {:?}", seen.taken_by_ha2(removed));
     assert!(seen.overlap() <= ms(60), "{:?}", seen.overlap());
     assert!(first.said("-> fault: no interface has an address"), "{}", first.log());
+    assert!(
+        second.said("-> active: 10.0.1.21 leaves"),
+        "a good-bye from an address that is gone: {}",
+        second.log()
+    );
     world.ha1.namespace.ip("addr add 10.0.1.21/24 dev eth0");
     wait_for("ha1 to take part again", || (first.log().matches("-> backup").count() == 2).then_some(()));
     assert!(world.ha2.holds() && !world.ha1.holds());
