@@ -2,8 +2,10 @@
 //! may take over: a detection that is quick enough to matter must not be so nervous that load alone moves the leader.
 #![allow(clippy::print_stdout, reason = "the report is its output")]
 
+mod addresses;
 mod metrics;
 
+use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::thread;
@@ -11,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
+use self::addresses::Listener;
 use self::metrics::{Metrics, Watched};
 use crate::client_load::{Load, LoadOptions};
 use crate::clock;
@@ -39,6 +42,9 @@ pub struct CalmRunOptions {
     pub duration: Duration,
     /// Busy processes; twice the cores when not given.
     pub busy: Option<usize>,
+    /// Whether vrrpd may have the real-time priority that its service's description gives it. Without it takeovers of
+    /// addresses are counted, and are no failure.
+    pub real_time: bool,
     /// The lab's directory.
     pub directory: PathBuf,
 }
@@ -80,10 +86,15 @@ impl Drop for Burners {
 /// Runs, and reports.
 ///
 /// # Errors
-/// The leader changed, somebody began a takeover, or an acknowledged row is lost. The lab's files stay.
+/// The leader changed, somebody began a takeover of the lead or of an address, or an acknowledged row is lost. The lab's files stay.
 pub fn run(options: &CalmRunOptions) -> Result<()> {
     println!("five hosts, waiting for the cluster ...");
-    let mut lab = Lab::start(&LabOptions::five_hosts(&options.directory)?)?;
+    let mut lab_options = LabOptions::five_hosts(&options.directory)?;
+    lab_options.appendix = addresses::appendix();
+    if !options.real_time {
+        lab_options.unit_files.push(("vrrpd".to_owned(), without_real_time(&lab_options)?));
+    }
+    let mut lab = Lab::start(&lab_options)?;
     match play(options, &lab) {
         Ok(()) => lab.down(),
         Err(error) => {
@@ -93,13 +104,25 @@ pub fn run(options: &CalmRunOptions) -> Result<()> {
     }
 }
 
+/// vrrpd's service as described, except for that.
+fn without_real_time(options: &LabOptions) -> Result<String> {
+    let path = options.deploy_dir.join("systemd/vrrpd.service");
+    let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    for given in ["LimitRTPRIO=20\n", " CAP_SYS_NICE"] {
+        ensure!(text.contains(given), "{}: does not contain {given:?}", path.display());
+    }
+    Ok(text.replace("LimitRTPRIO=20\n", "").replace(" CAP_SYS_NICE", ""))
+}
+
 fn play(options: &CalmRunOptions, lab: &Lab) -> Result<()> {
     let leader = lab.wait_healthy(BOOTSTRAP)?;
     Load::prepare(lab, &leader)?;
     lab.wait_front(FRONT)?;
+    addresses::wait_held(lab, FRONT)?;
     let load = Load::start(lab, LoadOptions::through_vip(lab)?)?;
     load.wait_for_acks(SOME_ROWS, FRONT)?;
     let before = Metrics::of(lab, &leader)?;
+    let (moves, listener) = (addresses::takeovers(lab)?, Listener::start(lab)?);
     let marks = LogMarks::now(lab);
     let postmaster = lab.host_status(&leader)?.postmaster;
 
@@ -122,6 +145,7 @@ fn play(options: &CalmRunOptions, lab: &Lab) -> Result<()> {
 
     load.wait_for_acks(SOME_ROWS, FRONT)?;
     let after = Metrics::of(lab, &leader)?;
+    let (moves, heard) = (addresses::takeovers(lab)? - moves, listener.finish()?);
     let attempts = load.finish()?;
     write_log(&attempts, &lab.dir().path().join("load.jsonl"))?;
     let pause = outage(&attempts, from).context("no row acknowledged under load")?;
@@ -136,6 +160,8 @@ fn play(options: &CalmRunOptions, lab: &Lab) -> Result<()> {
         takeovers.len()
     );
     println!("{watched}");
+    let real_time = if options.real_time { "with" } else { "without" };
+    println!("floating addresses, vrrpd {real_time} real-time priority: taken over {moves} times\n{heard}");
     let verdict = Verdict::new(&attempts, &same_rows_everywhere(lab, &leader, CATCH_UP)?);
     println!("{verdict}");
 
@@ -145,6 +171,10 @@ fn play(options: &CalmRunOptions, lab: &Lab) -> Result<()> {
         takeovers.is_empty(),
         "a takeover was begun although nothing had failed:\n{}",
         takeovers.join("\n")
+    );
+    ensure!(
+        !options.real_time || moves == 0 && heard.one_sender_each(),
+        "a floating address was taken over although nothing had failed"
     );
     ensure!(after.epoch == before.epoch, "the leader changed although nothing had failed");
     let now = lab.wait_healthy(CATCH_UP)?;

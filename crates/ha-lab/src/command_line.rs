@@ -232,6 +232,9 @@ enum Word {
         /// Busy processes; twice the cores when not given.
         #[arg(long)]
         busy: Option<usize>,
+        /// Give vrrpd no real-time priority: takeovers of addresses are counted, and are no failure.
+        #[arg(long)]
+        without_real_time: bool,
     },
     /// Work through the same two proxies under every kind of client and change of role: nothing may stay behind in them.
     Soak {
@@ -371,9 +374,10 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
                 fault_run::run(&options)?;
             }
         }
-        Word::CalmRun { seconds, busy } => calm_run::run(&CalmRunOptions {
+        Word::CalmRun { seconds, busy, without_real_time } => calm_run::run(&CalmRunOptions {
             duration: Duration::from_secs(seconds),
             busy,
+            real_time: !without_real_time,
             directory: dir.to_owned(),
         })?,
         Word::Soak { seed, seconds, samples } => soak::run(&SoakOptions {

@@ -25,6 +25,12 @@ impl Spread {
         Some(Self { median, least, greatest })
     }
 
+    /// Seconds, the median in front.
+    pub(crate) fn in_seconds(&self) -> String {
+        let Self { median, least, greatest } = self;
+        format!("{median:.2} s ({least:.2}-{greatest:.2})")
+    }
+
     /// The three with this many decimals.
     pub(crate) fn with(&self, decimals: usize) -> String {
         let Self { median, least, greatest } = self;

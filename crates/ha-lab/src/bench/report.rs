@@ -129,7 +129,7 @@ impl fmt::Display for Report {
         writeln!(f, "\n| event | ours | fenced after | from the fence on | classic stack | ratio |")?;
         writeln!(f, "|---|---|---|---|---|---|")?;
         let shown =
-            |spread: Option<Spread>| spread.map_or_else(|| "-".to_owned(), |spread| in_seconds(&spread));
+            |spread: Option<Spread>| spread.map_or_else(|| "-".to_owned(), |spread| spread.in_seconds());
         for event in Event::ALL {
             if self.samples.iter().all(|sample| sample.event != event) {
                 continue;
@@ -155,9 +155,4 @@ impl fmt::Display for Report {
             .filter_map(|stack| self.totals(stack))
             .try_for_each(|totals| writeln!(f, "{totals}"))
     }
-}
-
-fn in_seconds(spread: &Spread) -> String {
-    let Spread { median, least, greatest } = spread;
-    format!("{median:.2} s ({least:.2}-{greatest:.2})")
 }

@@ -118,6 +118,11 @@ impl fmt::Display for Report {
     }
 }
 
+/// Times below the resolution of the questions are none.
 fn shown(spread: Option<Spread>) -> String {
-    spread.map_or_else(|| "-".to_owned(), |spread| format!("{} s", spread.with(2)))
+    match spread {
+        Some(spread) if spread.greatest < 0.005 => "0".to_owned(),
+        Some(spread) => spread.in_seconds(),
+        None => "-".to_owned(),
+    }
 }
