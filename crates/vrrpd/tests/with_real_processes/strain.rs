@@ -83,11 +83,11 @@ fn changes_that_the_kernel_could_not_tell_are_found_by_looking() {
     namespace.ip(&format!("addr add {VIP}/32 dev eth0"));
     let table = namespace.inside(|| std::fs::read_to_string("/proc/thread-self/net/netlink"));
     let table = table.expect("the kernel's list of netlink sockets");
-    // Columns: socket, protocol, port, groups, two buffers, dump, locks, drops.
+    // Columns: socket, protocol (0 for routes and addresses), port, groups, two buffers, dump, locks, drops.
     let dropped = table.lines().skip(1).any(|line| {
-        let mut fields = line.split_whitespace().skip(3);
-        let groups = fields.next().is_some_and(|groups| u32::from_str_radix(groups, 16) == Ok(0x11));
-        groups && fields.nth(4).is_some_and(|drops| drops != "0")
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let listens = fields[1] == "0" && u32::from_str_radix(fields[3], 16).is_ok_and(|groups| groups != 0);
+        listens && fields[8] != "0"
     });
     assert!(dropped, "nothing was lost: {table}");
     second.signal(Signal::SIGCONT);
