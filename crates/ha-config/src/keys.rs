@@ -30,6 +30,8 @@ pub(crate) const CLUSTER: &[&str] = &[
     "vip.preference",
     "vip.unicast",
     "vip.max_hops",
+    "vip.signing",
+    "vip.replay_window",
     "vip.preempt",
     "vip.preempt_delay",
     "postgres.version",
@@ -119,8 +121,15 @@ pub(crate) const CLUSTER: &[&str] = &[
 ];
 
 /// Keys of `secrets.toml`.
-pub(crate) const SECRETS: &[&str] =
-    &["superuser_password", "replication_password", "rewind_password", "heartbeat_key", "vrrp_password"];
+pub(crate) const SECRETS: &[&str] = &[
+    "superuser_password",
+    "replication_password",
+    "rewind_password",
+    "heartbeat_key",
+    "vrrp_password",
+    "vrrp_key",
+    "vrrp_next_key",
+];
 
 /// The names that may stand directly in `table` (`""` is the top of the file), each once, in the order of the list.
 pub(crate) fn children<'k>(keys: &'k [&'k str], table: &str) -> Vec<&'k str> {

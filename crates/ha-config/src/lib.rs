@@ -50,11 +50,11 @@ pub use reload::{Acts, Change};
 pub use replication::Replication;
 pub use routing::{Balance, Doubtful, ReadConsistency, Routing};
 pub use secret::Secret;
-pub use secrets::{ProxySecrets, Secrets, load_proxy_secrets, load_secrets};
+pub use secrets::{ProxySecrets, Secrets, VrrpKey, load_proxy_secrets, load_secrets};
 pub use tls::Tls;
 pub use tls_end::TlsEnd;
 pub use units::parse_duration;
-pub use vip::Vip;
+pub use vip::{Vip, VipSigning};
 
 pub use check_config::{run_check_config, run_check_proxy_config};
 pub use load::{load, parse};

@@ -27,16 +27,30 @@ pub struct Secrets {
 pub struct ProxySecrets {
     /// Simple text password of VRRP version 2 (RFC 2338 section 5.3.10.2): at most 8 bytes, sent in the clear.
     pub vrrp_password: Option<Secret>,
+    /// Signs our advertisements, see `vip.signing`.
+    pub vrrp_key: Option<VrrpKey>,
+    /// A second key that others may sign with, while keys are changed.
+    pub vrrp_next_key: Option<VrrpKey>,
 }
 
-/// Reads the proxy host's part of `secrets.toml` (or the environment, `MATRIARCH_VRRP_PASSWORD`). A missing file holds
-/// nothing.
+/// A key that signs advertisements, and its number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VrrpKey {
+    /// 1 to 255.
+    pub id: u8,
+    /// 32 to 64 bytes.
+    pub secret: Secret,
+}
+
+/// Reads the proxy host's part of `secrets.toml` (or the environment, `MATRIARCH_VRRP_PASSWORD`, `MATRIARCH_VRRP_KEY`,
+/// `MATRIARCH_VRRP_NEXT_KEY`). A missing file holds nothing.
 ///
 /// # Errors
 /// All problems at once; one of them when group or others may access the file.
 pub fn load_proxy_secrets(path: &Path) -> Result<ProxySecrets, Problems> {
     read_with(path, &environment, |top, environment| {
-        let vrrp_password = Reading { top, path, environment }.value("vrrp_password", false);
+        let reading = Reading { top, path, environment };
+        let vrrp_password = reading.value("vrrp_password", false);
         if vrrp_password.as_ref().is_some_and(|password| password.expose().len() > VRRP_PASSWORD_BYTES) {
             top.refuse(
                 "vrrp_password",
@@ -45,9 +59,20 @@ pub fn load_proxy_secrets(path: &Path) -> Result<ProxySecrets, Problems> {
             );
             return None;
         }
-        Some(ProxySecrets { vrrp_password })
+        let (vrrp_key, vrrp_next_key) = (reading.key("vrrp_key")?, reading.key("vrrp_next_key")?);
+        let ids = [&vrrp_key, &vrrp_next_key].map(|key| key.as_ref().map(|key| key.id));
+        let expected = match ids {
+            [None, Some(_)] => "nothing, or a vrrp_key as well: it is the one to sign with",
+            [Some(one), Some(other)] if one == other => "a number other than that of vrrp_key",
+            _ => return Some(ProxySecrets { vrrp_password, vrrp_key, vrrp_next_key }),
+        };
+        top.refuse("vrrp_next_key", "a key", expected);
+        None
     })
 }
+
+/// Length of a key that signs advertisements, in bytes.
+const VRRP_KEY_BYTES: std::ops::RangeInclusive<usize> = 32..=64;
 
 /// Room for the password in an advertisement of VRRP version 2.
 const VRRP_PASSWORD_BYTES: usize = 8;
@@ -115,6 +140,20 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
+    /// A key with its number, `None` inside if there is none, `None` when it is refused.
+    fn key(&self, key: &'static str) -> Option<Option<VrrpKey>> {
+        let Some(text) = self.value(key, false) else { return Some(None) };
+        let found = text.expose().split_once(':').and_then(|(id, secret)| {
+            let id = id.parse().ok().filter(|id| *id > 0)?;
+            VRRP_KEY_BYTES.contains(&secret.len()).then(|| VrrpKey { id, secret: Secret::new(secret) })
+        });
+        if found.is_none() {
+            let expected = "a number of 1 to 255, a colon and 32 to 64 bytes, such as \"1:...\"";
+            self.top.refuse(key, "another text", expected);
+        }
+        found.map(Some)
+    }
+
     fn value(&self, key: &'static str, required: bool) -> Option<Secret> {
         let variable = format!("MATRIARCH_{}", key.to_uppercase());
         let expected = "text of one line in double quotes, not empty";
@@ -198,6 +237,32 @@ mod tests {
             "{message}"
         );
         assert!(!message.contains("4711") && !message.contains("hunter2"), "{message}");
+    }
+
+    #[test]
+    fn keys_of_advertisements_have_numbers_and_a_length() {
+        let read = |text: &str| {
+            let (_dir, path) = written(text, 0o600);
+            load_proxy_secrets(&path)
+        };
+        let (one, other) = ("0123456789abcdef0123456789abcdef", "x".repeat(64));
+        let keys = read(&format!("vrrp_key = \"7:{one}\"\nvrrp_next_key = \"255:{other}\"\n")).unwrap();
+        assert_eq!(keys.vrrp_key, Some(VrrpKey { id: 7, secret: Secret::new(one) }));
+        assert_eq!(keys.vrrp_next_key.map(|key| (key.id, key.secret.expose().len())), Some((255, 64)));
+        let next_alone = format!("vrrp_next_key = \"7:{one}\"\n");
+        let same_number = format!("vrrp_key = \"7:{one}\"\nvrrp_next_key = \"7:{other}\"\n");
+        let others = [
+            one.to_owned(),
+            format!("0:{one}"),
+            format!("256:{one}"),
+            format!("1:{other}x"),
+            "1:short".to_owned(),
+        ];
+        let refused = others.map(|key| format!("vrrp_key = \"{key}\"\n"));
+        for text in refused.iter().chain([&next_alone, &same_number]) {
+            let message = read(text).unwrap_err().to_string();
+            assert!(message.contains("_key: found a") && !message.contains(one), "{message}");
+        }
     }
 
     #[test]

@@ -12,6 +12,19 @@ use crate::units::show_duration;
 /// The longest name of a network interface (`IFNAMSIZ` of Linux without its end).
 const INTERFACE_NAME_MAX: usize = 15;
 
+/// What signatures behind advertisements (keepalived's `auth_hmac`) mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VipSigning {
+    /// None are sent, those of others mean nothing.
+    Off,
+    /// None are sent; wrong ones are told.
+    ReceiveOnly,
+    /// They are sent; missing and wrong ones are told.
+    Permissive,
+    /// They are sent, and nothing counts without a right one.
+    Enforce,
+}
+
 /// One floating address, held by one proxy host at a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Vip {
@@ -38,6 +51,10 @@ pub struct Vip {
     pub unicast: bool,
     /// By unicast: how many routers an advertisement may have passed, by its TTL or hop limit.
     pub max_hops: u8,
+    /// Signatures behind advertisements.
+    pub signing: VipSigning,
+    /// How far from our clock the first signature of a host may be; `None` = clocks do not matter.
+    pub replay_window: Option<Duration>,
     /// Whether a host that is preferred takes the address back from one that is as healthy.
     pub preempt: bool,
     /// How long it waits before it does.
@@ -59,6 +76,8 @@ impl Vip {
             preference: Vec::new(),
             unicast: false,
             max_hops: 0,
+            signing: VipSigning::Off,
+            replay_window: None,
             preempt: true,
             preempt_delay: Duration::from_secs(30),
         }
@@ -136,6 +155,16 @@ impl Vip {
         });
         let unicast = table.boolean("unicast").unwrap_or(false);
         let max_hops = table.number("max_hops", 0..=254).and_then(|hops| u8::try_from(hops).ok());
+        let names = "\"off\", \"receive-only\", \"permissive\" or \"enforce\"";
+        let signing = table.read("signing", names, |value| match value.as_str()? {
+            "off" => Some(VipSigning::Off),
+            "receive-only" => Some(VipSigning::ReceiveOnly),
+            "permissive" => Some(VipSigning::Permissive),
+            "enforce" => Some(VipSigning::Enforce),
+            _ => None,
+        });
+        let window = Duration::from_secs(1)..=Duration::from_secs(300);
+        let replay_window = table.duration("replay_window", window);
         let preempt = table.boolean("preempt").unwrap_or(true);
         let preempt_delay = table.duration("preempt_delay", Duration::ZERO..=Duration::from_secs(1000));
         // RFC 9568 §5.2.7: 12 bits of centiseconds.
@@ -149,6 +178,8 @@ impl Vip {
         (vip.link_local, vip.group) = (link_local.map(|at| at.value), group.map(|at| at.value));
         (vip.preempt, vip.max_hops) = (preempt, max_hops.unwrap_or(0));
         vip.preempt_delay = preempt_delay.unwrap_or(vip.preempt_delay);
+        vip.signing = signing.map_or(vip.signing, |at| at.value);
+        vip.replay_window = replay_window;
         vip.check_protocol(table);
         vip.check_neighbours(table, databases, proxies);
         vip.check_unicast(table, proxies);
@@ -156,6 +187,10 @@ impl Vip {
     }
 
     fn check_protocol(&self, table: &Table<'_>) {
+        if let (Some(window), VipSigning::Off) = (self.replay_window, self.signing) {
+            let found = format!("{:?}", show_duration(window));
+            table.refuse("replay_window", found, "nothing without vip.signing");
+        }
         if self.version == 2 && self.address.is_ipv6() {
             table.refuse("version", "2 with an IPv6 address", "3: VRRP version 2 knows IPv4 only");
         }

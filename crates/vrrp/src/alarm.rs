@@ -19,6 +19,31 @@ pub enum AlarmKind {
     },
     /// Wrong checksum, or a form of it that the configuration excludes.
     WrongChecksum,
+    /// No signature where we sign.
+    Unsigned,
+    /// A signature that is not right.
+    WrongSignature {
+        /// Number of its key.
+        key: u8,
+    },
+    /// Signed with a key that we do not have.
+    UnknownKey {
+        /// Its number.
+        key: u8,
+    },
+    /// Signed rightly, with the other of our keys: a change of keys is under way, or was left half done.
+    OtherKey {
+        /// Its number.
+        key: u8,
+    },
+    /// Signed no later than what was heard before, or by a clock that is too far from ours: sent again by somebody, or a
+    /// clock that was set back before its program started.
+    Replayed,
+    /// Signed rightly, by a clock that is far from ours.
+    ClockApart {
+        /// How far.
+        by: Duration,
+    },
     /// Over IPv6, without a link-local address in the first place.
     NoLinkLocal,
     /// The same virtual router in another version of the protocol.
@@ -113,6 +138,14 @@ impl fmt::Display for AlarmKind {
             Self::WrongChecksum => {
                 f.write_str("heard, but its checksum is wrong or of the form that is not accepted")
             }
+            Self::Unsigned => f.write_str("advertises without a signature"),
+            Self::WrongSignature { key } => write!(f, "its signature with key {key} is wrong"),
+            Self::UnknownKey { key } => write!(f, "signs with key {key}, which is none of ours"),
+            Self::OtherKey { key } => write!(f, "signs with key {key}: the change of keys is not complete"),
+            Self::Replayed => f.write_str(
+                "an old advertisement was sent again, or its clock was set back before it started",
+            ),
+            Self::ClockApart { by } => write!(f, "signs by a clock that is {by:?} from ours"),
             Self::NoLinkLocal => {
                 f.write_str("heard, but the first of its IPv6 addresses is not link-local, as it must be")
             }

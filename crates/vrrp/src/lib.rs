@@ -10,6 +10,7 @@
 
 pub mod checksum;
 pub mod packet;
+pub mod signature;
 
 mod action;
 mod alarm;
@@ -30,7 +31,7 @@ pub use alarm::{Alarm, AlarmKind};
 pub use event::Event;
 pub use priority::Tier;
 pub use reason::{Cause, Reason};
-pub use setup::{ChecksumMode, Setup, SetupError, link_local};
+pub use setup::{ChecksumMode, Replay, Setup, SetupError, Signing, SigningMode, link_local};
 pub use state::{ActiveSeen, State, Status};
 pub use statistics::Counters;
 pub use tracking::ProxyHealth;

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use crate::checksum::{self, Coverage};
+use crate::signature::Signature;
 use crate::version::Version;
 
 /// The multicast group of VRRP over IPv4.
@@ -29,9 +30,6 @@ pub const TOS: u8 = 0xc0;
 const ADVERTISEMENT: u8 = 1;
 const HEADER: usize = 8;
 const AUTH_DATA: usize = 8;
-/// keepalived's optional signature behind the message: its length and its type.
-const TRAILER: usize = 28;
-const TRAILER_TYPE: u8 = 1;
 
 /// Authentication of version 2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +60,7 @@ pub struct Advertisement {
 
 /// A packet that holds a complete advertisement with a right checksum.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Received {
+pub struct Received<'p> {
     /// Sender by the IP header.
     pub source: IpAddr,
     /// Where it was sent to.
@@ -73,6 +71,10 @@ pub struct Received {
     pub coverage: Coverage,
     /// What it says.
     pub advertisement: Advertisement,
+    /// The message, as it came.
+    pub message: &'p [u8],
+    /// The signature behind it, if there is one. Not judged here.
+    pub signature: Option<Signature>,
 }
 
 /// Who sent a packet that cannot be trusted in full.
@@ -202,7 +204,7 @@ pub fn encode(advertisement: &Advertisement, coverage: Coverage) -> Vec<u8> {
 ///
 /// # Errors
 /// The first thing that is wrong with it, in the order of the bytes.
-pub fn decode(ip_packet: &[u8]) -> Result<Received, Discarded> {
+pub fn decode(ip_packet: &[u8]) -> Result<Received<'_>, Discarded> {
     let (header, message) = envelope::open(ip_packet)?;
     need(message, HEADER)?;
     let version = message[0] >> 4;
@@ -217,7 +219,8 @@ pub fn decode(ip_packet: &[u8]) -> Result<Received, Discarded> {
     let length = HEADER + size * count + if version == Version::V2 { AUTH_DATA } else { 0 };
     need(message, length)?;
     let (message, rest) = message.split_at(length);
-    if !rest.is_empty() && (rest.len() != TRAILER || rest[0] != TRAILER_TYPE) {
+    let signature = Signature::read(rest);
+    if signature.is_none() && !rest.is_empty() {
         return Err(Discarded::Trailing(rest.len()));
     }
     let heard = Heard { source: header.source, ttl: header.ttl, vrid, priority };
@@ -255,6 +258,8 @@ pub fn decode(ip_packet: &[u8]) -> Result<Received, Discarded> {
         ttl: header.ttl,
         coverage,
         advertisement,
+        message,
+        signature,
     })
 }
 

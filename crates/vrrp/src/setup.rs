@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::packet::is_link_local;
 use crate::priority::HIGHEST_PREFERENCE;
+use crate::signature::{KEY_LEN, Key};
 use crate::version::Version;
 
 /// How the checksum of version 3 over IPv4 is formed. RFC 9568 settled it as the message alone; keepalived puts an
@@ -18,6 +19,40 @@ pub enum ChecksumMode {
     Rfc9568,
     /// With pseudo header, sending and receiving.
     Pseudo,
+}
+
+/// What signatures mean, in the order in which hosts come to use them: each step can be taken host by host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SigningMode {
+    /// Send none; tell of those that are wrong. A receiver that knows no signatures discards a packet that has one, so
+    /// that first all must know them.
+    ReceiveOnly,
+    /// Send them; tell of packets without and of those that are wrong.
+    Permissive,
+    /// Send them; accept nothing without a right one.
+    Enforce,
+}
+
+/// What counts as a packet that was sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replay {
+    /// One that is not younger than the youngest from its source. Clocks of different hosts need not agree.
+    Monotonic,
+    /// And, as the first from its source, one whose stamp is further from our clock than this. Half of it is told.
+    Time(Duration),
+}
+
+/// Signed advertisements.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signing {
+    /// What they mean.
+    pub mode: SigningMode,
+    /// What we sign with.
+    pub key: Key,
+    /// What others may sign with as well, while keys are changed.
+    pub next_key: Option<Key>,
+    /// What is too old.
+    pub replay: Replay,
 }
 
 /// Settings of one virtual router.
@@ -42,6 +77,8 @@ pub struct Setup {
     pub preempt_delay: Duration,
     /// Password of version 2, padded with zero bytes; `None` = no authentication. Never used in version 3.
     pub auth: Option<[u8; 8]>,
+    /// Signatures; `None` = none are sent, and those of others mean nothing.
+    pub signing: Option<Signing>,
     /// Form of the checksum of version 3.
     pub checksum: ChecksumMode,
     /// Own addresses of the other hosts that may hold the address. Only these can keep this router from taking over
@@ -73,6 +110,7 @@ impl Setup {
             preempt: true,
             preempt_delay: Duration::from_secs(30),
             auth: None,
+            signing: None,
             checksum: ChecksumMode::Auto,
             peers: Vec::new(),
             unicast: false,
@@ -114,6 +152,18 @@ impl Setup {
         }
         if self.unicast && self.peers.is_empty() {
             return Err(SetupError::NoPeers);
+        }
+        if let Some(signing) = &self.signing {
+            let keys = [Some(&signing.key), signing.next_key.as_ref()].into_iter().flatten();
+            let same = signing.next_key.as_ref().is_some_and(|next| next.id == signing.key.id);
+            if same || self.auth.is_some() {
+                return Err(SetupError::Signing);
+            }
+            for key in keys {
+                if key.id == 0 || !KEY_LEN.contains(&key.secret.len()) {
+                    return Err(SetupError::Key { id: key.id });
+                }
+            }
         }
         if self.max_hops > 0 && !self.unicast {
             return Err(SetupError::Hops);
@@ -180,6 +230,17 @@ pub enum SetupError {
         one: IpAddr,
         /// That of the one that differs.
         other: IpAddr,
+    },
+    /// Signatures beside a password, or with two keys of one number.
+    #[error(
+        "signatures with a password or with two keys of one number, expected no password and different numbers"
+    )]
+    Signing,
+    /// A key that cannot be one.
+    #[error("key {id} of signatures, expected a number of 1 to 255 and 32 to 64 bytes")]
+    Key {
+        /// Its number.
+        id: u8,
     },
     /// Hops by multicast, which never leaves its link.
     #[error("hops without unicast, expected 0")]

@@ -27,6 +27,8 @@ pub struct Counters {
     pub discarded_checksum: u64,
     /// Wrong kind of authentication or wrong password.
     pub discarded_password: u64,
+    /// No signature, a wrong one, or one that was used before, while they are enforced.
+    pub discarded_signature: u64,
     /// Version 2: other interval than configured. Version 3: interval 0.
     pub discarded_interval: u64,
     /// Sent to a group although unicast is configured, or the other way round, or not to us.

@@ -6,6 +6,7 @@
 mod active;
 mod backup;
 mod member;
+mod signing;
 mod validation;
 
 use std::collections::VecDeque;
@@ -46,6 +47,8 @@ pub struct VirtualRouter {
     timers: Timers,
     /// When this router was last called, to notice that the program did not run.
     called_at: MonoTime,
+    /// When it was which time in UTC, as last told; for signatures only.
+    utc: (MonoTime, Duration),
     alarms: AlarmBook,
     actions: VecDeque<Action>,
 
@@ -107,6 +110,7 @@ impl VirtualRouter {
             holds_address: false,
             timers: Timers::default(),
             called_at: now,
+            utc: (now, Duration::ZERO),
             alarms: AlarmBook::default(),
             actions: VecDeque::new(),
             active: None,
@@ -144,6 +148,17 @@ impl VirtualRouter {
             Event::StepAside => self.step_aside(now),
             Event::Stop => self.stop(now),
         }
+    }
+
+    /// What time it is, since 1970 in UTC; signatures are stamped with it. To be told from time to time, because clocks are
+    /// set. Nothing else depends on it.
+    pub fn set_utc(&mut self, now: MonoTime, utc: Duration) {
+        self.utc = (now, utc);
+    }
+
+    fn utc(&self, now: MonoTime) -> Duration {
+        let (at, utc) = self.utc;
+        utc + now.since(at)
     }
 
     /// The time asked for has come; harmless if it has not.

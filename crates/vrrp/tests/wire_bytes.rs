@@ -115,7 +115,8 @@ fn version_3_in_both_forms_of_the_checksum() {
         let advertisement = version_3(centiseconds);
         for (coverage, message) in [(Coverage::Message, bytes(plain)), (PSEUDO, bytes(pseudo))] {
             assert_eq!(encode(&advertisement, coverage), message);
-            let received = decode(&packet(SOURCE, GROUP, 255, &message)).unwrap();
+            let whole = packet(SOURCE, GROUP, 255, &message);
+            let received = decode(&whole).unwrap();
             assert_eq!((&received.advertisement, received.coverage), (&advertisement, coverage));
         }
     }
@@ -284,7 +285,8 @@ proptest! {
         let source = IpAddr::from(source);
         let coverage = if pseudo { Coverage::PseudoHeader { source, destination: GROUP } } else { Coverage::Message };
         let message = encode(&advertisement, coverage);
-        let received = decode(&packet(source, GROUP, ttl, &message)).unwrap();
+        let whole = packet(source, GROUP, ttl, &message);
+        let received = decode(&whole).unwrap();
         prop_assert_eq!(&received.advertisement, &advertisement);
         prop_assert_eq!((received.source, received.destination, received.ttl), (source, GROUP, ttl));
     }

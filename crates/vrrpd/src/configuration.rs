@@ -4,8 +4,11 @@
 use std::net::IpAddr;
 use std::path::Path;
 
-use ha_config::{Cluster, Problem, Problems, ProxyHost, Vip, load, load_proxy_secrets};
-use vrrp::{Setup, Version};
+use ha_config::{
+    Cluster, Problem, Problems, ProxyHost, ProxySecrets, Vip, VipSigning, VrrpKey, load, load_proxy_secrets,
+};
+use vrrp::signature::Key;
+use vrrp::{Replay, Setup, Signing, SigningMode, Version};
 
 use crate::args::Args;
 use crate::interface_watch::Wanted;
@@ -59,9 +62,15 @@ pub(crate) fn configuration(args: &Args) -> Result<Configuration, Problems> {
         (Err(problems), Ok(_)) | (Ok(_), Err(problems)) => return Err(problems),
         (Err(problems), Err(more)) => return Err(problems.and(more)),
     };
-    let password = secrets.vrrp_password.as_ref().map(|password| padded(password.expose().as_bytes()));
+    if let Some(vip) = cluster.vips.iter().find(|vip| vip.signing != VipSigning::Off)
+        && secrets.vrrp_key.is_none()
+    {
+        let path = args.config.with_file_name("secrets.toml");
+        let expected = format!("a key, because {} has vip.signing", vip.address);
+        return Err(Problems::one(Problem::new(&path, None, "vrrp_key", "nothing", expected)));
+    }
     let routers = groups(&cluster.vips)
-        .map(|vips| vips.into_iter().filter_map(|vip| plan(&cluster, &host, vip, password)).collect())
+        .map(|vips| vips.into_iter().filter_map(|vip| plan(&cluster, &host, vip, &secrets)).collect())
         .collect();
     Ok(Configuration { cluster, host, routers })
 }
@@ -86,13 +95,9 @@ fn groups(vips: &[Vip]) -> impl Iterator<Item = Vec<&Vip>> {
     })
 }
 
-fn plan(
-    cluster: &Cluster,
-    host: &ProxyHost,
-    vip: &Vip,
-    password: Option<[u8; PASSWORD_LEN]>,
-) -> Option<RouterPlan> {
+fn plan(cluster: &Cluster, host: &ProxyHost, vip: &Vip, secrets: &ProxySecrets) -> Option<RouterPlan> {
     let floating = cluster.vips.iter().flat_map(addresses).collect();
+    let password = secrets.vrrp_password.as_ref().map(|password| padded(password.expose().as_bytes()));
     let order = vip.order(&cluster.proxies);
     let rank = order.iter().position(|name| **name == host.name).unwrap_or(order.len());
     let last = order.len().saturating_sub(1).min(PREFERENCE_MAX);
@@ -103,8 +108,9 @@ fn plan(
         preference: u8::try_from(last.saturating_sub(rank)).unwrap_or(0),
         preempt: vip.preempt,
         preempt_delay: vip.preempt_delay,
-        // Version 3 has none (RFC 9568 section 9).
-        auth: password.filter(|_| vip.version == 2),
+        // Version 3 has none (RFC 9568 section 9), and signatures replace it.
+        auth: password.filter(|_| vip.version == 2 && vip.signing == VipSigning::Off),
+        signing: signing(vip, secrets),
         // By multicast over IPv6 they send from link-local addresses, which nobody has written down.
         peers: others
             .map(|other| other.address)
@@ -123,6 +129,22 @@ fn plan(
 fn setup_of(vip: &Vip) -> Setup {
     let setup = Setup::new(vip.router_id(), vip.address);
     Setup { link_local: vip.link_local.or(setup.link_local), ..setup }
+}
+
+fn signing(vip: &Vip, secrets: &ProxySecrets) -> Option<Signing> {
+    let mode = match vip.signing {
+        VipSigning::Off => return None,
+        VipSigning::ReceiveOnly => SigningMode::ReceiveOnly,
+        VipSigning::Permissive => SigningMode::Permissive,
+        VipSigning::Enforce => SigningMode::Enforce,
+    };
+    let key = |key: &VrrpKey| Key { id: key.id, secret: key.secret.expose().as_bytes().to_vec() };
+    Some(Signing {
+        mode,
+        key: key(secrets.vrrp_key.as_ref()?),
+        next_key: secrets.vrrp_next_key.as_ref().map(key),
+        replay: vip.replay_window.map_or(Replay::Monotonic, Replay::Time),
+    })
 }
 
 /// What the virtual router of this floating address puts on an interface.
@@ -193,6 +215,21 @@ mod tests {
         assert_eq!(all(six), ["fe80::5e00:20a", "fd00::10"]);
         assert_eq!(all(given), ["fe80::11", "fd00::11"]);
         assert_eq!((six.setup.vrid, &six.setup.peers[..], six.wanted.floating.len()), (10, &[][..], 5));
+    }
+
+    #[test]
+    fn signatures_need_a_key_and_replace_the_password() {
+        let vips =
+            "[[vip]]\naddress = \"10.0.1.10/24\"\nversion = 2\ninterval = \"1s\"\nsigning = \"enforce\"\n";
+        let without = read("ha1", vips, Some("vrrp_password = \"cfgha26\"\n")).unwrap_err().to_string();
+        assert!(without.contains("vrrp_key: found nothing"), "{without}");
+        let secrets = "vrrp_password = \"cfgha26\"\nvrrp_key = \"7:0123456789abcdef0123456789abcdef\"\n";
+        let read = read("ha1", vips, Some(secrets)).unwrap();
+        let setup = &flat(&read)[0].setup;
+        let signing = setup.signing.as_ref().unwrap();
+        assert_eq!((setup.auth, signing.mode, signing.key.id), (None, SigningMode::Enforce, 7));
+        assert_eq!((signing.replay, &signing.key.secret[..4]), (Replay::Monotonic, &b"0123"[..]));
+        assert!(!format!("{signing:?}").contains("48, 49"), "{signing:?}");
     }
 
     #[test]

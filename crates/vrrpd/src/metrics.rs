@@ -73,6 +73,9 @@ const SAMPLES: &[(&str, &str, &str, Value)] = &[
     ("discarded_password_total", "counter", "Of those, with a wrong password.", |router| {
         router.status.counters.discarded_password
     }),
+    ("discarded_signature_total", "counter", "Of those, without a right signature.", |router| {
+        router.status.counters.discarded_signature
+    }),
     ("discarded_interval_total", "counter", "Of those, with another interval.", |router| {
         router.status.counters.discarded_interval
     }),

@@ -2,6 +2,7 @@
 //! together.
 
 use std::os::fd::{AsFd as _, BorrowedFd};
+use std::time::{Duration, SystemTime};
 
 use ha_core::MonoTime;
 use ha_daemon::boottime;
@@ -22,6 +23,11 @@ const PACKETS_AT_ONCE: usize = 512;
 pub(crate) struct Tools {
     pub(crate) requests: Requests,
     pub(crate) log: LogQueue,
+}
+
+/// Since 1970, for the stamps of signatures.
+fn utc() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
 /// A virtual router or a group of them.
@@ -65,12 +71,14 @@ impl Router {
     }
 
     fn event_of(&mut self, now: MonoTime, member: usize, event: Event, tools: &mut Tools) {
+        self.machine.set_utc(now, utc());
         self.machine.handle_event_of(now, member, event);
         self.carry_out(tools);
     }
 
     pub(crate) fn timeout(&mut self, now: MonoTime, tools: &mut Tools) {
         if self.poll_timeout().is_some_and(|at| at <= now) {
+            self.machine.set_utc(now, utc());
             self.machine.handle_timeout(now);
             self.carry_out(tools);
         }

@@ -8,7 +8,7 @@ use super::*;
 fn children_are_direct_and_single() {
     assert_eq!(children(CLUSTER, "tls"), ["ca", "cert", "key"]);
     assert_eq!(children(CLUSTER, "database"), ["name", "address", "tags", "postgres"]);
-    assert_eq!(children(SECRETS, "").len(), 5);
+    assert_eq!(children(SECRETS, "").len(), 7);
     assert!(children(CLUSTER, "").contains(&"failover"));
 }
 

@@ -163,7 +163,11 @@ impl VirtualRouter {
                 if setup.unicast { setup.peers.clone() } else { vec![group_of(setup.address)] };
             for destination in destinations {
                 let coverage = self.members[index].coverage(now, source, destination);
-                let packet = packet::encode(&advertisement, coverage);
+                let mut packet = packet::encode(&advertisement, coverage);
+                let utc = self.utc(now);
+                if let Some(signature) = self.members[index].sign(source, &packet, utc) {
+                    packet.extend(signature.bytes());
+                }
                 self.push(Action::Send { member: index, destination, packet });
                 let counters = &mut self.members[index].counters;
                 counters.sent += 1;

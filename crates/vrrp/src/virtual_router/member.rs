@@ -10,6 +10,7 @@ use std::net::IpAddr;
 
 use super::validation::Dialect;
 use crate::setup::Setup;
+use crate::signature::Stamp;
 use crate::statistics::Counters;
 
 /// One virtual router on the wire.
@@ -21,12 +22,23 @@ pub(super) struct Member {
     pub(super) counters: Counters,
     /// Form of the checksum that each router uses.
     pub(super) dialects: BTreeMap<IpAddr, Dialect>,
+    /// When we signed last.
+    pub(super) signed: Stamp,
+    /// The youngest signature of each router.
+    pub(super) heard_signed: BTreeMap<IpAddr, Stamp>,
 }
 
 impl Member {
     pub(super) fn new(setup: Setup) -> Self {
         let source = Err("no link yet".to_owned());
-        Self { setup, source, counters: Counters::default(), dialects: BTreeMap::new() }
+        Self {
+            setup,
+            source,
+            counters: Counters::default(),
+            dialects: BTreeMap::new(),
+            signed: Stamp::default(),
+            heard_signed: BTreeMap::new(),
+        }
     }
 
     /// Own address on the link, while there is one.

@@ -9,6 +9,7 @@ use ha_core::MonoTime;
 
 use super::VirtualRouter;
 use super::member::Member;
+use super::signing::Verdict;
 use crate::alarm::AlarmKind;
 use crate::checksum::Coverage;
 use crate::packet::{self, Auth, Discarded, Heard, Received, TTL, group_of};
@@ -50,11 +51,22 @@ impl VirtualRouter {
         }
     }
 
-    fn judge(&mut self, now: MonoTime, member: usize, received: &Received) {
+    fn judge(&mut self, now: MonoTime, member: usize, received: &Received<'_>) {
         let Received { source, ttl, ref advertisement, .. } = *received;
         let heard = Heard { source, ttl, vrid: advertisement.vrid, priority: advertisement.priority };
         if !self.is_ours(now, member, heard) {
             return;
+        }
+        let utc = self.utc(now);
+        match self.members[member].verdict(received, utc) {
+            Verdict::Nothing | Verdict::Right(None) => {}
+            Verdict::Wrong(kind) if self.members[member].enforces() => {
+                // Whoever cannot prove that he belongs here is nobody: not even a reason to wait.
+                self.members[member].counters.discarded_signature += 1;
+                self.discard(now, member, kind, source);
+                return;
+            }
+            Verdict::Right(Some(kind)) | Verdict::Wrong(kind) => self.notice(now, kind, Some(source)),
         }
         let interval = advertisement.interval;
         if let Some(kind) = self.mismatch(member, received) {
@@ -107,7 +119,7 @@ impl VirtualRouter {
         } else if heard.ttl < TTL - setup.max_hops {
             counters.discarded_ttl += 1;
             let kind = AlarmKind::WrongTtl { ttl: heard.ttl };
-            if setup.unicast {
+            if setup.unicast && !self.members[member].enforces() {
                 // A peer that begins with less is alive.
                 self.unintelligible(now, member, heard, kind, None);
             } else {
@@ -120,7 +132,7 @@ impl VirtualRouter {
     }
 
     /// What is not as configured in a packet that is otherwise right.
-    fn mismatch(&mut self, member: usize, received: &Received) -> Option<AlarmKind> {
+    fn mismatch(&mut self, member: usize, received: &Received<'_>) -> Option<AlarmKind> {
         let own = self.members[member].own();
         let Member { setup, counters, .. } = &mut self.members[member];
         let advertisement = &received.advertisement;
@@ -180,7 +192,12 @@ impl VirtualRouter {
                     AlarmKind::WrongPassword
                 }
             };
-            self.unintelligible(now, member, heard, kind, None);
+            if self.members[member].enforces() {
+                // Anybody may have sent it.
+                self.discard(now, member, kind, source);
+            } else {
+                self.unintelligible(now, member, heard, kind, None);
+            }
             return;
         }
         let counters = &mut self.members[member].counters;

@@ -50,7 +50,8 @@ fn each_advertisement_goes_to_the_group_and_lists_the_link_local_address_first()
         _ => None,
     });
     let (destination, packet) = sent.expect("an advertisement");
-    let received = vrrp::packet::decode(&ip_packet(address_v6(0), destination, &packet)).unwrap();
+    let packet = ip_packet(address_v6(0), destination, &packet);
+    let received = vrrp::packet::decode(&packet).unwrap();
     assert_eq!((destination, received.destination), (GROUP_V6, GROUP_V6));
     assert_eq!(received.advertisement.addresses, [link_local(51).into(), VIP_V6]);
 }

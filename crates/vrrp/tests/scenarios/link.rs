@@ -90,6 +90,8 @@ pub(crate) struct Link {
     /// Members of groups whose packets are lost everywhere.
     pub(crate) mute: BTreeSet<usize>,
     pub(crate) random: u64,
+    /// The last message that was sent.
+    pub(crate) last_packet: Option<Vec<u8>>,
     in_flight: BTreeMap<(MonoTime, u64), Arrival>,
     sent: u64,
 }
@@ -124,6 +126,7 @@ impl Link {
             cut: BTreeSet::new(),
             mute: BTreeSet::new(),
             random: 7,
+            last_packet: None,
             in_flight: BTreeMap::new(),
             sent: 0,
         }
@@ -222,6 +225,17 @@ impl Link {
     pub(crate) fn plug(&mut self, host: usize) {
         self.hosts[host].link = true;
         self.links_up(host);
+    }
+
+    /// Sets every clock to this time in UTC.
+    pub(crate) fn set_utc(&mut self, utc: Duration) {
+        for host in 0..self.hosts.len() {
+            self.set_utc_of(host, utc);
+        }
+    }
+
+    pub(crate) fn set_utc_of(&mut self, host: usize, utc: Duration) {
+        self.hosts[host].router.set_utc(self.now, utc);
     }
 
     /// Neither hears the other any more.
@@ -323,6 +337,7 @@ impl Link {
 
     fn transmit(&mut self, from: usize, member: usize, destination: IpAddr, message: &[u8]) {
         let source = self.hosts[from].sources[member];
+        self.last_packet = Some(message.to_vec());
         for to in (0..self.hosts.len()).filter(|to| *to != from) {
             let addressed = destination == group_of(source) || self.hosts[to].sources.contains(&destination);
             let lost = self.next_random() % 1000 < self.loss || self.cut.contains(&(from, to));

@@ -8,4 +8,5 @@ mod ipv6;
 mod keepalived;
 mod link;
 mod properties;
+mod signing;
 mod takeover;

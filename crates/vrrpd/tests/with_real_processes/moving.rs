@@ -130,6 +130,34 @@ fn the_address_leaves_a_hanging_and_a_draining_proxy() {
 }
 
 #[test]
+fn signed_advertisements_move_it_and_others_are_nothing() {
+    if !is_root() {
+        return;
+    }
+    let key = |text: &str| format!("vrrp_key = \"7:{}\"\n", text.repeat(8));
+    let world = World::new("signing = \"enforce\"\nreplay_window = \"5s\"");
+    world.ha1.set_secrets(&key("abcd"));
+    world.ha2.set_secrets(&key("abcd"));
+    let (world, first, second) = world.run();
+    let observer = Observer::begin(&world);
+    let end = Instant::now() + ms(2000);
+    wait_for("2 s to pass", || (Instant::now() >= end).then_some(()));
+    assert!(observer.end().nothing_moved(), "{}", second.log());
+    first.signal(Signal::SIGTERM);
+    wait_for("ha2 to hold the address", || world.ha2.holds().then_some(()));
+    // Back with another key: neither believes the other.
+    world.ha1.set_secrets(&key("efgh"));
+    let again = world.ha1.start();
+    wait_for("both to hold the address", || (world.ha1.holds() && world.ha2.holds()).then_some(()));
+    assert!(
+        again.said("its signature with key 7 is wrong") && second.said("its signature with key 7 is wrong")
+    );
+    for log in [first.log(), second.log(), again.log()] {
+        assert!(!log.contains("abcdabcd") && !log.contains("efghefgh"), "{log}");
+    }
+}
+
+#[test]
 fn unicast_and_version_2_with_a_password_move_it_as_well() {
     if !is_root() {
         return;

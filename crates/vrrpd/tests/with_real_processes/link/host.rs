@@ -44,9 +44,14 @@ impl Host {
 
     /// Gives this host the password of VRRP version 2.
     pub(crate) fn set_password(&self, password: &str) {
+        self.set_secrets(&format!("vrrp_password = \"{password}\"\n"));
+    }
+
+    /// Gives this host its `secrets.toml`.
+    pub(crate) fn set_secrets(&self, text: &str) {
         use std::os::unix::fs::PermissionsExt as _;
         let path = self.dir.join("secrets.toml");
-        std::fs::write(&path, format!("vrrp_password = \"{password}\"\n")).expect("write the password");
+        std::fs::write(&path, text).expect("write the secrets");
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("close the file");
     }
 
