@@ -106,6 +106,11 @@ pub enum Reason {
         /// At most for this long.
         remaining: Duration,
     },
+    /// The address would be taken over now, but another cluster uses the same identifier.
+    HeldBackByForeign {
+        /// Who.
+        source: IpAddr,
+    },
     /// Somebody removed the address; it is put back.
     AddressRestored,
     /// An operator wants another host to hold the address.
@@ -121,7 +126,10 @@ impl Reason {
     pub fn needs_attention(&self) -> bool {
         match self {
             Self::Noticed(alarm) => alarm.kind.needs_attention(),
-            Self::HeldBack { .. } | Self::AddressRestored | Self::NobodyTookOver => true,
+            Self::HeldBack { .. }
+            | Self::HeldBackByForeign { .. }
+            | Self::AddressRestored
+            | Self::NobodyTookOver => true,
             Self::Changed { because, .. } => {
                 matches!(
                     because,
@@ -187,6 +195,9 @@ impl fmt::Display for Reason {
                     "not taking over for up to {} s: a peer is heard but not understood",
                     remaining.as_secs()
                 )
+            }
+            Self::HeldBackByForeign { source } => {
+                write!(f, "not taking over as long as {source} uses our identifier for other addresses")
             }
             Self::AddressRestored => f.write_str("somebody removed the address: putting it back"),
             Self::StepsAside => {

@@ -26,7 +26,7 @@ use crate::state::{ActiveSeen, State, Status};
 use crate::timers::{self, Timer, Timers};
 use crate::tracking::ProxyHealth;
 
-use backup::Conflict;
+use backup::{Conflict, Foreign};
 use member::Member;
 
 /// One virtual router on one interface, or a group of them that hold or leave their addresses together.
@@ -66,6 +66,8 @@ pub struct VirtualRouter {
     settles_at: Option<MonoTime>,
     /// A peer that is heard and not understood.
     conflict: Option<Conflict>,
+    /// Another cluster with our identifier.
+    foreign: Option<Foreign>,
 
     // Active
     announcing: Announcing,
@@ -119,6 +121,7 @@ impl VirtualRouter {
             link_was_down: false,
             settles_at: None,
             conflict: None,
+            foreign: None,
             announcing: Announcing::default(),
             sent_at: MonoTime::default(),
             restored: VecDeque::new(),

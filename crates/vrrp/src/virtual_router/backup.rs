@@ -1,5 +1,6 @@
 //! What a Backup does: listen, and decide when to take over.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use ha_core::MonoTime;
@@ -22,6 +23,17 @@ pub(super) struct Conflict {
     since: MonoTime,
     /// Until when it counts as alive.
     alive_until: MonoTime,
+    /// Whether the waiting has been told.
+    told: bool,
+}
+
+/// Another cluster that uses our identifier and was there first. Two that fight with advertisements would take the address
+/// from each other's clients, so we wait until it is gone, however long that takes.
+#[derive(Debug)]
+pub(super) struct Foreign {
+    source: IpAddr,
+    /// Until when it counts as there.
+    there_until: MonoTime,
     /// Whether the waiting has been told.
     told: bool,
 }
@@ -118,6 +130,7 @@ impl VirtualRouter {
         let because = match self.gives_way.clone() {
             // A valid Active is there: taking over from it makes no second one.
             Some(because @ Cause::ActiveYielded { .. }) => because,
+            _ if self.waits_for_foreign(now) => return,
             because => match self.conflict_remaining(now) {
                 Some(Duration::ZERO) => Cause::ConflictOutwaited,
                 Some(remaining) => {
@@ -143,6 +156,28 @@ impl VirtualRouter {
         let earlier = self.conflict.take().filter(|conflict| now <= conflict.alive_until);
         let (since, told) = earlier.map_or((now, false), |conflict| (conflict.since, conflict.told));
         self.conflict = Some(Conflict { since, alive_until, told });
+    }
+
+    /// A valid advertisement of another cluster.
+    pub(super) fn heard_foreign(&mut self, now: MonoTime, source: IpAddr, interval: Duration) {
+        let slow = (interval * 4).min(self.setup.interval * INTERVAL_FACTOR * 4);
+        let there_until = now + self.down_interval().max(slow);
+        let told = self.foreign.as_ref().is_some_and(|foreign| foreign.told && now <= foreign.there_until);
+        self.foreign = Some(Foreign { source, there_until, told });
+    }
+
+    fn waits_for_foreign(&mut self, now: MonoTime) -> bool {
+        let again = now + self.down_interval();
+        let Some(foreign) = self.foreign.as_mut().filter(|foreign| now <= foreign.there_until) else {
+            return false;
+        };
+        let source = foreign.source;
+        let told = std::mem::replace(&mut foreign.told, true);
+        self.timers.set(Timer::Down, again);
+        if !told {
+            self.note(Reason::HeldBackByForeign { source });
+        }
+        true
     }
 
     /// For how long a conflict still forbids a takeover; `None` without one.

@@ -225,7 +225,7 @@ impl VirtualRouter {
     }
 
     /// Its advertisements decide nothing here: following them would leave our address on no host. But whoever begins beside it
-    /// waits, so that somebody can see the alarm before ours disturb the other cluster.
+    /// waits, because ours would disturb the other cluster.
     fn foreign(
         &mut self,
         now: MonoTime,
@@ -236,7 +236,7 @@ impl VirtualRouter {
     ) {
         self.members[member].counters.discarded_source += 1;
         if self.state == State::Backup && heard.priority != 0 && self.active.is_none() {
-            self.heard_unintelligibly(now, Some(interval));
+            self.heard_foreign(now, heard.source, interval);
         }
         self.discard(now, member, AlarmKind::OtherAddresses { theirs }, heard.source);
     }
@@ -250,7 +250,8 @@ impl VirtualRouter {
 impl Member {
     /// Another cluster uses our identifier: no host of the file, and none of our addresses.
     fn is_foreign(&self, source: IpAddr, addresses: &[IpAddr]) -> bool {
-        !self.is_peer(source) && !self.setup.addresses().any(|address| addresses.contains(&address))
+        // Not the link-local address of IPv6, which may be made from the identifier by both.
+        !self.setup.peers.contains(&source) && !addresses.contains(&self.setup.address)
     }
 
     fn remember_dialect(&mut self, now: MonoTime, source: IpAddr, coverage: Coverage) {

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use vrrp::checksum::Coverage;
 use vrrp::packet::{self, Advertisement, Auth, GROUP};
-use vrrp::{AlarmKind, Cause, ChecksumMode, Reason, Setup, State, Version};
+use vrrp::{AlarmKind, Cause, ChecksumMode, ProxyHealth, Reason, Setup, State, Version};
 
-use crate::link::{INTERVAL, Link, VIP, address, ip_packet, ms, setup, setup_v2};
+use crate::link::{INTERVAL, Link, Seen, VIP, address, ip_packet, ms, setup, setup_v2};
 
 /// The alarm that a host shows about its peer.
 fn alarm(link: &Link, host: usize) -> Option<AlarmKind> {
@@ -134,7 +134,7 @@ fn an_alarm_ends_a_minute_after_its_cause() {
     let told = link
         .seen
         .iter()
-        .filter(|(_, host, seen)| *host == 1 && matches!(seen, crate::link::Seen::Noted(Reason::Noticed(_))));
+        .filter(|(_, host, seen)| *host == 1 && matches!(seen, Seen::Noted(Reason::Noticed(_))));
     assert_eq!(told.count(), 1, "told once, however often it was seen");
 }
 
@@ -226,18 +226,6 @@ fn a_foreign_cluster_does_not_move_our_address() {
     }
 }
 
-#[test]
-fn whoever_begins_beside_a_foreign_cluster_waits_for_a_minute() {
-    let mut link = Link::new([setup(0), setup(1)]);
-    link.start_all();
-    foreign_cluster(&mut link, 100, 58);
-    assert!(link.actives().is_empty(), "the other cluster has not been disturbed");
-    assert!(link.noted(0, |reason| matches!(reason, Reason::HeldBack { .. })));
-    foreign_cluster(&mut link, 100, 8);
-    assert_eq!(link.actives(), [0]);
-    assert_eq!(link.status(0).reason, Cause::ConflictOutwaited);
-}
-
 /// Ours never advertises more than 189, and 255 is the owner's, who needs no election: one that comes is believed at once.
 #[test]
 fn the_owner_of_the_address_wins_without_a_duel() {
@@ -252,6 +240,49 @@ fn the_owner_of_the_address_wins_without_a_duel() {
     }
     assert_eq!(link.status(0).counters.transitions, 3, "Backup while the owner is heard");
     link.run_until(Duration::from_secs(1), |link| link.actives() == [0]);
+}
+
+/// The other cluster was there first: it is left alone. When it comes later, we stay.
+#[test]
+fn another_cluster_with_our_identifier_is_not_disturbed_and_does_not_disturb() {
+    let theirs = vec![IpAddr::from([10, 0, 1, 99])];
+    let foreign = address(7);
+    for priority in [1, 100, 254] {
+        let message = advertisement(|a| {
+            a.priority = priority;
+            a.addresses.clone_from(&theirs);
+        });
+        let packet = ip_packet(foreign, GROUP, &message);
+        let mut link = Link::new([setup(0), setup(1)]);
+        link.start_all();
+        for _ in 0..100 {
+            for host in 0..2 {
+                link.inject(host, foreign, packet.clone());
+            }
+            link.run(INTERVAL);
+        }
+        assert_eq!(link.actives(), [] as [usize; 0], "priority {priority}");
+        assert!(link.seen.iter().all(|(_, _, seen)| !matches!(seen, Seen::Advertised { .. })));
+        let waits = Reason::HeldBackByForeign { source: foreign };
+        let told =
+            link.seen.iter().filter(|(_, host, seen)| *host == 0 && *seen == Seen::Noted(waits.clone()));
+        assert_eq!(told.count(), 1);
+        assert_eq!(alarm(&link, 0), Some(AlarmKind::OtherAddresses { theirs: theirs.clone() }));
+
+        // It is gone: nothing to wait for.
+        link.run_until(Duration::from_secs(2), |link| link.actives() == [0]);
+        // It is back, stronger or weaker: it takes nothing, and is not answered.
+        link.run(INTERVAL / 2);
+        let sent = link.status(0).counters.sent;
+        for host in 0..2 {
+            link.inject(host, foreign, packet.clone());
+        }
+        assert_eq!((link.actives(), link.status(0).counters.sent), (vec![0], sent));
+        assert_eq!(link.status(0).counters.discarded_source, 101);
+        // Nor does it keep the next of ours from taking over for a proxy's death.
+        link.proxy(0, ProxyHealth::Dead);
+        link.run_until(Duration::from_secs(2), |link| link.actives() == [1]);
+    }
 }
 
 #[test]
