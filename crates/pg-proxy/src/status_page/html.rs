@@ -91,13 +91,13 @@ fn content(shown: &Snapshot) -> Markup {
                 h2 #servers { "PostgreSQL" }
                 (upstreams(shown))
             }
-            section aria-labelledby="statistics" {
-                h2 #statistics { "Statistics" }
-                (statistics::table(&shown.statistics))
-            }
             section aria-labelledby="decisions" {
                 h2 #decisions { "Recent decisions" }
                 (decisions(shown))
+            }
+            section aria-labelledby="statistics" {
+                h2 #statistics { "Statistics" }
+                (statistics::table(&shown.statistics))
             }
         }
     }

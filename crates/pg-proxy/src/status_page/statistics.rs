@@ -37,7 +37,7 @@ pub(super) fn table(routes: &[RouteStatistics]) -> Markup {
                             route.sum(|s| s.redispatches),
                         )))
                         (cell(6, String::new()))
-                        (cell(7, change(if route.availability.up { "open" } else { "closed" }, route.availability)))
+                        (cell(7, change(if route.availability.up { "open" } else { "closed" }, "closed", route.availability)))
                     }
                 }
                 @for server in route.servers.iter().filter(|server| is_concerned(server)) {
@@ -50,7 +50,7 @@ pub(super) fn table(routes: &[RouteStatistics]) -> Markup {
                             (cell(4, both(server.bytes_in, server.bytes_out)))
                             (cell(5, failed(server.connect_failures, server.retries, server.redispatches)))
                             (cell(6, count(server.check_failures)))
-                            (cell(7, change(server.standing.word(), server.availability)))
+                            (cell(7, change(server.standing.word(), "went down", server.availability)))
                         }
                     }
                 }
@@ -85,11 +85,12 @@ fn failed(failures: u64, retries: u64, redispatches: u64) -> String {
     }
 }
 
-fn change(now: &str, availability: Availability) -> String {
+/// `UP for 3 min, went down once`.
+fn change(now: &str, ended: &str, availability: Availability) -> String {
     let downs = match availability.downs {
         0 => String::new(),
-        1 => ", went down once".to_owned(),
-        downs => format!(", went down {} times", count(downs)),
+        1 => format!(", {ended} once"),
+        downs => format!(", {ended} {} times", count(downs)),
     };
     format!("{now} for {}{downs}", span(availability.since_ms))
 }
