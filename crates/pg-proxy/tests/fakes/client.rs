@@ -39,7 +39,19 @@ pub(crate) struct Knocking(TcpStream);
 
 /// Connects and says who it is.
 pub(crate) fn knock(address: SocketAddr) -> io::Result<Knocking> {
-    let mut stream = TcpStream::connect(address)?;
+    say_who(TcpStream::connect(address)?)
+}
+
+/// The same from this address and port.
+pub(crate) fn knock_from(own: SocketAddr, address: SocketAddr) -> io::Result<Knocking> {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&own.into())?;
+    socket.connect(&address.into())?;
+    say_who(socket.into())
+}
+
+fn say_who(mut stream: TcpStream) -> io::Result<Knocking> {
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(LIMIT))?;
     let body = b"user\0app\0database\0app\0\0";
