@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 /// Nothing here may take longer, its start on a busy machine included.
 const LIMIT: Duration = Duration::from_secs(60);
 /// The program itself, in front of the distribution's wrapper, which reads the settings of a desktop.
-const PROGRAMS: [&str; 3] = ["/usr/lib/chromium/chromium", "/usr/bin/chromium", "/usr/bin/chromium-browser"];
+const PROGRAMS: [&str; 3] = ["/usr/lib/chromium/chromium", "/usr/bin/chromium", "/usr/bin/google-chrome"];
 
 /// One page in a browser, which ends when this is dropped.
 pub(crate) struct Browser {
@@ -26,10 +26,21 @@ pub(crate) struct Browser {
 }
 
 impl Browser {
+    /// Which program that is; `None` where the distribution has none: Ubuntu's Chromium is a snap, which runs neither
+    /// everywhere nor with files of its caller.
+    pub(crate) fn program() -> Option<&'static str> {
+        let found = PROGRAMS.into_iter().find(|program| Path::new(program).exists());
+        let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+        if found.is_none() && release.lines().any(|line| line == "ID=ubuntu") {
+            eprintln!("skipped: there is none of {PROGRAMS:?}, and no package of Ubuntu has one");
+            return None;
+        }
+        assert!(found.is_some(), "chromium is missing: `deploy/setup.sh test` installs it");
+        found
+    }
+
     /// Starts it with an empty page; what it writes goes below `dir`.
-    pub(crate) fn start(dir: &Path) -> Self {
-        let program = PROGRAMS.into_iter().find(|program| Path::new(program).exists());
-        let program = program.expect("chromium is missing: `deploy/setup.sh test` installs it");
+    pub(crate) fn start(program: &str, dir: &Path) -> Self {
         let mut process = Command::new("/bin/sh")
             // The shell gives it the two descriptors, which this process could not do without unsafe code.
             .args(["-c", "exec \"$@\" 3<&0 4>&1 </dev/null >/dev/null 2>\"$0\""])
