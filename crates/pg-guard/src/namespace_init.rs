@@ -27,6 +27,7 @@ use crate::args::LaunchOrder;
 use crate::capability;
 use crate::clock::now;
 use crate::launcher::{self, ENDED, EXEC, POSTMASTER};
+use crate::real_time;
 use crate::system_call::clone_with_number;
 
 /// The process's name in process lists.
@@ -106,6 +107,8 @@ pub(crate) fn run(order: &LaunchOrder, wire: UnixStream, report: File) -> ! {
 
 fn live(order: &LaunchOrder, mut wire: UnixStream, report: &File) -> anyhow::Result<()> {
     let _ = (set_name(NAME), setsid());
+    // Its end is what kills all others: on a starved host, too, it must come at once. The postmaster does not inherit it.
+    real_time::raise_quietly();
     // As root, which the PostgreSQL user can neither signal nor trace. The order of the next two lines lets the fuse know:
     // its death before the first is seen as the end of the wire, after it the kernel acts.
     set_pdeathsig(Signal::SIGKILL).context("depend on the fuse")?;

@@ -35,7 +35,13 @@ pub(crate) fn prepare(log: &Log) -> (Layers, Degraded) {
 
 /// Asks for both without a word: for processes whose being late has no other effect than an early end.
 pub(crate) fn prepare_quietly() {
-    drop((lock_memory(), set_real_time(PRIORITY)));
+    let _ = lock_memory();
+    raise_quietly();
+}
+
+/// Asks for the priority alone.
+pub(crate) fn raise_quietly() {
+    drop(set_real_time(PRIORITY));
 }
 
 /// Locks what is touched, as it is touched: locking the whole of a program that sleeps would only waste memory.

@@ -34,6 +34,14 @@ fn set(pid: u32, name: &str) -> BTreeSet<u32> {
     (0..64).filter(|number| bits & 1 << number != 0).collect()
 }
 
+/// Field 41 of `/proc/PID/stat`: how it is scheduled; 0 is normal (proc(5)).
+fn policy(pid: u32) -> String {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let fields =
+        stat.rsplit_once(") ").map(|(_, rest)| rest.split(' ').nth(38).unwrap_or_default().to_owned());
+    fields.expect("a process")
+}
+
 fn resident_kb(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let text = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap_or_default();
@@ -65,11 +73,13 @@ fn each_process_keeps_only_the_capabilities_that_it_needs() {
     assert_eq!(set(init, "CapPrm"), BTreeSet::new());
     assert_eq!(set(postmaster, "CapPrm"), BTreeSet::new());
     for pid in [fuse, init] {
+        assert_eq!(policy(pid), policy(guard), "its end must come at once on a starved host, too");
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
         assert!(status.contains("\nUid:\t0\t0\t0\t0\n"), "PostgreSQL's user must not reach it: {status}");
         let kb = resident_kb(pid);
         assert!(kb < 1024, "{kb} KiB of its own");
     }
+    assert_eq!(policy(postmaster), "0", "PostgreSQL has no real-time priority");
     if own("CapPrm").contains(&SYS_RESOURCE) {
         assert_eq!(fs::read_to_string(format!("/proc/{fuse}/oom_score_adj")).unwrap().trim(), "-1000");
     }
