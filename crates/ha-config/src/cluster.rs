@@ -15,6 +15,7 @@ use crate::replication::Replication;
 use crate::routing::Routing;
 use crate::tls::Tls;
 use crate::vip::Vip;
+use crate::vrrp::Vrrp;
 
 /// TCP port of the agent's REST interface.
 pub const REST_PORT: u16 = 8008;
@@ -39,6 +40,8 @@ pub struct Cluster {
     pub proxies: Vec<ProxyHost>,
     /// Floating addresses.
     pub vips: Vec<Vip>,
+    /// What they have in common.
+    pub vrrp: Vrrp,
     /// Cluster-wide PostgreSQL settings. Use [`DatabaseHost::postgres`] for one host.
     pub postgres: Postgres,
     /// The consensus store.

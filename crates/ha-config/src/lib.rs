@@ -23,6 +23,7 @@ mod load;
 mod networks;
 mod owned_parameters;
 mod postgres;
+mod priorities;
 mod problem;
 mod reader;
 mod relations;
@@ -33,8 +34,10 @@ mod secret;
 mod secrets;
 mod tls;
 mod tls_end;
+mod track;
 mod units;
 mod vip;
+mod vrrp;
 
 pub use cluster::{
     Cluster, DatabaseHost, GRPC_PORT, HEARTBEAT_PORT, ProxyHost, REST_PORT, Tags, VRRPD_GRPC_PORT,
@@ -45,6 +48,7 @@ pub use failover::Failover;
 pub use guard::{Guard, GuardMode, longest_watchdog_timeout};
 pub use hooks::Hooks;
 pub use postgres::{NEWEST_MAJOR, OLDEST_MAJOR, Postgres, PostgresPaths};
+pub use priorities::PriorityModel;
 pub use problem::{Problem, Problems};
 pub use reload::{Acts, Change};
 pub use replication::Replication;
@@ -53,8 +57,10 @@ pub use secret::Secret;
 pub use secrets::{ProxySecrets, Secrets, VrrpKey, load_proxy_secrets, load_secrets};
 pub use tls::Tls;
 pub use tls_end::TlsEnd;
+pub use track::{Track, Tracked};
 pub use units::parse_duration;
 pub use vip::{Vip, VipSigning};
+pub use vrrp::Vrrp;
 
 pub use check_config::{run_check_config, run_check_proxy_config};
 pub use load::{load, parse};

@@ -18,6 +18,7 @@ use crate::replication::Replication;
 use crate::routing::Routing;
 use crate::tls::Tls;
 use crate::vip::Vip;
+use crate::vrrp::Vrrp;
 
 /// Reads and checks a `cluster.toml`.
 ///
@@ -82,6 +83,7 @@ fn read(top: &Table<'_>, text: &str) -> Option<Cluster> {
         databases: hosts.databases,
         proxies: hosts.proxies,
         vips,
+        vrrp: Vrrp::read(&top.table("vrrp")),
         postgres,
         etcd,
         replication,

@@ -6,7 +6,9 @@ use std::time::Duration;
 use ha_core::MemberName;
 
 use crate::cluster::{DatabaseHost, ProxyHost};
+use crate::priorities::PriorityModel;
 use crate::reader::Table;
+use crate::track::Track;
 use crate::units::show_duration;
 
 /// The longest name of a network interface (`IFNAMSIZ` of Linux without its end).
@@ -59,6 +61,10 @@ pub struct Vip {
     pub preempt: bool,
     /// How long it waits before it does.
     pub preempt_delay: Duration,
+    /// What priorities are made of.
+    pub priority_model: PriorityModel,
+    /// What it follows beside pg-proxy.
+    pub tracks: Vec<Track>,
 }
 
 impl Vip {
@@ -80,6 +86,8 @@ impl Vip {
             replay_window: None,
             preempt: true,
             preempt_delay: Duration::from_secs(30),
+            priority_model: PriorityModel::Tiers,
+            tracks: Vec::new(),
         }
     }
 
@@ -177,13 +185,28 @@ impl Vip {
         (vip.vrid, vip.interface, vip.unicast, vip.preference) = (vrid, interface, unicast, preference);
         (vip.link_local, vip.group) = (link_local.map(|at| at.value), group.map(|at| at.value));
         (vip.preempt, vip.max_hops) = (preempt, max_hops.unwrap_or(0));
+        vip.priority_model = PriorityModel::read(table, proxies);
+        if vip.priority_model != PriorityModel::Tiers {
+            // A priority that has fallen below another's moves the address; keepalived does not wait either.
+            vip.preempt_delay = Duration::ZERO;
+        }
         vip.preempt_delay = preempt_delay.unwrap_or(vip.preempt_delay);
+        vip.tracks = table.tables("track").iter().filter_map(Track::read).collect();
+        vip.check_weights(table);
         vip.signing = signing.map_or(vip.signing, |at| at.value);
         vip.replay_window = replay_window;
         vip.check_protocol(table);
         vip.check_neighbours(table, databases, proxies);
         vip.check_unicast(table, proxies);
         Some(vip)
+    }
+
+    fn check_weights(&self, table: &Table<'_>) {
+        let weighted = self.tracks.iter().find(|track| track.weight != 0);
+        if let (PriorityModel::Tiers, Some(track)) = (&self.priority_model, weighted) {
+            let found = format!("weight {} of {}", track.weight, track.name());
+            table.refuse("track", found, "weight 0 (a fault), or priority_model = \"keepalived\"");
+        }
     }
 
     fn check_protocol(&self, table: &Table<'_>) {

@@ -72,12 +72,18 @@ pub enum Rpc {
     VrrpStatus,
     /// A floating address given to another host.
     VrrpMove,
+    /// Floating addresses kept off a host, or let come again.
+    VrrpDrain,
+    /// How hosts with a proxy are, told to each other.
+    VrrpExchange,
+    /// A floating address to be taken over at once.
+    VrrpTakeOver,
 }
 
 use Role::{Admin, Host, Proxy};
 
 /// RPC, its path on the wire, the roles that may call it. A path that does not stand here cannot be called.
-const TABLE: [(Rpc, &str, &[Role]); 16] = [
+const TABLE: [(Rpc, &str, &[Role]); 19] = [
     (Rpc::Talk, "/ha.v1.Peer/Talk", &[Host]),
     (Rpc::Status, "/ha.v1.Agent/Status", &[Host, Proxy, Admin]),
     (Rpc::Switchover, "/ha.v1.Agent/Switchover", &[Host, Admin]),
@@ -95,6 +101,9 @@ const TABLE: [(Rpc, &str, &[Role]); 16] = [
     (Rpc::Administer, "/ha.v1.Proxy/Administer", &[Host, Admin]),
     (Rpc::VrrpStatus, "/ha.v1.Vrrp/Status", &[Host, Proxy, Admin]),
     (Rpc::VrrpMove, "/ha.v1.Vrrp/Move", &[Host, Admin]),
+    (Rpc::VrrpDrain, "/ha.v1.Vrrp/Drain", &[Host, Admin]),
+    (Rpc::VrrpExchange, "/ha.v1.Vrrp/Exchange", &[Host, Proxy]),
+    (Rpc::VrrpTakeOver, "/ha.v1.Vrrp/TakeOver", &[Host, Proxy]),
 ];
 
 impl Rpc {
@@ -141,13 +150,13 @@ mod tests {
     }
 
     #[test]
-    fn proxies_read_only_and_people_do_not_speak_for_agents() {
-        let of_roles = [Rpc::FollowRole, Rpc::ReadLease];
-        let read_only =
+    fn proxies_read_and_talk_among_themselves_and_people_do_not_speak_for_programs() {
+        let of_roles = [Rpc::FollowRole, Rpc::ReadLease, Rpc::VrrpExchange, Rpc::VrrpTakeOver];
+        let of_proxies =
             [&[Rpc::Status, Rpc::History, Rpc::ProxyStatus, Rpc::VrrpStatus][..], &of_roles].concat();
         for (rpc, path, _) in TABLE {
             assert_eq!(Rpc::of_path(path), Some(rpc));
-            assert_eq!(rpc.may_be_called_by(Proxy), read_only.contains(&rpc), "{rpc:?}");
+            assert_eq!(rpc.may_be_called_by(Proxy), of_proxies.contains(&rpc), "{rpc:?}");
             let spoken_by_programs = rpc == Rpc::Talk || of_roles.contains(&rpc);
             assert_eq!(rpc.may_be_called_by(Admin), !spoken_by_programs, "{rpc:?}");
             assert!(rpc.may_be_called_by(Host), "{rpc:?}: a host may carry a proxy as well");

@@ -12,8 +12,9 @@ use ha_rpc::proto::agent_client::AgentClient;
 use ha_rpc::proto::proxy_client::ProxyClient;
 use ha_rpc::proto::vrrp_client::VrrpClient;
 use ha_rpc::proto::{
-    AdministerReply, AdministerRequest, HistoryReply, HistoryRequest, MoveReply, MoveRequest, OperationReply,
-    ProxyStatusReply, ProxyStatusRequest, StatusReply, StatusRequest, VrrpStatusReply, VrrpStatusRequest,
+    AdministerReply, AdministerRequest, DrainReply, DrainRequest, HistoryReply, HistoryRequest, MoveReply,
+    MoveRequest, OperationReply, ProxyStatusReply, ProxyStatusRequest, StatusReply, StatusRequest,
+    VrrpStatusReply, VrrpStatusRequest,
 };
 use ha_rpc::status_code::Outcome;
 use ha_rpc::{TlsFiles, channel};
@@ -111,6 +112,16 @@ impl Agents {
         let asked = ask::each("vrrpd", hosts, &self.tls, request, |channel, request| async move {
             VrrpClient::new(channel).r#move(request).await
         });
+        asked.await.pop()
+    }
+
+    /// Has the vrrpd of one host keep floating addresses away, or let them come again.
+    pub(crate) async fn drain_vips(&self, host: &str, drain: bool) -> Option<Asked<DrainReply>> {
+        let hosts = self.proxy_hosts(VRRPD_GRPC_PORT).filter(|(name, _)| name.as_str() == host);
+        let asked =
+            ask::each("vrrpd", hosts, &self.tls, DrainRequest { drain }, |channel, request| async move {
+                VrrpClient::new(channel).drain(request).await
+            });
         asked.await.pop()
     }
 

@@ -177,6 +177,20 @@ pub(crate) struct VipArgs {
 pub(crate) enum VipAction {
     /// Give a floating address to another proxy host; it stays there.
     Move(VipMoveArgs),
+    /// Keep floating addresses off a proxy host, over its restarts too.
+    Drain(VipDrainArgs),
+    /// Let them come to it again.
+    Undrain(VipDrainArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct VipDrainArgs {
+    /// The proxy host.
+    #[arg(value_name = "HOST")]
+    pub(crate) host: String,
+    /// Do not ask.
+    #[arg(short, long)]
+    pub(crate) yes: bool,
 }
 
 #[derive(Debug, ClapArgs)]

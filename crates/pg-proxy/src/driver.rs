@@ -336,6 +336,8 @@ impl Driver {
             serving: self.parts.drain.listens() && self.parts.data.alive(),
             draining: self.parts.drain.has_begun(),
             primary: table.writes.state == RouteState::Open,
+            // With an open route that of its leader; the highest that was seen otherwise.
+            epoch: table.writes.epoch.max(table.reads.epoch).0,
         };
         if let Some(link) = &self.parts.link {
             link.send_if_modified(|told| std::mem::replace(told, state) != state);

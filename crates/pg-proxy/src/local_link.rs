@@ -38,6 +38,8 @@ pub struct LinkState {
     pub draining: bool,
     /// Writes have somewhere to go. Says nothing about the health of the proxy.
     pub primary: bool,
+    /// The leadership that this rests on, or the newest that was heard of; 0 where nobody counts them.
+    pub epoch: u64,
 }
 
 #[derive(Serialize)]
@@ -46,13 +48,14 @@ struct Line {
     serving: bool,
     draining: bool,
     primary: bool,
+    epoch: u64,
 }
 
 impl LinkState {
     /// The line with number `seq`, with its end.
     fn line(self, seq: u64) -> io::Result<String> {
-        let Self { serving, draining, primary } = self;
-        Ok(serde_json::to_string(&Line { seq, serving, draining, primary })? + "\n")
+        let Self { serving, draining, primary, epoch } = self;
+        Ok(serde_json::to_string(&Line { seq, serving, draining, primary, epoch })? + "\n")
     }
 }
 
@@ -218,10 +221,10 @@ mod tests {
         assert!(matches!(LocalLink::bind(&path, phase()).await, Err(LinkError::Taken(_))));
         let mut lines = BufReader::new(UnixStream::connect(&path).await.unwrap()).lines();
         let first = lines.next_line().await.unwrap().unwrap();
-        assert_eq!(first, r#"{"seq":1,"serving":true,"draining":false,"primary":false}"#);
-        state.send_replace(LinkState { serving: true, draining: true, primary: true });
+        assert_eq!(first, r#"{"seq":1,"serving":true,"draining":false,"primary":false,"epoch":0}"#);
+        state.send_replace(LinkState { serving: true, draining: true, primary: true, epoch: 7 });
         let second = lines.next_line().await.unwrap().unwrap();
-        assert_eq!(second, r#"{"seq":2,"serving":true,"draining":true,"primary":true}"#);
+        assert_eq!(second, r#"{"seq":2,"serving":true,"draining":true,"primary":true,"epoch":7}"#);
         assert!(lines.next_line().await.unwrap().unwrap().contains(r#""seq":3"#));
         server.abort();
         assert!(server.await.is_err());
@@ -248,10 +251,11 @@ mod tests {
         old.await.unwrap();
         assert!(path.exists());
         let new = LocalLink::take_over(&path, copy.into(), phase()).unwrap();
-        let (_state, states) = watch::channel(LinkState { serving: true, primary: true, draining: false });
+        let (_state, states) =
+            watch::channel(LinkState { serving: true, primary: true, draining: false, epoch: 0 });
         let new = tokio::spawn(new.serve(states));
         let line = lines.next_line().await.unwrap().unwrap();
-        assert_eq!(line, r#"{"seq":1,"serving":true,"draining":false,"primary":true}"#);
+        assert_eq!(line, r#"{"seq":1,"serving":true,"draining":false,"primary":true,"epoch":0}"#);
         new.abort();
         assert!(new.await.is_err());
         assert!(!path.exists());

@@ -202,7 +202,10 @@ fn vrrpd_is_told_ten_times_a_second_and_learns_of_the_end_at_once() {
     assert_eq!(mode(&world.link_path()), 0o600);
     let mut link = world.link();
     let first = link.next().unwrap();
-    assert_eq!(first, serde_json::json!({"seq": 1, "serving": true, "draining": false, "primary": false}));
+    assert_eq!(
+        first,
+        serde_json::json!({"seq": 1, "serving": true, "draining": false, "primary": false, "epoch": 0})
+    );
     let began = Instant::now();
     for seq in 2..12 {
         assert_eq!(link.next().unwrap()["seq"], seq);

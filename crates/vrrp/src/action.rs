@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use ha_core::MemberName;
+
 use crate::reason::Reason;
 
 /// One thing to do, in the order handed out: an advertisement goes out before the address is installed, so that the
@@ -29,6 +31,16 @@ pub enum Action {
     /// Tell the neighbours where each of these addresses is: gratuitous ARP, in request and in reply form, or an unsolicited
     /// neighbour advertisement.
     Announce,
+    /// Ask another host over the peer channel to take the address over at once; no completion. That this router has
+    /// lowered its priority has been sent before, so that the other takes over a skew time later all the same.
+    AskTakeOver {
+        /// Whom.
+        peer: MemberName,
+        /// What this router advertises now.
+        priority: u8,
+        /// The holding that begins with it.
+        epoch: u64,
+    },
     /// Log.
     Note(Reason),
 }

@@ -5,7 +5,7 @@ use std::mem;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use ha_core::MonoTime;
+use ha_core::{MemberName, MonoTime};
 
 /// What was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +87,18 @@ pub enum AlarmKind {
     },
     /// Somebody removes the floating address from this host.
     AddressRemoved,
+    /// A timer was seen to so late that others may take this host for dead: it has too little of the processor.
+    LateTick {
+        /// How late.
+        by: Duration,
+    },
+    /// Another host says over the peer channel that its settings are not ours.
+    OtherSettings {
+        /// Who.
+        peer: MemberName,
+        /// What differs, in words.
+        what: String,
+    },
 }
 
 /// Something seen, how often, and when.
@@ -114,6 +126,7 @@ impl AlarmKind {
     fn is_like(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::OtherVirtualRouter { vrid: a }, Self::OtherVirtualRouter { vrid: b }) => a == b,
+            (Self::OtherSettings { peer: a, .. }, Self::OtherSettings { peer: b, .. }) => a == b,
             _ => mem::discriminant(self) == mem::discriminant(other),
         }
     }
@@ -164,6 +177,12 @@ impl fmt::Display for AlarmKind {
             }
             Self::Malformed { why } => write!(f, "packet not usable: {why}"),
             Self::OtherVirtualRouter { vrid } => write!(f, "another virtual router, identifier {vrid}"),
+            Self::LateTick { by } => {
+                write!(f, "this process runs {} ms late: it gets too little of the processor", by.as_millis())
+            }
+            Self::OtherSettings { peer, what } => {
+                write!(f, "{peer} has other settings: {what}; neither accepts what the other advertises")
+            }
             Self::AddressRemoved => f.write_str("somebody removes the floating address from this host"),
         }
     }

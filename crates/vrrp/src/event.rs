@@ -2,6 +2,11 @@
 
 use std::net::IpAddr;
 
+use ha_core::MemberName;
+
+use crate::peer::PeerRouter;
+use crate::setup::Tuning;
+use crate::track::Tracking;
 use crate::tracking::ProxyHealth;
 
 /// Something happened.
@@ -13,6 +18,13 @@ pub enum Event {
     /// The program is ready: sockets are open. Answered with [`crate::Action::DropAddress`] for what a predecessor may
     /// have left behind. The state becomes Backup, or Fault until [`Self::LinkUp`] came.
     Started,
+    /// The same in place of a program that died just now, less than three intervals ago: it was Active in this holding, and
+    /// the address is still here because of it. The router goes on as Active; without a link or in a fault it starts
+    /// as usual. What is known of the proxy must have been told before.
+    Resumed {
+        /// The holding.
+        epoch: u64,
+    },
     /// A packet of protocol 112 arrived.
     Received {
         /// Sender, as the socket names it.
@@ -34,6 +46,38 @@ pub enum Event {
     },
     /// The local proxy changed. Until the first of these it counts as dead.
     ProxyChanged(ProxyHealth),
+    /// Whether the local proxy has a primary. Without one a host does not take the address back for being preferred: for
+    /// clients nothing would be better. Until the first of these it counts as having one.
+    PrimaryChanged(bool),
+    /// What is tracked beside the proxy has changed. Weights count with [`crate::PriorityModel::Weights`]; a fault counts
+    /// always: no address here until it is over.
+    TrackingChanged(Tracking),
+    /// Another host said over the peer channel how this virtual router is there.
+    PeerReported {
+        /// Who.
+        peer: MemberName,
+        /// What.
+        router: PeerRouter,
+    },
+    /// Another host does not know this virtual router, or is not heard over the peer channel any more. Changes no state.
+    PeerLost {
+        /// Who.
+        peer: MemberName,
+    },
+    /// Another host, which holds the address and has lowered its priority, asks to be relieved at once. Done by a Backup
+    /// that is better off, and refused when the holding has begun already.
+    AskedToTakeOver {
+        /// Who.
+        peer: MemberName,
+        /// What it advertises now.
+        priority: u8,
+        /// The holding that is to begin.
+        epoch: u64,
+    },
+    /// Holdings that begin from now on have at least this number. A Backup's only: one that has begun keeps its own.
+    EpochFloor(u64),
+    /// Settings have changed. An Active stays one unless others are better off now.
+    Tuned(Tuning),
     /// Somebody removed the floating address, or it expired because a refresh came too late.
     AddressLost,
     /// An operator wants another host to hold the address. An Active gives it to whoever takes it; when nobody does within a

@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use ha_core::MemberName;
+
 use crate::alarm::Alarm;
 use crate::state::State;
 use crate::tracking::ProxyHealth;
@@ -15,6 +17,8 @@ pub enum Cause {
     NotStarted,
     /// The program started.
     Started,
+    /// The program took the place of one that had held the address until just now.
+    Resumed,
     /// Link and source address are there.
     LinkUp,
     /// Link or source address are missing.
@@ -22,6 +26,13 @@ pub enum Cause {
         /// In words.
         why: String,
     },
+    /// Something that is tracked with weight 0 failed.
+    TrackFailed {
+        /// What, in words.
+        what: String,
+    },
+    /// It is well again.
+    TracksWell,
     /// No advertisement for the Down interval.
     ActiveSilent {
         /// How long.
@@ -43,6 +54,13 @@ pub enum Cause {
     Preempted {
         /// Who.
         source: IpAddr,
+        /// With what.
+        priority: u8,
+    },
+    /// The Active is worse off and asked for it.
+    AskedToTakeOver {
+        /// Who.
+        peer: MemberName,
         /// With what.
         priority: u8,
     },
@@ -92,6 +110,15 @@ pub enum Reason {
         /// The proxy's health.
         proxy: ProxyHealth,
     },
+    /// The settings were changed.
+    Tuned,
+    /// The effective priority changed with what is tracked or set.
+    PriorityTracked {
+        /// Before.
+        from: u8,
+        /// Now.
+        to: u8,
+    },
     /// The Active is as healthy and less preferred: the address is taken back after the delay.
     PreemptionDelayed {
         /// Who is Active.
@@ -115,6 +142,18 @@ pub enum Reason {
     AddressRestored,
     /// An operator wants another host to hold the address.
     StepsAside,
+    /// Another host is asked to take the address over.
+    AsksToTakeOver {
+        /// Who.
+        peer: MemberName,
+    },
+    /// Another host asked to be relieved, and this one does not do it.
+    DoesNotTakeOver {
+        /// Who.
+        peer: MemberName,
+        /// In words.
+        why: &'static str,
+    },
     /// No other host took it.
     NobodyTookOver,
     /// Something was seen that should not be.
@@ -134,12 +173,19 @@ impl Reason {
                 matches!(
                     because,
                     Cause::LinkDown { .. }
+                        | Cause::TrackFailed { .. }
                         | Cause::WokeUp { .. }
                         | Cause::AddressTaken
                         | Cause::ConflictOutwaited
                 )
             }
-            Self::PriorityChanged { .. } | Self::PreemptionDelayed { .. } | Self::StepsAside => false,
+            Self::PriorityChanged { .. }
+            | Self::Tuned
+            | Self::PriorityTracked { .. }
+            | Self::PreemptionDelayed { .. }
+            | Self::StepsAside
+            | Self::AsksToTakeOver { .. }
+            | Self::DoesNotTakeOver { .. } => false,
         }
     }
 }
@@ -149,12 +195,18 @@ impl fmt::Display for Cause {
         match self {
             Self::NotStarted => f.write_str("not started"),
             Self::Started => f.write_str("started"),
+            Self::Resumed => f.write_str("goes on where an earlier process ended just now"),
             Self::LinkUp => f.write_str("the link is up"),
             Self::LinkDown { why } => f.write_str(why),
+            Self::TrackFailed { what } => f.write_str(what),
+            Self::TracksWell => f.write_str("what is tracked is well again"),
             Self::ActiveSilent { silence } => write!(f, "no advertisement for {} ms", silence.as_millis()),
             Self::ActiveLeft { source } => write!(f, "{source} leaves"),
             Self::ActiveYielded { source, priority } => {
                 write!(f, "{source} is in worse health (priority {priority})")
+            }
+            Self::AskedToTakeOver { peer, priority } => {
+                write!(f, "{peer} asked for it (priority {priority})")
             }
             Self::Preempted { source, priority } => {
                 write!(f, "{source} is less preferred (priority {priority})")
@@ -182,6 +234,10 @@ impl fmt::Display for Reason {
             Self::PriorityChanged { from, to, proxy } => {
                 write!(f, "priority {from} -> {to}: the proxy is {proxy}")
             }
+            Self::Tuned => f.write_str("other settings are in force"),
+            Self::PriorityTracked { from, to } => {
+                write!(f, "priority {from} -> {to}: by what is tracked or set")
+            }
             Self::PreemptionDelayed { source, priority, delay } => {
                 write!(
                     f,
@@ -202,6 +258,10 @@ impl fmt::Display for Reason {
             Self::AddressRestored => f.write_str("somebody removed the address: putting it back"),
             Self::StepsAside => {
                 f.write_str("an operator wants another host to hold the address: stepping aside")
+            }
+            Self::AsksToTakeOver { peer } => write!(f, "{peer} is asked to take the address over"),
+            Self::DoesNotTakeOver { peer, why } => {
+                write!(f, "{peer} asks to take the address over: not done, {why}")
             }
             Self::NobodyTookOver => f.write_str("no other host took the address: going on as before"),
             Self::Noticed(alarm) => write!(f, "{alarm} (seen {} times)", alarm.times),

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use crate::packet::is_link_local;
-use crate::priority::HIGHEST_PREFERENCE;
+use crate::priority::{HIGHEST_PREFERENCE, PriorityModel};
 use crate::signature::{KEY_LEN, Key};
 use crate::version::Version;
 
@@ -69,12 +69,16 @@ pub struct Setup {
     /// The floating link-local address that an IPv6 virtual router has beside `address` and lists first (RFC 9568 section
     /// 5.2.9); `None` for IPv4, or when `address` is link-local itself.
     pub link_local: Option<Ipv6Addr>,
+    /// What the priority is made of.
+    pub model: PriorityModel,
     /// 0 (last) to 39; added to the base of the tier.
     pub preference: u8,
     /// Whether to take the address back from a router that is as healthy and less preferred.
     pub preempt: bool,
     /// How long such a router must have been heard before that.
     pub preempt_delay: Duration,
+    /// Up to what this delay grows when the address moves again and again; no more than the delay itself: it stays.
+    pub preempt_delay_limit: Duration,
     /// Password of version 2, padded with zero bytes; `None` = no authentication. Never used in version 3.
     pub auth: Option<[u8; 8]>,
     /// Signatures; `None` = none are sent, and those of others mean nothing.
@@ -96,7 +100,33 @@ pub struct Setup {
     pub link_settle: Duration,
 }
 
+/// Of the settings those that may change while a router runs; nothing on the wire but the priority depends on them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tuning {
+    /// See [`Setup::model`].
+    pub model: PriorityModel,
+    /// See [`Setup::preference`].
+    pub preference: u8,
+    /// See [`Setup::preempt`].
+    pub preempt: bool,
+    /// See [`Setup::preempt_delay`].
+    pub preempt_delay: Duration,
+}
+
 impl Setup {
+    /// What of it may change.
+    pub fn tuning(&self) -> Tuning {
+        let Self { model, preference, preempt, preempt_delay, .. } = *self;
+        Tuning { model, preference, preempt, preempt_delay }
+    }
+
+    /// The same with another tuning.
+    #[must_use]
+    pub fn tuned(self, tuning: Tuning) -> Self {
+        let Tuning { model, preference, preempt, preempt_delay } = tuning;
+        Self { model, preference: preference.min(HIGHEST_PREFERENCE), preempt, preempt_delay, ..self }
+    }
+
     /// Version 3, 200 ms, by multicast, preempting after 30 s, least preferred; over IPv6 with [`link_local`].
     pub fn new(vrid: u8, address: impl Into<IpAddr>) -> Self {
         let address = address.into();
@@ -106,9 +136,11 @@ impl Setup {
             interval: Duration::from_millis(200),
             address,
             link_local: (address.is_ipv6() && !is_link_local(address)).then(|| link_local(vrid)),
+            model: PriorityModel::Tiers,
             preference: 0,
             preempt: true,
             preempt_delay: Duration::from_secs(30),
+            preempt_delay_limit: Duration::from_secs(600),
             auth: None,
             signing: None,
             checksum: ChecksumMode::Auto,

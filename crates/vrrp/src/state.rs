@@ -59,12 +59,22 @@ pub struct Status {
     pub priority: u8,
     /// The local proxy, which gives the priority its tier.
     pub proxy: ProxyHealth,
+    /// Number of the newest holding that is known. Each begins with a higher number than all that its host has heard of, by
+    /// whatever host; while the hosts hear each other over the peer channel no two have the same.
+    pub epoch: u64,
+    /// The newest holding that was this host's own; 0 = none.
+    pub held_epoch: u64,
+    /// Changes of the holder that were seen within the last ten minutes. From three on, taking the address back takes
+    /// longer and longer.
+    pub moves: usize,
     /// Who advertised last while this router was Backup, if anybody did.
     pub active: Option<ActiveSeen>,
     /// Whether the address should be on this host now.
     pub holds_address: bool,
     /// Without an advertisement for this long, a Backup takes over.
     pub down_interval: Duration,
+    /// By how much a timer was late at most.
+    pub latest_tick: Duration,
     /// Counted since the router was made.
     pub counters: Counters,
     /// What a human must see, while it goes on.

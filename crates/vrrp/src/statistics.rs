@@ -37,6 +37,8 @@ pub struct Counters {
     pub discarded_source: u64,
     /// Of another virtual router on the same link; that is no fault. Not part of `discarded`.
     pub other_vrid: u64,
+    /// Times that a timer was seen to more than a quarter of an interval late: the program did not get to run.
+    pub late_ticks: u64,
     /// Times that the address was put back after somebody removed it.
     pub address_restored: u64,
 }

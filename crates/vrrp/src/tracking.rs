@@ -9,8 +9,11 @@ pub enum ProxyHealth {
     Dead,
     /// It is alive and wants to get rid of its clients.
     Draining,
-    /// It takes clients. Whether there is a primary behind it does not matter: an address that moves because the
-    /// database has no primary helps nobody.
+    /// It takes clients and has no primary for them, while another host's proxy has had one for a while: what
+    /// [`crate::PrimaryWatch`] makes of a serving proxy then.
+    Alive,
+    /// It takes clients. Whether there is a primary behind it does not matter as long as no other host has one: an
+    /// address that moves because the database has no primary helps nobody.
     Serving,
 }
 
@@ -19,6 +22,7 @@ impl fmt::Display for ProxyHealth {
         f.write_str(match self {
             Self::Dead => "dead",
             Self::Draining => "draining",
+            Self::Alive => "without a primary that another proxy has",
             Self::Serving => "serving",
         })
     }

@@ -5,25 +5,30 @@
 
 mod active;
 mod backup;
+mod handover;
 mod member;
 mod signing;
+mod tracked;
 mod validation;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use ha_core::MonoTime;
+use ha_core::{MemberName, MonoTime};
 
 use crate::action::Action;
 use crate::alarm::{AlarmBook, AlarmKind};
 use crate::announcing::Announcing;
 use crate::event::Event;
-use crate::priority::{self, Tier};
+use crate::flapping::Moves;
+use crate::peer::PeerRouter;
+use crate::priority::Tier;
 use crate::reason::{Cause, Reason};
 use crate::setup::{Setup, SetupError};
 use crate::state::{ActiveSeen, State, Status};
 use crate::timers::{self, Timer, Timers};
+use crate::track::Tracking;
 use crate::tracking::ProxyHealth;
 
 use backup::{Conflict, Foreign};
@@ -39,14 +44,29 @@ pub struct VirtualRouter {
     since: MonoTime,
     cause: Cause,
     proxy: ProxyHealth,
+    /// What is tracked beside it.
+    tracking: Tracking,
+    /// The local proxy has a primary.
+    primary: bool,
     /// An operator wants another host to hold the address.
     aside: bool,
+    /// The other hosts that are heard over the peer channel and know this virtual router.
+    peers: BTreeMap<MemberName, PeerRouter>,
+    /// The newest holding that is known.
+    epoch: u64,
+    /// The newest that was our own.
+    held_epoch: u64,
+    /// The next one that begins here has at least this number.
+    epoch_floor: u64,
+    moves: Moves,
     started: bool,
     stopping: bool,
     holds_address: bool,
     timers: Timers,
     /// When this router was last called, to notice that the program did not run.
     called_at: MonoTime,
+    /// By how much a timer was late at most.
+    latest_tick: Duration,
     /// When it was which time in UTC, as last told; for signatures only.
     utc: (MonoTime, Duration),
     alarms: AlarmBook,
@@ -106,12 +126,20 @@ impl VirtualRouter {
             since: now,
             cause: Cause::NotStarted,
             proxy: ProxyHealth::Dead,
+            tracking: Tracking::default(),
+            primary: true,
             aside: false,
+            peers: BTreeMap::new(),
+            epoch: 0,
+            held_epoch: 0,
+            epoch_floor: 0,
+            moves: Moves::default(),
             started: false,
             stopping: false,
             holds_address: false,
             timers: Timers::default(),
             called_at: now,
+            latest_tick: Duration::ZERO,
             utc: (now, Duration::ZERO),
             alarms: AlarmBook::default(),
             actions: VecDeque::new(),
@@ -143,10 +171,20 @@ impl VirtualRouter {
         self.notice_gap(now);
         match event {
             Event::Started => self.start(now),
+            Event::Resumed { epoch } => self.resume(now, epoch),
             Event::Received { source, packet } => self.receive(now, member, source, &packet),
             Event::LinkUp { source } => self.link_up(now, member, source),
             Event::LinkDown { why } => self.link_down(now, member, why),
             Event::ProxyChanged(health) => self.proxy_changed(now, health),
+            Event::TrackingChanged(tracking) => self.tracking_changed(now, tracking),
+            Event::PrimaryChanged(there) => self.primary_changed(now, there),
+            Event::PeerReported { peer, router } => self.peer_reported(now, peer, router),
+            Event::PeerLost { peer } => drop(self.peers.remove(&peer)),
+            Event::AskedToTakeOver { peer, priority, epoch } => {
+                self.asked_to_take_over(now, peer, priority, epoch);
+            }
+            Event::EpochFloor(floor) => self.epoch_floor = self.epoch_floor.max(floor),
+            Event::Tuned(tuning) => self.tuned(now, tuning),
             Event::AddressLost => self.address_lost(now),
             Event::StepAside => self.step_aside(now),
             Event::Stop => self.stop(now),
@@ -167,6 +205,7 @@ impl VirtualRouter {
     /// The time asked for has come; harmless if it has not.
     pub fn handle_timeout(&mut self, now: MonoTime) {
         self.notice_gap(now);
+        self.notice_lateness(now);
         while let Some(timer) = self.timers.take_due(now) {
             match timer {
                 Timer::Down => self.down_interval_over(now),
@@ -202,9 +241,13 @@ impl VirtualRouter {
             reason: self.cause.clone(),
             priority: self.priority(),
             proxy: self.proxy,
+            epoch: self.epoch,
+            held_epoch: self.held_epoch,
+            moves: self.moves.count(now),
             active: self.active,
             holds_address: self.holds_address,
             down_interval: self.down_interval(),
+            latest_tick: self.latest_tick,
             counters: self.members.get(member).map(|member| member.counters).unwrap_or_default(),
             alarms: self.alarms.current(now),
         }
@@ -221,9 +264,10 @@ impl VirtualRouter {
         }
         (self.started, self.stopping) = (true, false);
         self.push(Action::DropAddress);
-        match self.missing() {
-            None => self.become_backup(now, Cause::Started),
-            Some(why) => self.change(now, State::Fault, Cause::LinkDown { why }),
+        match (self.missing(), self.tracking.fault.clone()) {
+            (None, None) => self.become_backup(now, Cause::Started),
+            (None, Some(what)) => self.change(now, State::Fault, Cause::TrackFailed { what }),
+            (Some(why), _) => self.change(now, State::Fault, Cause::LinkDown { why }),
         }
     }
 
@@ -239,6 +283,9 @@ impl VirtualRouter {
         }
         if let Some(why) = self.missing() {
             self.cause = Cause::LinkDown { why };
+            return;
+        }
+        if self.tracking.fault.is_some() {
             return;
         }
         self.become_backup(now, Cause::LinkUp);
@@ -276,9 +323,21 @@ impl VirtualRouter {
         }
         self.note(Reason::PriorityChanged { from, to, proxy: health });
         match self.state {
-            State::Active if !self.stopping => self.advertise(now),
+            State::Active if !self.stopping => {
+                self.advertise(now);
+                if self.has_fallen(from, to) {
+                    self.ask_the_best_peer();
+                }
+            }
             State::Backup => self.reconsider(now),
             _ => {}
+        }
+    }
+
+    fn primary_changed(&mut self, now: MonoTime, there: bool) {
+        self.primary = there;
+        if self.state == State::Backup {
+            self.reconsider(now);
         }
     }
 
@@ -288,10 +347,10 @@ impl VirtualRouter {
         }
         self.stopping = true;
         self.timers.clear_all();
-        if self.state == State::Active {
-            self.begin_farewell(now);
-        } else {
+        if self.state != State::Active {
             self.leave(now);
+        } else if !self.relieved_on_stop(now) {
+            self.begin_farewell(now);
         }
     }
 
@@ -299,7 +358,7 @@ impl VirtualRouter {
     fn leave(&mut self, now: MonoTime) {
         self.drop_address();
         self.timers.clear_all();
-        (self.started, self.stopping) = (false, false);
+        (self.started, self.stopping, self.aside) = (false, false, false);
         self.change(now, State::Initialize, Cause::Stopped);
     }
 
@@ -319,18 +378,32 @@ impl VirtualRouter {
         }
     }
 
+    /// Less than a gap, but a reason to look at the machine.
+    fn notice_lateness(&mut self, now: MonoTime) {
+        let late = self.timers.next().map_or(Duration::ZERO, |due| now.since(due));
+        if late < self.setup.interval / 4 {
+            return;
+        }
+        for Member { counters, .. } in &mut self.members {
+            counters.late_ticks += 1;
+        }
+        self.latest_tick = self.latest_tick.max(late);
+        if late >= self.setup.interval {
+            self.notice(now, AlarmKind::LateTick { by: late }, None);
+        }
+    }
+
     fn change(&mut self, now: MonoTime, to: State, because: Cause) {
         let from = self.state;
         (self.state, self.since, self.cause) = (to, now, because.clone());
+        if from == State::Active || to == State::Active {
+            self.moves.moved(now);
+        }
         for Member { counters, .. } in &mut self.members {
             counters.transitions += 1;
             counters.became_active += u64::from(to == State::Active);
         }
         self.note(Reason::Changed { from, to, because });
-    }
-
-    fn priority(&self) -> u8 {
-        priority::effective(self.health(), if self.aside { 0 } else { self.setup.preference })
     }
 
     fn tier(&self) -> Tier {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Parser;
 
 /// Holds the floating addresses of the cluster on one of its proxy hosts.
-#[derive(Debug, Parser)]
+#[derive(Debug, Clone, Parser)]
 #[command(version)]
 pub struct Args {
     /// The cluster file; secrets.toml is looked for beside it.
@@ -20,4 +20,10 @@ pub struct Args {
     /// Where the local pg-proxy says how it is.
     #[arg(long, hide = true, default_value = "/run/matriarch/proxy.sock", value_name = "FILE")]
     pub proxy_socket: PathBuf,
+    /// What a process needs that takes the place of one that was killed.
+    #[arg(long, hide = true, default_value = "/run/matriarch/vrrpd.state", value_name = "FILE")]
+    pub resumption_file: PathBuf,
+    /// What must outlive the process and the host's restart.
+    #[arg(long, hide = true, default_value = "/var/lib/matriarch-vrrpd", value_name = "DIR")]
+    pub state_dir: PathBuf,
 }

@@ -3,12 +3,13 @@
 
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use ha_config::{
     Cluster, Problem, Problems, ProxyHost, ProxySecrets, Vip, VipSigning, VrrpKey, load, load_proxy_secrets,
 };
 use vrrp::signature::Key;
-use vrrp::{Replay, Setup, Signing, SigningMode, Version};
+use vrrp::{PriorityModel, Replay, Setup, SharedSettings, Signing, SigningMode, Version};
 
 use crate::args::Args;
 use crate::interface_watch::Wanted;
@@ -19,7 +20,7 @@ const PREFERENCE_MAX: usize = 39;
 const PASSWORD_LEN: usize = 8;
 
 /// What this process is to do.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Configuration {
     pub(crate) cluster: Cluster,
     /// This host.
@@ -33,6 +34,8 @@ pub(crate) struct Configuration {
 pub(crate) struct RouterPlan {
     pub(crate) wanted: Wanted,
     pub(crate) setup: Setup,
+    /// What must be the same on all hosts; a password as its fingerprint.
+    pub(crate) settings: Arc<SharedSettings>,
 }
 
 // By hand, so that the password reaches no log by accident.
@@ -106,6 +109,10 @@ fn plan(cluster: &Cluster, host: &ProxyHost, vip: &Vip, secrets: &ProxySecrets) 
         version: Version::from_number(vip.version)?,
         interval: vip.interval,
         preference: u8::try_from(last.saturating_sub(rank)).unwrap_or(0),
+        model: match vip.priority_model.base(&host.name) {
+            Some(base) => PriorityModel::Weights { base },
+            None => PriorityModel::Tiers,
+        },
         preempt: vip.preempt,
         preempt_delay: vip.preempt_delay,
         // Version 3 has none (RFC 9568 section 9), and signatures replace it.
@@ -120,9 +127,35 @@ fn plan(cluster: &Cluster, host: &ProxyHost, vip: &Vip, secrets: &ProxySecrets) 
         max_hops: vip.max_hops,
         ..setup_of(vip)
     };
+    let settings = Arc::new(shared_settings(vip, &setup));
     let wanted =
         Wanted { vip: vip.clone(), addresses: addresses(vip).collect(), own: host.address, floating };
-    Some(RouterPlan { wanted, setup })
+    Some(RouterPlan { wanted, setup, settings })
+}
+
+/// What would make hosts discard each other's advertisements.
+fn shared_settings(vip: &Vip, setup: &Setup) -> SharedSettings {
+    let one = |name: &str, value: String| (name.to_owned(), value);
+    let password = setup.auth.map_or("none".to_owned(), |password| {
+        // Hosts that have the password can compare, others learn nothing that helps: the address goes in as well.
+        let text = [vip.address.to_string().as_bytes(), &password].concat();
+        let digest = ring::digest::digest(&ring::digest::SHA256, &text);
+        digest.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    });
+    [
+        one("vrid", setup.vrid.to_string()),
+        one("version", setup.version.number().to_string()),
+        one("interval", format!("{:?}", setup.interval)),
+        one(
+            "priorities",
+            if vip.priority_model == ha_config::PriorityModel::Tiers { "tiers" } else { "weights" }
+                .to_owned(),
+        ),
+        one("transport", if setup.unicast { "unicast" } else { "multicast" }.to_owned()),
+        one("checksum", format!("{:?}", setup.checksum).to_lowercase()),
+        one("password", password),
+    ]
+    .into()
 }
 
 /// The virtual router of a floating address, everything else at its default.
@@ -161,12 +194,12 @@ fn padded(password: &[u8]) -> [u8; PASSWORD_LEN] {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
 
-    fn read(node: &str, vips: &str, secrets: Option<&str>) -> Result<Configuration, Problems> {
+    pub(crate) fn read(node: &str, vips: &str, secrets: Option<&str>) -> Result<Configuration, Problems> {
         let dir = tempfile::tempdir().unwrap();
         let config = dir.path().join("cluster.toml");
         let base = include_str!("../../../deploy/config/cluster.toml");
@@ -177,7 +210,10 @@ mod tests {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         }
         let proxy_socket = dir.path().join("proxy.sock");
-        configuration(&Args { config, node: Some(node.to_owned()), check_config: false, proxy_socket })
+        let (state_dir, resumption_file) = (dir.path().to_owned(), dir.path().join("vrrpd.state"));
+        let node = Some(node.to_owned());
+        let args = Args { config, node, check_config: false, proxy_socket, resumption_file, state_dir };
+        configuration(&args)
     }
 
     fn flat(read: &Configuration) -> Vec<&RouterPlan> {
@@ -198,6 +234,9 @@ mod tests {
         assert_eq!((two.vrid, two.preference, two.unicast), (51, 0, true));
         assert_eq!((two.version, two.auth), (Version::V2, Some(*b"cfgha26\0")));
         assert_eq!(two.peers, [IpAddr::from([10, 0, 1, 22])]);
+        let said = &second.settings;
+        assert_eq!((said["transport"].as_str(), said["interval"].as_str()), ("unicast", "1s"));
+        assert_eq!((said["password"].len(), first.settings["password"].as_str()), (16, "none"));
         assert_eq!(second.wanted.floating.len(), 2);
         let shown = format!("{read:?}");
         assert!(!shown.contains("cfgha26") && !shown.contains("99, 102"), "{shown}");

@@ -5,12 +5,13 @@
 //!   timerfd (BOOTTIME, absolute) ─┤                        ├─> netlink: leased addresses, held or dropped
 //!   netlink: links, addresses ────┼──> handle_event ───────┼─> packet sockets: gratuitous ARP, neighbour adv.
 //!   stream of the local proxy ────┤    handle_timeout      ├─> snapshot (gRPC and metrics read it elsewhere)
-//!   wishes of operators ──────────┤    poll_action         └─> log (another thread writes it)
-//!   signalfd: TERM, INT, HUP ─────┘
+//!   wishes of operators and hosts ┤    poll_action         ├─> peer channel: changes, requests to take over
+//!   signalfd: TERM, INT, HUP ─────┘                        └─> log (another thread writes it)
 //! ```
 //!
 //! gRPC, metrics and the log live on another thread of normal priority. Nothing there can hold an advertisement back.
 
+use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::time::Duration;
@@ -25,17 +26,19 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
-use vrrp::{Event, ProxyHealth};
+use vrrp::{Event, PrimaryWatch, ProxyHealth, ProxyReport};
 
 use crate::configuration::RouterPlan;
 use crate::log_queue::LogQueue;
 use crate::member::Identity;
 use crate::netlink::{Heard, Monitor, Requests};
+use crate::peer_channel::{Outgoing, PeerQueue};
 use crate::proxy_link::ProxyLink;
 use crate::raw_socket;
-use crate::router::{Router, Tools};
+use crate::resumption::Earlier;
+use crate::router::{Headline, Router, Tools};
 use crate::snapshot::{Shared, Snapshot};
-use crate::wishes::WishesIn;
+use crate::wishes::{Wish, WishesIn};
 
 /// Real-time priority: above all ordinary work, below the guard and the kernel's own urgent threads.
 const PRIORITY: i32 = 20;
@@ -67,6 +70,13 @@ fn caught_signals() -> SigSet {
     [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect()
 }
 
+/// Where the driver's thread leaves what others read.
+pub(crate) struct Outlets {
+    pub(crate) log: LogQueue,
+    pub(crate) peers: PeerQueue,
+    pub(crate) shared: Shared,
+}
+
 /// The loop and all that it holds.
 pub(crate) struct Driver {
     routers: Vec<Router>,
@@ -74,8 +84,17 @@ pub(crate) struct Driver {
     monitor: Monitor,
     proxy: ProxyLink,
     wishes: WishesIn,
-    /// What the routers have been told about the proxy.
+    /// Whether the proxy is worse off than others'.
+    watch: PrimaryWatch,
+    /// What the watch has been told of it.
+    reported: ProxyReport,
+    /// What the routers have been told about the proxy, and about its primary.
     proxy_told: ProxyHealth,
+    primary_told: bool,
+    /// An operator keeps floating addresses off this host.
+    drained: bool,
+    /// What the outside was told last.
+    published: (ProxyReport, Vec<Headline>),
     timer: TimerFd,
     signals: SignalFd,
     /// When links and addresses are looked at next.
@@ -96,11 +115,14 @@ impl Driver {
     /// When the kernel refuses what nothing can work without.
     pub(crate) fn begin(
         plans: &[Vec<RouterPlan>],
+        times: &ha_config::Vrrp,
         proxy_socket: &Path,
+        drained: bool,
+        earlier: Earlier,
         wishes: WishesIn,
-        mut log: LogQueue,
-        shared: Shared,
+        outlets: Outlets,
     ) -> anyhow::Result<Self> {
+        let Outlets { mut log, peers, shared } = outlets;
         raw_socket::permitted().context("open a raw socket (this needs CAP_NET_RAW)")?;
         let degraded: Vec<String> = [lock_memory(), become_real_time(RealTime::Fifo, PRIORITY)]
             .into_iter()
@@ -118,10 +140,15 @@ impl Driver {
             routers: routers.context("set up the virtual routers")?,
             // The monitor before the first look: no change may fall between them.
             monitor: Monitor::open().context("listen to links and addresses")?,
-            tools: Tools { requests: Requests::open().context("open a netlink socket")?, log },
+            tools: Tools { requests: Requests::open().context("open a netlink socket")?, log, peers },
             proxy: ProxyLink::new(proxy_socket, now),
             wishes,
+            watch: PrimaryWatch::new(times.no_primary_hold, times.primary_hysteresis),
+            reported: ProxyReport::NONE,
             proxy_told: ProxyHealth::Dead,
+            primary_told: true,
+            drained: false,
+            published: (ProxyReport::NONE, Vec::new()),
             timer: timer.context("open a timerfd")?,
             signals: signals.context("open a signalfd")?,
             look_at: now,
@@ -132,13 +159,30 @@ impl Driver {
             degraded,
             shared,
         };
+        driver.drain(drained);
+        let resumed = driver.recognise(earlier);
         driver.look();
+        if !resumed.is_empty() {
+            driver.proxy.presume_serving(boottime());
+            driver.work_proxy();
+        }
         for router in &mut driver.routers {
-            router.event(boottime(), Event::Started, &mut driver.tools);
+            let epoch = resumed.get(&router.address()).copied();
+            router.start(boottime(), epoch, &mut driver.tools);
         }
         driver.work_proxy();
         driver.publish();
         Ok(driver)
+    }
+
+    /// Of what an earlier process held when it ended, that which it held until just now.
+    fn recognise(&mut self, earlier: Earlier) -> BTreeMap<String, u64> {
+        let Ok(picture) = self.tools.requests.picture() else { return BTreeMap::new() };
+        let mut holdings = if earlier.served { earlier.holdings } else { BTreeMap::new() };
+        holdings.retain(|address, _| {
+            self.routers.iter_mut().any(|router| router.address() == *address && router.recognise(&picture))
+        });
+        holdings
     }
 
     /// Runs until a signal asks for the end, and leaves properly.
@@ -180,7 +224,10 @@ impl Driver {
         for router in &mut self.routers {
             router.timeout(boottime(), &mut self.tools);
         }
-        if boottime().since(self.shared.load().taken) >= SNAPSHOT_AGE {
+        if self.headlines() != self.published {
+            self.publish();
+            self.tools.peers.put(Outgoing::Changed);
+        } else if boottime().since(self.shared.load().taken) >= SNAPSHOT_AGE {
             self.publish();
         }
         Ok(())
@@ -190,7 +237,8 @@ impl Driver {
         let times = self.routers.iter().filter_map(Router::poll_timeout);
         let stop = self.stopping.map(|since| since + STOP_LIMIT);
         let fixed = [self.proxy.poll_timeout(), self.look_at];
-        let at = times.chain(fixed).chain(stop).min().unwrap_or(self.look_at);
+        let watch = self.watch.poll_timeout();
+        let at = times.chain(fixed).chain(watch).chain(stop).min().unwrap_or(self.look_at);
         let (seconds, nanos) = (at.0 / 1_000_000_000, at.0 % 1_000_000_000);
         // Zero would disarm it; a time that is past fires at once.
         let time = TimeSpec::new(seconds.try_into().unwrap_or(i64::MAX), i64::try_from(nanos.max(1))?);
@@ -219,7 +267,7 @@ impl Driver {
     fn take_signals(&mut self) {
         while let Ok(Some(signal)) = self.signals.read_signal() {
             if u32::try_from(Signal::SIGHUP as i32) == Ok(signal.ssi_signo) {
-                self.tools.log.info(None, "SIGHUP ignored: the file is read at the start only");
+                self.tools.peers.put(Outgoing::Reload);
                 continue;
             }
             let now = boottime();
@@ -282,38 +330,121 @@ impl Driver {
 
     fn work_proxy(&mut self) {
         self.proxy.work(boottime());
-        let health = self.proxy.health();
-        if health == self.proxy_told {
-            return;
+        let report = self.proxy.report();
+        if report != self.reported {
+            self.reported = report;
+            self.watch.own_reported(boottime(), report);
         }
-        self.proxy_told = health;
-        match health {
-            ProxyHealth::Dead => {
-                self.tools.log.warn(None, format!("the proxy is dead: {}", self.proxy.why()));
+        self.watch.handle_timeout(boottime());
+        let (health, primary) = (self.watch.health(), self.watch.has_primary());
+        if health != self.proxy_told {
+            self.proxy_told = health;
+            match health {
+                ProxyHealth::Dead => {
+                    self.tools.log.warn(None, format!("the proxy is dead: {}", self.proxy.why()));
+                }
+                ProxyHealth::Alive => self.tools.log.warn(None, format!("the proxy is {health}")),
+                _ => self.tools.log.info(None, format!("the proxy is {health}")),
             }
-            _ => self.tools.log.info(None, format!("the proxy is {health}")),
+            self.tell_routers(&Event::ProxyChanged(health));
         }
+        if primary != self.primary_told {
+            self.primary_told = primary;
+            self.tell_routers(&Event::PrimaryChanged(primary));
+        }
+    }
+
+    fn tell_routers(&mut self, event: &Event) {
         for router in &mut self.routers {
-            router.event(boottime(), Event::ProxyChanged(health), &mut self.tools);
+            router.event(boottime(), event.clone(), &mut self.tools);
         }
     }
 
     fn fulfil_wishes(&mut self) {
-        for address in self.wishes.take() {
-            for router in self.routers.iter_mut().filter(|router| router.is_of(&address)) {
-                router.event(boottime(), Event::StepAside, &mut self.tools);
+        for wish in self.wishes.take() {
+            match wish {
+                Wish::Drain(drained) => {
+                    self.drain(drained);
+                    self.work_proxy();
+                }
+                Wish::Tracking { address, tracking } => {
+                    self.tell_leader(&address, Event::TrackingChanged(tracking));
+                }
+                Wish::Tuned { tunings, times } => {
+                    self.watch.set_times(boottime(), times.no_primary_hold, times.primary_hysteresis);
+                    for (address, tuning) in tunings {
+                        self.tell_leader(&address, Event::Tuned(tuning));
+                    }
+                }
+                Wish::StepAside(address) => self.tell_router(&address, Event::StepAside),
+                Wish::TakeOver { peer, address, priority, epoch } => {
+                    self.tell_router(&address, Event::AskedToTakeOver { peer, priority, epoch });
+                }
+                Wish::PeerReported { peer, proxy, routers } => {
+                    self.watch.peer_reported(boottime(), peer.clone(), proxy);
+                    for (address, router) in routers {
+                        self.tell_router(&address, Event::PeerReported { peer: peer.clone(), router });
+                    }
+                }
+                Wish::PeerLost(peer) => {
+                    self.watch.peer_lost(boottime(), &peer);
+                    self.tell_routers(&Event::PeerLost { peer });
+                }
             }
         }
     }
 
-    fn publish(&self) {
+    fn drain(&mut self, drained: bool) {
+        self.watch.set_drained(drained);
+        if drained != std::mem::replace(&mut self.drained, drained) {
+            let text = if drained {
+                "an operator keeps floating addresses off this host (hactl vip undrain ends it)"
+            } else {
+                "floating addresses may come to this host again"
+            };
+            self.tools.log.warn(None, text);
+        }
+    }
+
+    /// Tells a router by the address that decides in its group: what other members of it follow counts nothing.
+    fn tell_leader(&mut self, address: &str, event: Event) {
+        if let Some(router) = self.routers.iter_mut().find(|router| router.address() == address) {
+            router.event(boottime(), event, &mut self.tools);
+        }
+    }
+
+    fn tell_router(&mut self, address: &str, event: Event) {
+        if let Some(router) = self.routers.iter_mut().find(|router| router.is_of(address)) {
+            router.event(boottime(), event, &mut self.tools);
+        }
+    }
+
+    /// What others are told at once when it changes.
+    fn headlines(&self) -> (ProxyReport, Vec<Headline>) {
         let now = boottime();
+        (self.watch.own(), self.routers.iter().map(|router| router.headline(now)).collect())
+    }
+
+    fn publish(&mut self) {
+        let now = boottime();
+        self.published = self.headlines();
+        let floor = epoch_floor();
+        self.tell_routers(&Event::EpochFloor(floor));
         self.shared.store(std::sync::Arc::new(Snapshot {
             taken: now,
             began: self.began,
             proxy: self.proxy_told,
+            said: self.published.0,
+            drained: self.drained,
             degraded: self.degraded.clone(),
             routers: self.routers.iter().flat_map(|router| router.views(now)).collect(),
         }));
     }
+}
+
+/// Holdings are numbered by the seconds since 1970 at least, so that they grow also where hosts cannot hear each other over
+/// the peer channel, as long as their clocks are less apart than two moves.
+fn epoch_floor() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
 }

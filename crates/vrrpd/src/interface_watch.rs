@@ -19,7 +19,7 @@ pub(crate) struct Place {
 }
 
 /// What an interface must be to hold a floating address.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Wanted {
     /// The floating address; its interface by name, or by its subnet.
     pub(crate) vip: Vip,
@@ -146,7 +146,15 @@ mod tests {
     }
 
     fn address(interface: u32, last: u8, prefix: u8) -> Address {
-        Address { interface, address: ip(last), prefix, primary: true, doubtful: false, ours: false }
+        Address {
+            interface,
+            address: ip(last),
+            prefix,
+            primary: true,
+            doubtful: false,
+            ours: false,
+            refreshed: 0,
+        }
     }
 
     fn picture() -> Picture {

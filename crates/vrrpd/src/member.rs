@@ -2,15 +2,17 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ha_core::MonoTime;
-use vrrp::{Setup, VirtualRouter};
+use vrrp::{Setup, SharedSettings, VirtualRouter};
 
 use crate::announcer::Announcer;
 use crate::configuration::RouterPlan;
 use crate::interface_watch::{Place, Wanted};
 use crate::netlink::{Message, Picture, whole_prefix};
 use crate::raw_socket::{Receiver, Sender};
+use crate::resumption::is_fresh;
 use crate::router::Tools;
 use crate::snapshot::RouterView;
 
@@ -66,6 +68,8 @@ pub(crate) enum Finding {
 pub(crate) struct Member {
     pub(crate) wanted: Wanted,
     pub(crate) setup: Setup,
+    /// What must be the same on all hosts.
+    settings: Arc<SharedSettings>,
     pub(crate) standing: Option<Standing>,
     /// The interface that has the addresses because of us.
     pub(crate) holding: Option<u32>,
@@ -77,8 +81,22 @@ pub(crate) struct Member {
 
 impl Member {
     pub(crate) fn new(plan: RouterPlan) -> Self {
-        let RouterPlan { wanted, setup } = plan;
-        Self { wanted, setup, standing: None, holding: None, absent: None, trouble: None }
+        let RouterPlan { wanted, setup, settings } = plan;
+        Self { wanted, setup, settings, standing: None, holding: None, absent: None, trouble: None }
+    }
+
+    /// Whether an earlier process held its address until just now; see [`crate::router::Router::recognise`].
+    pub(crate) fn recognise(&mut self, picture: &Picture) -> bool {
+        // Others take over after three intervals and a skew time.
+        let limit = self.setup.interval * 3;
+        let mut here = picture.addresses.iter().filter(|one| one.address == self.setup.address);
+        self.holding = here.find(|one| is_fresh(one, limit)).map(|one| one.interface);
+        self.holding.is_some()
+    }
+
+    /// Whether the address is where the sockets are.
+    pub(crate) fn holds_where_it_stands(&self) -> bool {
+        self.holding.is_some() && self.holding == self.standing.as_ref().map(|standing| standing.place.index)
     }
 
     /// By which packets find it.
@@ -220,6 +238,7 @@ impl Member {
             version: self.setup.version.number(),
             interface: name.or_else(|| self.wanted.vip.interface.clone()).unwrap_or_default(),
             interval: self.setup.interval,
+            settings: Arc::clone(&self.settings),
             holds: self.holding.is_some(),
             status: machine.status_of(now, number),
         }

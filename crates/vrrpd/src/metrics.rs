@@ -79,6 +79,14 @@ const SAMPLES: &[(&str, &str, &str, Value)] = &[
     ("discarded_interval_total", "counter", "Of those, with another interval.", |router| {
         router.status.counters.discarded_interval
     }),
+    ("epoch", "gauge", "Number of the newest holding that is known.", |router| router.status.epoch),
+    ("moves", "gauge", "Changes of the holder within ten minutes.", |router| router.status.moves as u64),
+    ("late_ticks_total", "counter", "Times that this process ran late.", |router| {
+        router.status.counters.late_ticks
+    }),
+    ("latest_tick_milliseconds", "gauge", "How late it was at most.", |router| {
+        u64::try_from(router.status.latest_tick.as_millis()).unwrap_or(u64::MAX)
+    }),
     ("address_restored_total", "counter", "Times the address was put back.", |router| {
         router.status.counters.address_restored
     }),
@@ -99,6 +107,12 @@ fn text(snapshot: &Snapshot) -> String {
     };
     let proxy = u8::from(snapshot.proxy == ProxyHealth::Serving);
     whole("proxy_serving", "Whether the local proxy serves.", &proxy);
+    whole("proxy_has_primary", "Whether the local proxy has a primary.", &u8::from(snapshot.said.primary));
+    whole(
+        "drained",
+        "Whether an operator keeps floating addresses off this host.",
+        &u8::from(snapshot.drained),
+    );
     whole("degraded", "What this process had to do without.", &snapshot.degraded.len());
     let uptime = boottime().since(snapshot.began).as_secs_f64();
     whole("uptime_seconds", "Since the start.", &format!("{uptime:.3}"));
@@ -134,7 +148,7 @@ mod tests {
             assert!(page.lines().any(|found| found == line), "{line} in\n{page}");
         }
         let count = |start: &str| page.lines().filter(|line| line.starts_with(start)).count();
-        assert_eq!((count("# HELP "), count("# TYPE ")), (SAMPLES.len() + 3, SAMPLES.len() + 3));
-        assert_eq!(count("matriarch_vrrp_"), SAMPLES.len() + 3);
+        assert_eq!((count("# HELP "), count("# TYPE ")), (SAMPLES.len() + 5, SAMPLES.len() + 5));
+        assert_eq!(count("matriarch_vrrp_"), SAMPLES.len() + 5);
     }
 }

@@ -1,6 +1,6 @@
 //! The stream that the local pg-proxy serves on a unix socket: as long as it says something good at least once a second,
-//! the proxy lives. Nothing else is asked; whether there is a primary does not matter here, because a database without
-//! one must never move the address.
+//! the proxy lives. Whether it has a primary is told as well; what that is worth is decided elsewhere, because a database
+//! without one must never move the address.
 
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ha_core::MonoTime;
 use socket2::{Domain, SockAddr, Socket, Type};
-use vrrp::ProxyHealth;
+use vrrp::{ProxyHealth, ProxyReport};
 
 /// The proxy speaks every 200 ms; after this much silence it hangs.
 const SILENCE_LIMIT: Duration = Duration::from_secs(1);
@@ -25,7 +25,7 @@ pub(crate) struct ProxyLink {
     connection: Option<Connection>,
     /// When to connect again, while there is no connection.
     retry_at: MonoTime,
-    health: ProxyHealth,
+    report: ProxyReport,
     /// Why it counts as dead, in words.
     why: String,
 }
@@ -43,12 +43,23 @@ impl ProxyLink {
     /// Not connected yet: the proxy counts as dead until it has said that it serves.
     pub(crate) fn new(path: &Path, now: MonoTime) -> Self {
         let why = "not heard of yet".to_owned();
-        Self { path: path.to_owned(), connection: None, retry_at: now, health: ProxyHealth::Dead, why }
+        Self { path: path.to_owned(), connection: None, retry_at: now, report: ProxyReport::NONE, why }
+    }
+
+    /// An earlier process that ended just now knew a serving proxy: that holds until it speaks, at most as long as any silence
+    /// may last.
+    pub(crate) fn presume_serving(&mut self, now: MonoTime) {
+        self.connect(now);
+        if let Some(connection) = &mut self.connection {
+            // Its end then means death, also before the first word.
+            connection.silent_since = now;
+            self.report = ProxyReport { health: ProxyHealth::Serving, primary: true, epoch: 0 };
+        }
     }
 
     /// What is known now.
-    pub(crate) fn health(&self) -> ProxyHealth {
-        self.health
+    pub(crate) fn report(&self) -> ProxyReport {
+        self.report
     }
 
     /// Why it is dead, for the log.
@@ -78,7 +89,7 @@ impl ProxyLink {
         let Some(connection) = &mut self.connection else { return };
         let outcome = connection.read(now);
         match outcome {
-            Ok(Some(said)) => self.health = said,
+            Ok(Some(said)) => self.report = said,
             Ok(None) if now.since(connection.silent_since) >= SILENCE_LIMIT => {
                 self.dead(now, format!("silent for {SILENCE_LIMIT:?}"));
             }
@@ -116,7 +127,8 @@ impl ProxyLink {
     }
 
     fn dead(&mut self, now: MonoTime, why: String) {
-        (self.health, self.why) = (ProxyHealth::Dead, why);
+        self.report = ProxyReport { health: ProxyHealth::Dead, primary: false, ..self.report };
+        self.why = why;
         self.connection = None;
         self.retry_at = now + RETRY_PAUSE;
     }
@@ -124,7 +136,7 @@ impl ProxyLink {
 
 impl Connection {
     /// The last whole line that has arrived; an error when the stream has ended or is not what it should be.
-    fn read(&mut self, now: MonoTime) -> io::Result<Option<ProxyHealth>> {
+    fn read(&mut self, now: MonoTime) -> io::Result<Option<ProxyReport>> {
         let mut said = None;
         let mut buffer = [0; 1024];
         loop {
@@ -156,16 +168,18 @@ impl Connection {
 }
 
 /// One line of the stream; fields that are unknown here are for others.
-fn read_line(line: &[u8]) -> io::Result<ProxyHealth> {
+fn read_line(line: &[u8]) -> io::Result<ProxyReport> {
     let value: serde_json::Value = serde_json::from_slice(line)
         .map_err(|error| io::Error::other(format!("the proxy's stream is not JSON: {error}")))?;
     let flag = |name: &str| value.get(name).and_then(serde_json::Value::as_bool).unwrap_or(false);
-    Ok(match (flag("draining"), flag("serving")) {
+    let health = match (flag("draining"), flag("serving")) {
         // A draining proxy takes no new sessions, so it may well say that it does not serve.
         (true, _) => ProxyHealth::Draining,
         (false, true) => ProxyHealth::Serving,
         (false, false) => ProxyHealth::Dead,
-    })
+    };
+    let epoch = value.get("epoch").and_then(serde_json::Value::as_u64).unwrap_or(0);
+    Ok(ProxyReport { health, primary: flag("primary"), epoch })
 }
 
 #[cfg(test)]
@@ -191,9 +205,12 @@ mod tests {
     }
 
     #[test]
-    fn a_line_says_how_the_proxy_is_and_a_primary_does_not_matter() {
-        let read = |text: &str| read_line(text.as_bytes()).ok();
-        assert_eq!(read_line(SERVING).unwrap(), ProxyHealth::Serving);
+    fn a_line_says_how_the_proxy_is_and_whether_it_has_a_primary() {
+        let read = |text: &str| read_line(text.as_bytes()).ok().map(|report| report.health);
+        let serving = ProxyReport { health: ProxyHealth::Serving, primary: false, epoch: 0 };
+        assert_eq!(read_line(SERVING).unwrap(), serving);
+        let with_one = br#"{"serving":true,"draining":false,"primary":true,"epoch":7}"#;
+        assert_eq!(read_line(with_one).unwrap(), ProxyReport { primary: true, epoch: 7, ..serving });
         assert_eq!(read(r#"{"serving":true,"draining":true,"primary":true}"#), Some(ProxyHealth::Draining));
         assert_eq!(read(r#"{"serving":false,"draining":true}"#), Some(ProxyHealth::Draining));
         assert_eq!(read(r#"{"serving":false,"primary":true}"#), Some(ProxyHealth::Dead));
@@ -205,16 +222,16 @@ mod tests {
     fn it_serves_until_the_stream_ends() {
         let dir = tempfile::tempdir().unwrap();
         let (mut link, mut stream, listener) = connected(dir.path());
-        assert_eq!(link.health(), ProxyHealth::Dead, "nothing said yet");
+        assert_eq!(link.report().health, ProxyHealth::Dead, "nothing said yet");
         stream.write_all(&SERVING[..20]).unwrap();
         link.work(at(10));
-        assert_eq!(link.health(), ProxyHealth::Dead, "half a line");
+        assert_eq!(link.report().health, ProxyHealth::Dead, "half a line");
         stream.write_all(&SERVING[20..]).unwrap();
         link.work(at(20));
-        assert_eq!(link.health(), ProxyHealth::Serving);
+        assert_eq!(link.report().health, ProxyHealth::Serving);
         drop((stream, listener));
         link.work(at(30));
-        assert_eq!((link.health(), link.poll_timeout()), (ProxyHealth::Dead, at(130)));
+        assert_eq!((link.report().health, link.poll_timeout()), (ProxyHealth::Dead, at(130)));
         std::fs::remove_file(dir.path().join("proxy.sock")).unwrap();
         let listener = UnixListener::bind(dir.path().join("proxy.sock")).unwrap();
         link.work(at(129));
@@ -223,7 +240,7 @@ mod tests {
         let (mut stream, _) = listener.accept().unwrap();
         stream.write_all(SERVING).unwrap();
         link.work(at(140));
-        assert_eq!(link.health(), ProxyHealth::Serving);
+        assert_eq!(link.report().health, ProxyHealth::Serving);
     }
 
     #[test]
@@ -235,20 +252,20 @@ mod tests {
         drop(old);
         link.work(at(200));
         assert_eq!(
-            (link.health(), link.poll_timeout()),
+            (link.report().health, link.poll_timeout()),
             (ProxyHealth::Serving, at(1100)),
             "it may be silent no longer"
         );
         let (mut new, _) = listener.accept().unwrap();
         new.write_all(SERVING).unwrap();
         link.work(at(250));
-        assert_eq!((link.health(), link.poll_timeout()), (ProxyHealth::Serving, at(1250)));
+        assert_eq!((link.report().health, link.poll_timeout()), (ProxyHealth::Serving, at(1250)));
         // One that accepts and closes without a word is none.
         drop(new);
         link.work(at(300));
         drop(listener.accept().unwrap());
         link.work(at(310));
-        assert_eq!(link.health(), ProxyHealth::Dead);
+        assert_eq!(link.report().health, ProxyHealth::Dead);
     }
 
     #[test]
@@ -259,11 +276,11 @@ mod tests {
         link.work(at(400));
         assert_eq!(link.poll_timeout(), at(1400));
         link.work(at(1399));
-        assert_eq!(link.health(), ProxyHealth::Serving);
+        assert_eq!(link.report().health, ProxyHealth::Serving);
         link.work(at(1400));
-        assert_eq!(link.health(), ProxyHealth::Dead);
+        assert_eq!(link.report().health, ProxyHealth::Dead);
         link.work(at(1500));
-        assert_eq!((link.health(), link.poll_timeout()), (ProxyHealth::Dead, at(2500)));
+        assert_eq!((link.report().health, link.poll_timeout()), (ProxyHealth::Dead, at(2500)));
         link.work(at(2500));
         assert!(link.why().contains("silent"), "{}", link.why());
     }
@@ -273,6 +290,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut link = ProxyLink::new(&dir.path().join("absent"), at(0));
         link.work(at(0));
-        assert_eq!((link.health(), link.poll_timeout()), (ProxyHealth::Dead, at(100)));
+        assert_eq!((link.report().health, link.poll_timeout()), (ProxyHealth::Dead, at(100)));
     }
 }

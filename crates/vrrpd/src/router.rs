@@ -12,6 +12,7 @@ use crate::configuration::RouterPlan;
 use crate::log_queue::LogQueue;
 use crate::member::{Finding, Identity, Member};
 use crate::netlink::{Message, Picture, Requests};
+use crate::peer_channel::{Outgoing, PeerQueue};
 use crate::raw_socket::{self, PACKET_MAX};
 use crate::snapshot::RouterView;
 
@@ -23,6 +24,16 @@ const PACKETS_AT_ONCE: usize = 512;
 pub(crate) struct Tools {
     pub(crate) requests: Requests,
     pub(crate) log: LogQueue,
+    pub(crate) peers: PeerQueue,
+}
+
+/// What of a router's status others wait for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Headline {
+    state: vrrp::State,
+    priority: u8,
+    epoch: u64,
+    holds: Vec<bool>,
 }
 
 /// Since 1970, for the stamps of signatures.
@@ -159,6 +170,10 @@ impl Router {
                 Action::HoldAddress { lifetime_secs } => self.hold(lifetime_secs, tools),
                 Action::DropAddress => self.drop_address(tools),
                 Action::Announce => self.members.iter_mut().for_each(|member| member.announce(tools)),
+                Action::AskTakeOver { peer, priority, epoch } => {
+                    let address = self.address();
+                    tools.peers.put(Outgoing::TakeOver { peer, address, priority, epoch });
+                }
                 Action::Note(reason) if reason.needs_attention() => {
                     tools.log.warn(self.vrid(), reason.to_string());
                 }
@@ -188,6 +203,34 @@ impl Router {
         for member in &mut self.members {
             member.drop_address(tools);
         }
+    }
+
+    /// What the outside is told at once when it changes.
+    pub(crate) fn headline(&self, now: MonoTime) -> Headline {
+        let vrrp::Status { state, priority, epoch, .. } = self.machine.status(now);
+        let holds = self.members.iter().map(|member| member.holding.is_some()).collect();
+        Headline { state, priority, epoch, holds }
+    }
+
+    /// Before the first look: whether an earlier process held the addresses until just now, so that they must not be taken
+    /// for leftovers.
+    pub(crate) fn recognise(&mut self, picture: &Picture) -> bool {
+        self.members.iter_mut().map(|member| member.recognise(picture)).fold(true, |all, one| all && one)
+    }
+
+    /// Starts, where an earlier process ended or anew.
+    pub(crate) fn start(&mut self, now: MonoTime, epoch: Option<u64>, tools: &mut Tools) {
+        match epoch {
+            Some(epoch) if self.members.iter().all(Member::holds_where_it_stands) => {
+                self.event(now, Event::Resumed { epoch }, tools);
+            }
+            _ => self.event(now, Event::Started, tools),
+        }
+    }
+
+    /// The floating address of the member that decides, as others name the router.
+    pub(crate) fn address(&self) -> String {
+        self.members.first().map(|member| member.setup.address.to_string()).unwrap_or_default()
     }
 
     /// Whether it is the router of this floating address.

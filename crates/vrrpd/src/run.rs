@@ -10,11 +10,17 @@ use arc_swap::ArcSwap;
 use ha_config::{VRRPD_GRPC_PORT, VRRPD_METRICS_PORT};
 use ha_daemon::{ExitCode, boottime};
 use ha_rpc::TlsFiles;
+use tokio::sync::Notify;
 
 use crate::args::Args;
 use crate::configuration::{Configuration, configuration};
-use crate::driver::{Driver, block_signals};
+use crate::drained::DrainMark;
+use crate::driver::{Driver, Outlets, block_signals};
 use crate::log_queue::{log_queue, write_records};
+use crate::peer_channel::{Peers, peer_queue};
+use crate::reload::Reload;
+use crate::resumption::ResumptionFile;
+use crate::rpc_service::Beside;
 use crate::snapshot::{Shared, Snapshot};
 use crate::wishes::wishes;
 use crate::{metrics, rpc_service};
@@ -58,19 +64,28 @@ pub fn run(args: &Args) -> ExitCode {
 }
 
 fn drive(args: &Args, configuration: Configuration) -> anyhow::Result<()> {
-    let Configuration { cluster, host, routers } = configuration;
+    let asked = Arc::new(Notify::new());
     // Before there are threads: a signal must reach nobody but the driver.
     block_signals()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("start the runtime")?;
+    let Configuration { cluster, host, routers } = configuration.clone();
     tracing::info!(cluster = %cluster.name, host = %host.name, digest = %cluster.digest, "vrrpd starts");
 
     let shared: Shared = Arc::new(ArcSwap::from_pointee(Snapshot::empty(boottime())));
     let (log, records) = log_queue();
     let (wishes, wishes_in) = wishes().context("open an eventfd")?;
+    let (peer_queue, outgoing) = peer_queue();
+    let resumption =
+        ResumptionFile::new(&args.resumption_file, ha_daemon::boot_id().context("read the boot's id")?);
+    let earlier = resumption.read();
+    let mark = DrainMark::new(&args.state_dir);
+    let drained = mark.is_set();
+    let times = cluster.vrrp.clone();
     let (socket, published) = (args.proxy_socket.clone(), Arc::clone(&shared));
     let driver = move || -> anyhow::Result<()> {
-        let driver = Driver::begin(&routers, &socket, wishes_in, log, published)?;
+        let outlets = Outlets { log, peers: peer_queue, shared: published };
+        let driver = Driver::begin(&routers, &times, &socket, drained, earlier, wishes_in, outlets)?;
         ha_daemon::notify_ready();
         driver.run()
     };
@@ -80,16 +95,28 @@ fn drive(args: &Args, configuration: Configuration) -> anyhow::Result<()> {
     let about = rpc_service::About {
         cluster: cluster.name.clone(),
         host: host.name.to_string(),
-        file_digest: cluster.digest.clone(),
+        mark,
         tls: TlsFiles { ca: cluster.tls.ca, cert: cluster.tls.cert, key: cluster.tls.key },
     };
+    let others = cluster.proxies.iter().filter(|other| other.name != host.name);
+    let others = others.map(|other| (other.name.clone(), other.address));
+    let peers = Peers::new(others, Arc::clone(&shared), wishes.clone(), Arc::clone(&asked));
+    let tls = about.tls.clone();
+    let reload = Reload::new(args, &configuration, Arc::clone(&shared), wishes.clone(), asked);
+    let beside = Beside { peers: Arc::clone(&peers), reload: Arc::clone(&reload) };
     let grpc_address = SocketAddr::new(host.address, VRRPD_GRPC_PORT);
     let metrics_address = SocketAddr::new(host.address, VRRPD_METRICS_PORT);
     runtime.block_on(async {
+        tokio::spawn(resumption.keep(Arc::clone(&shared)));
+        tokio::spawn(reload.watch());
         tokio::select! {
             // Ends when the driver has ended and its last record is written.
             () = write_records(records) => {}
-            () = serve_for_ever(|| rpc_service::serve(about.clone(), grpc_address, Arc::clone(&shared), wishes.clone())) => {}
+            () = serve_for_ever(|| {
+                let (shared, wishes) = (Arc::clone(&shared), wishes.clone());
+                rpc_service::serve(about.clone(), grpc_address, shared, wishes, beside.clone())
+            }) => {}
+            () = Arc::clone(&peers).talk(tls, outgoing) => {}
             () = serve_for_ever(|| metrics::serve(metrics_address, Arc::clone(&shared))) => {}
         }
     });

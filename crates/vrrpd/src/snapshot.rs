@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use ha_core::MonoTime;
-use vrrp::ProxyHealth;
+use vrrp::{ProxyHealth, ProxyReport, SharedSettings};
 
 /// One look at everything.
 #[derive(Debug, Clone)]
@@ -14,8 +14,12 @@ pub(crate) struct Snapshot {
     pub(crate) taken: MonoTime,
     /// When the driver began.
     pub(crate) began: MonoTime,
-    /// The local proxy.
+    /// The local proxy, as it counts.
     pub(crate) proxy: ProxyHealth,
+    /// What other hosts are told of it.
+    pub(crate) said: ProxyReport,
+    /// An operator keeps floating addresses off this host.
+    pub(crate) drained: bool,
     /// What makes this process weaker than it should be, such as no real-time priority.
     pub(crate) degraded: Vec<String>,
     pub(crate) routers: Vec<RouterView>,
@@ -30,6 +34,8 @@ pub(crate) struct RouterView {
     /// Empty while there is none.
     pub(crate) interface: String,
     pub(crate) interval: Duration,
+    /// What must be the same on all hosts.
+    pub(crate) settings: Arc<SharedSettings>,
     /// Whether the address is on this host, as far as the kernel has told.
     pub(crate) holds: bool,
     pub(crate) status: vrrp::Status,
@@ -42,7 +48,16 @@ impl Snapshot {
     /// Before the driver has begun.
     pub(crate) fn empty(now: MonoTime) -> Self {
         let proxy = ProxyHealth::Dead;
-        Self { taken: now, began: now, proxy, degraded: Vec::new(), routers: Vec::new() }
+        let said = ProxyReport::NONE;
+        Self {
+            taken: now,
+            began: now,
+            proxy,
+            said,
+            drained: false,
+            degraded: Vec::new(),
+            routers: Vec::new(),
+        }
     }
 }
 
@@ -70,6 +85,7 @@ pub(crate) mod tests {
             version: 3,
             interface: "eth0".to_owned(),
             interval: Duration::from_millis(200),
+            settings: Arc::new([("interval".to_owned(), "200ms".to_owned())].into()),
             holds: true,
             status: machine.status(at(700)),
         };
@@ -78,6 +94,8 @@ pub(crate) mod tests {
             taken: at(700),
             began: at(0),
             proxy: ProxyHealth::Serving,
+            said: ProxyReport { health: ProxyHealth::Serving, primary: true, epoch: 7 },
+            drained: false,
             degraded,
             routers: vec![router],
         }

@@ -1,27 +1,50 @@
-//! Operators' wishes, from the thread that serves gRPC to the one that advertises: a short queue, and a descriptor that wakes
-//! it. The driver takes what is there and never waits for anybody.
+//! What reaches the thread that advertises from the others: operators' wishes and what other hosts say, in a short queue with
+//! a descriptor that wakes it. The driver takes what is there and never waits for anybody.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
+use ha_core::MemberName;
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use vrrp::track::Tracking;
+use vrrp::{PeerRouter, ProxyReport, Tuning};
 
-/// Wishes that may wait; people are slow.
-const WAITING: usize = 16;
+/// What may wait: people are slow, and hosts tell five times a second how they are. When it is full, what comes is refused,
+/// and told again by whoever tells.
+const WAITING: usize = 64;
+
+/// One thing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// The router of this address shall give it away.
+    StepAside(String),
+    /// An operator keeps floating addresses off this host, or no longer.
+    Drain(bool),
+    /// What this address follows beside the proxy has come to this.
+    Tracking { address: String, tracking: Tracking },
+    /// The file was changed: what its addresses go by now, and the times that all have in common.
+    Tuned { tunings: Vec<(String, Tuning)>, times: ha_config::Vrrp },
+    /// Another host says how it is: its proxy, and its virtual routers by address.
+    PeerReported { peer: MemberName, proxy: ProxyReport, routers: Vec<(String, PeerRouter)> },
+    /// Another host is not heard any more.
+    PeerLost(MemberName),
+    /// Another host asks to be relieved.
+    TakeOver { peer: MemberName, address: String, priority: u8, epoch: u64 },
+}
 
 /// The side of whoever wishes.
 #[derive(Debug, Clone)]
 pub(crate) struct Wishes {
-    addresses: SyncSender<String>,
+    queue: SyncSender<Wish>,
     wake: Arc<EventFd>,
 }
 
 /// The driver's side.
 #[derive(Debug)]
 pub(crate) struct WishesIn {
-    addresses: Receiver<String>,
+    queue: Receiver<Wish>,
     wake: Arc<EventFd>,
 }
 
@@ -32,23 +55,23 @@ pub(crate) struct WishesIn {
 pub(crate) fn wishes() -> io::Result<(Wishes, WishesIn)> {
     let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
     let (sender, receiver) = sync_channel(WAITING);
-    let there = Wishes { addresses: sender, wake: Arc::clone(&wake) };
-    Ok((there, WishesIn { addresses: receiver, wake }))
+    let there = Wishes { queue: sender, wake: Arc::clone(&wake) };
+    Ok((there, WishesIn { queue: receiver, wake }))
 }
 
 impl Wishes {
-    /// Wishes that the router of this address steps aside. False when too many wait, or nobody is there.
-    pub(crate) fn step_aside(&self, address: String) -> bool {
-        self.addresses.try_send(address).is_ok() && self.wake.write(1).is_ok()
+    /// Hands one over. False when too many wait, or nobody is there.
+    pub(crate) fn wish(&self, wish: Wish) -> bool {
+        self.queue.try_send(wish).is_ok() && self.wake.write(1).is_ok()
     }
 }
 
 impl WishesIn {
-    /// The addresses whose routers shall step aside.
-    pub(crate) fn take(&self) -> impl Iterator<Item = String> + '_ {
+    /// Those that have come.
+    pub(crate) fn take(&self) -> Vec<Wish> {
         // Empty most of the time; what counts is the queue.
         let _ = self.wake.read();
-        self.addresses.try_iter()
+        self.queue.try_iter().collect()
     }
 }
 
@@ -65,12 +88,13 @@ mod tests {
     #[test]
     fn a_wish_arrives_once_and_too_many_are_refused() {
         let (wishes, wishes_in) = wishes().unwrap();
-        assert!(wishes.step_aside("10.0.1.10".to_owned()));
-        assert_eq!(wishes_in.take().collect::<Vec<_>>(), ["10.0.1.10"]);
-        assert_eq!(wishes_in.take().count(), 0);
-        let taken = (0..100).filter(|_| wishes.step_aside("10.0.1.10".to_owned())).count();
+        let aside = || Wish::StepAside("10.0.1.10".to_owned());
+        assert!(wishes.wish(aside()));
+        assert_eq!(wishes_in.take(), [aside()]);
+        assert_eq!(wishes_in.take(), []);
+        let taken = (0..100).filter(|_| wishes.wish(aside())).count();
         assert_eq!(taken, WAITING);
         drop(wishes_in);
-        assert!(!wishes.step_aside("10.0.1.10".to_owned()), "nobody is there");
+        assert!(!wishes.wish(aside()), "nobody is there");
     }
 }

@@ -109,6 +109,9 @@ fn about_front(cluster: &Cluster) -> Vec<String> {
             vip.router_id(),
             vip.interval.as_millis()
         ));
+        lines.extend(vip.combinations(&cluster.proxies).into_iter().map(|line| format!("  {line}")));
+        let surprises = vip.surprises(&cluster.proxies);
+        lines.extend(surprises.into_iter().map(|surprise| format!("  warning: {surprise}")));
     }
     lines
 }

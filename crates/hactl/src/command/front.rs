@@ -6,7 +6,9 @@ use std::time::Instant;
 use ha_rpc::proto::{AdministerRequest, ProxyStatusReply, UpstreamAdmin};
 
 use crate::agents::Agents;
-use crate::args::{AdministerArgs, Args, ProxyAction, ProxyArgs, ShowArgs, VipAction, VipArgs, VipMoveArgs};
+use crate::args::{
+    AdministerArgs, Args, ProxyAction, ProxyArgs, ShowArgs, VipAction, VipArgs, VipDrainArgs, VipMoveArgs,
+};
 use crate::ask::Asked;
 use crate::confirm::confirm;
 use crate::exit_code::{Code, Stop};
@@ -76,8 +78,11 @@ pub(crate) fn vip(args: &Args, asked: &VipArgs) -> anyhow::Result<Code> {
         return Err(Stop::new(Code::Configuration, message).into());
     }
     require_proxies(&agents, None)?;
-    if let Some(VipAction::Move(wish)) = &asked.action {
-        return move_vip(&agents, wish);
+    match &asked.action {
+        Some(VipAction::Move(wish)) => return move_vip(&agents, wish),
+        Some(VipAction::Drain(wish)) => return drain_vips(&agents, wish, true),
+        Some(VipAction::Undrain(wish)) => return drain_vips(&agents, wish, false),
+        None => {}
     }
     watch::show(show, async || {
         let answers = agents.ask_vrrps().await;
@@ -127,6 +132,32 @@ fn move_vip(agents: &Agents, wish: &VipMoveArgs) -> anyhow::Result<Code> {
         output::print(&format!("{address} moved from {holder} to {to}; took {took:.2} s\n"))?;
         Ok(Code::Done)
     })
+}
+
+/// Keeps floating addresses off a host, or lets them come again.
+fn drain_vips(agents: &Agents, wish: &VipDrainArgs, drain: bool) -> anyhow::Result<Code> {
+    let host = wish.host.as_str();
+    require_proxies(agents, Some(host))?;
+    if drain {
+        let question =
+            format!("Keep floating addresses off {host} until it is undrained? Sessions through it end");
+        confirm(&question, wish.yes)?;
+    }
+    let asked = Agents::block_on(async { Ok(agents.drain_vips(host, drain).await) })?;
+    let answer = asked.map_or_else(|| Err("no proxy host".to_owned()), |asked| asked.answer);
+    let held = answer.map_err(|why| Stop::new(Code::Failed, format!("{host}: {why}")))?.held;
+    if drain && !held.is_empty() {
+        let message =
+            format!("{host} is drained and holds {} all the same: no other host took it", held.join(", "));
+        return Err(Stop::new(Code::Failed, message).into());
+    }
+    let said = if drain {
+        format!("{host} is drained: floating addresses go to other hosts until hactl vip undrain {host}\n")
+    } else {
+        format!("{host} may hold floating addresses again; a preferred host waits vip.preempt_delay\n")
+    };
+    output::print(&said)?;
+    Ok(Code::Done)
 }
 
 /// The whole chain; written also when nobody answers.

@@ -68,11 +68,23 @@ fn notes(floating: &[Floating<'_>], colored: bool) -> Vec<String> {
             let Some(router) = seat.router else { continue };
             let alarm = |alarm: &String| red(&format!("! {}: {alarm}", seat.host()), colored);
             notes.extend(router.alarms.iter().map(alarm));
+            notes.extend(router.tracks.iter().map(|track| format!("{} follows {track}", seat.host())));
+            if !router.hook.is_empty() {
+                notes.push(format!("{}'s hook for {}: {}", seat.host(), one.vip.address, router.hook));
+            }
             if let (Some(address), Some(priority)) = (&router.active_address, router.active_priority) {
                 let (host, vip) = (seat.host(), one.vip.address);
                 notes.push(format!("{host} hears {address} advertise {vip} with priority {priority}"));
             }
         }
+    }
+    let drained = floating.first().into_iter().flat_map(|one| &one.seats);
+    for seat in drained.filter(|seat| seat.asked.reply().is_some_and(|reply| reply.drained)) {
+        let host = seat.host();
+        notes.push(red(
+            &format!("! {host} is drained by an operator: hactl vip undrain {host} ends it"),
+            colored,
+        ));
     }
     // The hosts are the same for every address.
     for seat in floating.first().map_or(&[] as &[_], |one| &one.seats) {

@@ -143,6 +143,25 @@ fn a_member_is_taken_out_at_every_proxy_or_at_one() {
 }
 
 #[test]
+fn a_proxy_host_is_drained_and_undrained() {
+    let world = World::with_proxies(64).serve(&["ha1", "ha2"]);
+    world.play.holders.lock().unwrap().clear();
+    let (_, err) = world.expect(&["vip", "drain", "ha1"], 4);
+    assert!(err.contains("Keep floating addresses off ha1"), "{err}");
+    let (_, err) = world.expect(&["vip", "drain", "ha9", "--yes"], 3);
+    assert!(err.contains("\"ha9\" is no proxy host"), "{err}");
+    assert!(world.asked().is_empty());
+    let (out, _) = world.expect(&["vip", "drain", "ha1", "--yes"], 0);
+    assert!(out.contains("ha1 is drained"), "{out}");
+    let (out, _) = world.expect(&["vip", "undrain", "ha1"], 0);
+    assert!(out.contains("may hold floating addresses again"), "{out}");
+    assert_eq!(world.asked(), ["ha1 is drained", "ha1 is undrained"]);
+    *world.play.holders.lock().unwrap() = vec!["ha1"];
+    let (_, err) = world.expect(&["vip", "drain", "ha1", "--yes"], 1);
+    assert!(err.contains("holds 10.9.9.9 all the same"), "{err}");
+}
+
+#[test]
 fn a_floating_address_is_moved_by_its_holder() {
     let world = World::with_proxies(63).serve(&["ha1", "ha2"]);
     world.play.holders.lock().unwrap().clear();

@@ -13,11 +13,12 @@ use ha_rpc::proto::agent_server::{Agent, AgentServer};
 use ha_rpc::proto::proxy_server::{Proxy, ProxyServer};
 use ha_rpc::proto::vrrp_server::{Vrrp, VrrpServer};
 use ha_rpc::proto::{
-    AdministerReply, AdministerRequest, FailoverRequest, HistoryEntry, HistoryReply, HistoryRequest,
-    MoveReply, MoveRequest, OperationReply, PauseRequest, PolicyKind, ProxyStatusReply, ProxyStatusRequest,
-    ReinitializeRequest, ReloadRequest, RestartRequest, ResumeRequest, Route, RouteState, Server,
-    ServerState, StatusReply, StatusRequest, SwitchoverRequest, SyncState, Upstream, VirtualRouter,
-    VirtualRouterState, VrrpStatusReply, VrrpStatusRequest,
+    AdministerReply, AdministerRequest, DrainReply, DrainRequest, FailoverRequest, HistoryEntry,
+    HistoryReply, HistoryRequest, MoveReply, MoveRequest, OperationReply, PauseRequest, PeerReport,
+    PolicyKind, ProxyStatusReply, ProxyStatusRequest, ReinitializeRequest, ReloadRequest, RestartRequest,
+    ResumeRequest, Route, RouteState, Server, ServerState, StatusReply, StatusRequest, SwitchoverRequest,
+    SyncState, TakeOverReply, TakeOverRequest, Upstream, VirtualRouter, VirtualRouterState, VrrpStatusReply,
+    VrrpStatusRequest,
 };
 use tonic::body::Body;
 use tonic::codegen::{Service, http};
@@ -207,6 +208,21 @@ impl Vrrp for FakeVrrp {
             return Err(refusal);
         }
         Ok(Response::new(MoveReply { active_address: "127.91.63.22".to_owned() }))
+    }
+
+    async fn drain(&self, request: Request<DrainRequest>) -> Result<Response<DrainReply>, Status> {
+        let what = if request.into_inner().drain { "drained" } else { "undrained" };
+        self.play.asked.lock().unwrap().push(format!("{} is {what}", self.name));
+        let holds = self.play.holders.lock().unwrap().contains(&self.name);
+        Ok(Response::new(DrainReply { held: holds.then(|| VIP.to_owned()).into_iter().collect() }))
+    }
+
+    async fn exchange(&self, _: Request<PeerReport>) -> Result<Response<PeerReport>, Status> {
+        Err(Status::unimplemented("hosts talk among themselves"))
+    }
+
+    async fn take_over(&self, _: Request<TakeOverRequest>) -> Result<Response<TakeOverReply>, Status> {
+        Err(Status::unimplemented("hosts talk among themselves"))
     }
 
     async fn status(&self, _: Request<VrrpStatusRequest>) -> Result<Response<VrrpStatusReply>, Status> {

@@ -15,7 +15,7 @@ use crate::timers::{self, Timer};
 use crate::version::Version;
 
 /// Priority 0 is sent three times: if the only one were lost, the next router would wait for the whole Down interval.
-const FAREWELLS: u8 = 3;
+pub(super) const FAREWELLS: u8 = 3;
 const FAREWELL_GAP: Duration = Duration::from_millis(20);
 
 /// How long an Active that steps aside waits for another: a Backup takes over after its skew time, which is less than an
@@ -35,11 +35,25 @@ impl VirtualRouter {
         self.timers.clear_all();
         (self.active, self.conflict, self.gives_way, self.settles_at) = (None, None, None, None);
         self.aside = false;
+        self.epoch = (self.epoch + 1).max(self.epoch_floor);
+        self.held_epoch = self.epoch;
         self.change(now, State::Active, because);
         self.holds_address = true;
         self.advertise(now);
         self.announcing.begin(now);
         self.announce(now);
+    }
+
+    /// In place of a program that was Active until just now, so that nobody has taken over yet.
+    pub(super) fn resume(&mut self, now: MonoTime, epoch: u64) {
+        if self.started || self.missing().is_some() || self.tracking.fault.is_some() {
+            self.start(now);
+            return;
+        }
+        (self.started, self.stopping) = (true, false);
+        self.epoch = epoch.saturating_sub(1);
+        self.epoch_floor = 0;
+        self.become_active(now, Cause::Resumed);
     }
 
     /// One advertisement, and with it one more lifetime for the address.
@@ -96,6 +110,7 @@ impl VirtualRouter {
         self.aside = true;
         self.note(Reason::StepsAside);
         self.advertise(now);
+        self.ask_the_best_peer();
         self.timers.set(Timer::Aside, now + ASIDE_LIMIT);
     }
 

@@ -7,8 +7,8 @@ use ha_core::MonoTime;
 
 use super::VirtualRouter;
 use super::validation::Valid;
-use crate::priority::Tier;
 use crate::reason::{Cause, Reason};
+use crate::setup::Setup;
 use crate::state::{ActiveSeen, State};
 use crate::timers::Timer;
 
@@ -62,7 +62,10 @@ impl VirtualRouter {
         let Valid { source, priority, interval, .. } = *heard;
         self.settles_at = None;
         let active = ActiveSeen { source, priority, heard_at: now };
-        self.active = Some(active);
+        let before = self.active.replace(active);
+        if before.is_some_and(|before| before.source != source) {
+            self.moves.moved(now);
+        }
         if priority == 0 {
             self.timers.clear(Timer::Preempt);
             self.give_way(now, Cause::ActiveLeft { source });
@@ -87,20 +90,14 @@ impl VirtualRouter {
         }
         self.gives_way = None;
         self.listen_from(heard_at);
-        // When no proxy serves, moving the address would help nobody.
-        let preempts =
-            self.setup.preempt && !self.aside && priority < self.priority() && self.tier() == Tier::Serving;
-        if !preempts {
+        if !self.may_preempt(priority) {
             self.timers.clear(Timer::Preempt);
         } else if self.timers.get(Timer::Preempt).is_none() {
-            let delay = self.setup.preempt_delay.max(self.skew());
+            let Setup { preempt_delay, preempt_delay_limit, .. } = self.setup;
+            let delay = self.moves.delay(now, preempt_delay, preempt_delay_limit).max(self.skew());
             self.note(Reason::PreemptionDelayed { source, priority, delay });
             self.timers.set(Timer::Preempt, now + delay);
         }
-    }
-
-    fn is_worse(&self, priority: u8) -> bool {
-        Tier::of_priority(priority) < self.tier()
     }
 
     /// The own priority has changed.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use ha_core::MonoTime;
+use ha_core::{MemberName, MonoTime};
 use vrrp::packet::{self, group_of};
 use vrrp::{Action, Event, ProxyHealth, Reason, Setup, State, Status, Version, VirtualRouter};
 
@@ -30,7 +30,9 @@ pub(crate) fn address_v6(host: usize) -> IpAddr {
 /// The settings of host 0 (preferred), 1, ... of two or three.
 pub(crate) fn setup(host: usize) -> Setup {
     let peers = (0..3).filter(|other| *other != host).map(address).collect();
-    Setup { preference: 39 - u8::try_from(host).expect("few hosts"), peers, ..Setup::new(51, VIP) }
+    let preference = 39 - u8::try_from(host).expect("few hosts");
+    // No longer delays for an address that moves often, but where that is looked at.
+    Setup { preference, peers, preempt_delay_limit: Duration::ZERO, ..Setup::new(51, VIP) }
 }
 
 pub(crate) fn setup_v2(host: usize) -> Setup {
@@ -72,6 +74,15 @@ pub(crate) struct Host {
     queue: Vec<(usize, IpAddr, Vec<u8>)>,
 }
 
+impl Host {
+    /// A new program, which has not started yet; the address of the old one stays while its lease runs.
+    pub(crate) fn revive(&mut self, setup: Setup, now: MonoTime) {
+        self.router = VirtualRouter::new(setup, now).expect("a usable setup");
+        self.condition = Condition::Running;
+        self.queue.clear();
+    }
+}
+
 /// Host and member that a packet comes to, its source, and itself.
 type Arrival = (usize, usize, IpAddr, Vec<u8>);
 
@@ -90,6 +101,8 @@ pub(crate) struct Link {
     /// Members of groups whose packets are lost everywhere.
     pub(crate) mute: BTreeSet<usize>,
     pub(crate) random: u64,
+    /// Who asked whom over the peer channel to take over, with which priority and number.
+    pub(crate) asked: Vec<(usize, MemberName, u8, u64)>,
     /// The last message that was sent.
     pub(crate) last_packet: Option<Vec<u8>>,
     in_flight: BTreeMap<(MonoTime, u64), Arrival>,
@@ -126,6 +139,7 @@ impl Link {
             cut: BTreeSet::new(),
             mute: BTreeSet::new(),
             random: 7,
+            asked: Vec::new(),
             last_packet: None,
             in_flight: BTreeMap::new(),
             sent: 0,
@@ -329,6 +343,10 @@ impl Link {
                     Seen::Removed
                 }
                 Action::Announce => Seen::Announced,
+                Action::AskTakeOver { peer, priority, epoch } => {
+                    self.asked.push((host, peer, priority, epoch));
+                    continue;
+                }
                 Action::Note(reason) => Seen::Noted(reason),
             };
             self.seen.push((self.now, host, seen));
@@ -368,6 +386,10 @@ impl Link {
 
     pub(crate) fn state(&self, host: usize) -> State {
         self.status(host).state
+    }
+
+    pub(crate) fn is_up(&self, host: usize) -> bool {
+        self.hosts[host].condition == Condition::Running
     }
 
     /// Hosts that are up and whose router is Active.

@@ -7,6 +7,8 @@ mod interruptions;
 mod ipv6;
 mod keepalived;
 mod link;
+mod peer_channel;
 mod properties;
 mod signing;
 mod takeover;
+mod weights;

@@ -292,3 +292,46 @@ fn both_forms_of_the_checksum_are_understood_and_the_peers_form_is_learned() {
         }
     }
 }
+
+#[test]
+fn a_program_in_place_of_one_that_died_just_now_goes_on_as_active() {
+    for down in [1, 150, 350] {
+        let mut link = Link::settled();
+        let epoch = link.status(0).epoch;
+        link.kill(0);
+        link.run(ms(down));
+        link.hosts[0].revive(setup(0), link.now);
+        link.event(0, Event::LinkUp { source: address(0) });
+        link.proxy(0, vrrp::ProxyHealth::Serving);
+        link.event(0, Event::Resumed { epoch });
+        assert_eq!(
+            (link.state(0), link.status(0).reason, link.status(0).epoch),
+            (State::Active, Cause::Resumed, epoch)
+        );
+        link.run(Duration::from_secs(30));
+        assert_eq!((link.actives(), link.owners()), (vec![0], vec![0]), "{down} ms");
+        assert_eq!(link.status(1).counters.became_active, 0);
+        assert!(link.times(0, &Seen::Removed).is_empty());
+    }
+}
+
+#[test]
+fn one_that_resumes_beside_a_new_active_is_settled_as_any_two_are() {
+    let mut link = Link::settled();
+    let epoch = link.status(0).epoch;
+    link.kill(0);
+    link.run(Duration::from_secs(2));
+    assert_eq!(link.actives(), [1]);
+    link.hosts[0].revive(setup(0), link.now);
+    link.event(0, Event::LinkUp { source: address(0) });
+    link.event(0, Event::Resumed { epoch });
+    link.run(Duration::from_secs(1));
+    assert_eq!((link.actives(), link.owners()), (vec![1], vec![1]), "its proxy is not known to live");
+}
+
+#[test]
+fn nothing_is_resumed_without_a_link() {
+    let mut link = Link::new([setup(0)]);
+    link.event(0, Event::Resumed { epoch: 7 });
+    assert_eq!((link.state(0), link.owners()), (State::Fault, vec![]));
+}

@@ -58,6 +58,8 @@ pub(crate) struct Address {
     pub(crate) doubtful: bool,
     /// Installed by a vrrpd.
     pub(crate) ours: bool,
+    /// When it was installed or refreshed last, in hundredths of a second of `CLOCK_MONOTONIC`.
+    pub(crate) refreshed: u32,
 }
 
 /// What a netlink message says.
@@ -118,7 +120,7 @@ fn address(payload: &[u8]) -> Result<Option<Address>, DecodeError> {
         return Ok(None);
     }
     let message = AddressMessage::parse(payload)?;
-    let (mut local, mut other, mut ours) = (None, None, false);
+    let (mut local, mut other, mut ours, mut refreshed) = (None, None, false, 0);
     let mut flags = AddressFlags::from_bits_retain(u32::from(message.header.flags.bits()));
     for attribute in message.attributes {
         match attribute {
@@ -127,6 +129,7 @@ fn address(payload: &[u8]) -> Result<Option<Address>, DecodeError> {
             AddressAttribute::Address(address) => other = Some(address),
             AddressAttribute::Flags(all) => flags = all,
             AddressAttribute::Protocol(protocol) => ours = protocol == OURS,
+            AddressAttribute::CacheInfo(times) => refreshed = times.tstamp,
             _ => {}
         }
     }
@@ -138,6 +141,7 @@ fn address(payload: &[u8]) -> Result<Option<Address>, DecodeError> {
         prefix: message.header.prefix_len,
         primary: !flags.intersects(unstable),
         doubtful: flags.intersects(doubtful),
+        refreshed,
         ours,
     }))
 }
@@ -262,8 +266,15 @@ mod tests {
                 other => panic!("{other:?}"),
             })
             .collect();
-        let address =
-            Address { interface: 7, address: vip, prefix: 32, primary: true, doubtful: false, ours: true };
+        let address = Address {
+            interface: 7,
+            address: vip,
+            prefix: 32,
+            primary: true,
+            doubtful: false,
+            ours: true,
+            refreshed: 0,
+        };
         let gone = Address { prefix: 24, ours: false, ..address.clone() };
         let six = Address { address: vip_v6, prefix: 128, ..address.clone() };
         assert_eq!(read, [Message::Address(address), Message::AddressGone(gone), Message::Address(six)]);

@@ -69,7 +69,7 @@ fn wire_of_a_takeover() {
     if !is_root() {
         return;
     }
-    let (world, first, _second) = World::running(SETTINGS);
+    let (world, first, _second) = World::running_by_multicast_only(SETTINGS);
     let capture = Capture::begin(&world, "takeover");
     let killed = Instant::now();
     first.signal(Signal::SIGKILL);
@@ -83,7 +83,7 @@ fn wire_of_a_farewell() {
     if !is_root() {
         return;
     }
-    let (world, mut first, _second) = World::running(SETTINGS);
+    let (world, mut first, _second) = World::running_by_multicast_only(SETTINGS);
     let capture = Capture::begin(&world, "farewell");
     let asked = Instant::now();
     first.signal(Signal::SIGTERM);
@@ -101,7 +101,7 @@ fn wire_of_a_dead_proxy() {
     if !is_root() {
         return;
     }
-    let (world, _first, _second) = World::running(SETTINGS);
+    let (world, _first, _second) = World::running_by_multicast_only(SETTINGS);
     let capture = Capture::begin(&world, "dead-proxy");
     wait_until_announced(&world, &capture);
     let died = Instant::now();
@@ -122,7 +122,7 @@ fn wire_of_a_lost_link_and_of_its_return() {
     if !is_root() {
         return;
     }
-    let (world, first, _second) = World::running(SETTINGS);
+    let (world, first, _second) = World::running_by_multicast_only(SETTINGS);
     let capture = Capture::begin(&world, "link");
     world.cable(&world.ha1, false);
     let cut = Instant::now();
@@ -145,7 +145,7 @@ fn wire_of_an_address_lost() {
     if !is_root() {
         return;
     }
-    let (world, first, _second) = World::running(SETTINGS);
+    let (world, first, _second) = World::running_by_multicast_only(SETTINGS);
     let capture = Capture::begin(&world, "address-lost");
     let quiet = Instant::now();
     wait_until_announced(&world, &capture);

@@ -10,5 +10,8 @@ mod keepalived;
 mod link;
 mod losses;
 mod moving;
+mod peers;
 mod privileges;
+mod programs;
+mod reloads;
 mod strain;

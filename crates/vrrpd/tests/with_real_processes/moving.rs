@@ -182,3 +182,30 @@ fn unicast_and_version_2_with_a_password_move_it_as_well() {
     wait_for("ha2 to hold the address", || world.ha2.holds().then_some(()));
     assert!(!first.said("cfgha26") && !second.said("cfgha26"));
 }
+
+#[test]
+fn a_vrrpd_that_is_started_at_once_after_it_was_killed_goes_on() {
+    if !is_root() {
+        return;
+    }
+    // T10. A longer interval, because a debug build starts slowly on a busy machine.
+    let (world, mut first, second) = World::running("interval = \"1s\"");
+    wait_for("the holding to be written down", || {
+        let text = std::fs::read_to_string(world.ha1.dir().join("vrrpd.state")).unwrap_or_default();
+        text.contains("10.0.1.10").then_some(())
+    });
+    let observer = Observer::begin(&world);
+    first.signal(Signal::SIGKILL);
+    first.wait();
+    let again = world.ha1.start();
+    wait_for("ha1 to go on", || {
+        again.said("initialize -> active: goes on where an earlier process").then_some(())
+    });
+    let end = Instant::now() + ms(4000); // longer than its lease
+    wait_for("4 s to pass", || (Instant::now() >= end).then_some(()));
+    assert!(observer.end().nothing_moved(), "{}", again.log());
+    assert!(!second.said("-> active"), "{}", second.log());
+    // Ended properly it has left nothing to go on with.
+    again.signal(Signal::SIGTERM);
+    wait_for("ha2 to hold the address", || world.ha2.holds().then_some(()));
+}

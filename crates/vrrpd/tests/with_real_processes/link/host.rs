@@ -24,17 +24,34 @@ impl Host {
     pub(crate) fn new(name: &'static str, namespace: Namespace, dir: &Path, ipv6: bool, vip: &str) -> Self {
         let (address, subnet, bits): (IpAddr, _, _) =
             if ipv6 { (VIP_V6.into(), "fd00::", 64) } else { (VIP.into(), "10.0.1.", 24) };
-        let dir = dir.join(name);
+        let (certificates, dir) = (dir, dir.join(name));
         std::fs::create_dir(&dir).expect("a directory");
         let text = format!(
             "name = \"test\"\n[[database]]\nname = \"pg1\"\naddress = \"{subnet}11\"\n\
              [[proxy]]\nname = \"ha1\"\naddress = \"{subnet}21\"\n[[proxy]]\nname = \"ha2\"\naddress = \"{subnet}22\"\n\
-             [replication]\nmode = \"asynchronous\"\n[[vip]]\naddress = \"{address}/{bits}\"\n{vip}\n"
+             [replication]\nmode = \"asynchronous\"\n[tls]\nca = \"{0}/ca.crt\"\ncert = \"{0}/{name}.crt\"\n\
+             key = \"{0}/{name}.key\"\n[[vip]]\naddress = \"{address}/{bits}\"\n{vip}\n",
+            certificates.display()
         );
         std::fs::write(dir.join("cluster.toml"), text).expect("write the configuration");
         let proxy = PretendedProxy::new(dir.join("proxy.sock"));
         proxy.serve();
         Self { name, namespace, proxy, vip: address, dir }
+    }
+
+    /// Its own address.
+    pub(crate) fn address(&self) -> IpAddr {
+        if self.name == "ha1" { [10, 0, 1, 21].into() } else { [10, 0, 1, 22].into() }
+    }
+
+    /// Changes its file.
+    pub(crate) fn edit(&self, change: impl FnOnce(String) -> String) {
+        let path = self.dir.join("cluster.toml");
+        let text = std::fs::read_to_string(&path).expect("the configuration");
+        // Under another name first, as a careful operator does.
+        let beside = self.dir.join("cluster.new");
+        std::fs::write(&beside, change(text)).expect("write the configuration");
+        std::fs::rename(&beside, &path).expect("put it in place");
     }
 
     /// Where its files are.
@@ -68,7 +85,8 @@ impl Host {
     /// The same by a program that becomes vrrpd: `setpriv` and the like, with arguments.
     pub(crate) fn start_by(&self, by: &[&str]) -> Vrrpd {
         let vrrpd = self.spawn_by(by);
-        wait_for("vrrpd to start", || vrrpd.said("started").then_some(()));
+        let began = || vrrpd.said("started") || vrrpd.said("goes on where an earlier process");
+        wait_for("vrrpd to start", || began().then_some(()));
         vrrpd
     }
 
@@ -84,6 +102,8 @@ impl Host {
         }
         command.arg("--config").arg(self.dir.join("cluster.toml"));
         command.args(["--node", self.name, "--proxy-socket"]).arg(self.dir.join("proxy.sock"));
+        command.arg("--resumption-file").arg(self.dir.join("vrrpd.state"));
+        command.arg("--state-dir").arg(self.dir.join("state"));
         let child = command.stdin(Stdio::null()).stderr(file).spawn().expect("start vrrpd");
         Vrrpd { child, log, earlier }
     }
@@ -106,7 +126,7 @@ impl Host {
     /// What an HTTP server of this host answers.
     pub(crate) fn http(&self, port: u16, path: &str) -> String {
         use std::io::{Read as _, Write as _};
-        let address = if self.name == "ha1" { "10.0.1.21" } else { "10.0.1.22" };
+        let address = self.address();
         self.namespace.inside(|| {
             let mut stream = std::net::TcpStream::connect((address, port)).expect("connect");
             let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");

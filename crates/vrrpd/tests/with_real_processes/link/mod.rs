@@ -3,6 +3,7 @@
 
 mod burners;
 mod capture;
+mod certificates;
 mod flood;
 mod frr;
 mod host;
@@ -11,14 +12,20 @@ mod observer;
 mod pinger;
 mod proxy;
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use ha_config::VRRPD_GRPC_PORT;
+use ha_rpc::TlsFiles;
+use ha_rpc::proto::vrrp_client::VrrpClient;
+use ha_rpc::proto::{VrrpStatusReply, VrrpStatusRequest};
 use nix::sched::{CloneFlags, setns};
 use nix::unistd::Uid;
 use tempfile::TempDir;
+use tonic::transport::Channel;
+use tonic::{Response, Status};
 
 pub(crate) use burners::Burners;
 pub(crate) use capture::{Capture, Frame};
@@ -138,7 +145,7 @@ pub(crate) struct World {
     pub(crate) client: Namespace,
     /// The bridge.
     switch: Namespace,
-    _dir: TempDir,
+    dir: TempDir,
     /// One world at a time: times are measured here, on few CPUs.
     _turn: MutexGuard<'static, ()>,
 }
@@ -168,12 +175,28 @@ impl World {
             plug(&switch, namespace, port, last);
         }
         let host = |name, namespace| Host::new(name, namespace, dir.path(), ipv6, vip);
-        Self { ha1: host("ha1", ha1), ha2: host("ha2", ha2), client, switch, _dir: dir, _turn: turn }
+        Self { ha1: host("ha1", ha1), ha2: host("ha2", ha2), client, switch, dir, _turn: turn }
     }
 
-    /// Both run, ha1 holds the address.
+    /// The same with certificates, so that the hosts talk to each other and to administrators. Without them moves go by
+    /// advertisements alone.
+    pub(crate) fn certified(vip: &str) -> Self {
+        let world = Self::new(vip);
+        certificates::issue(world.dir.path());
+        world
+    }
+
+    /// Both run without certificates, ha1 holds the address.
     pub(crate) fn running(vip: &str) -> (Self, Vrrpd, Vrrpd) {
         Self::new(vip).run()
+    }
+
+    /// The same, and what one host sends to the other alone is lost: they know of each other by multicast only.
+    pub(crate) fn running_by_multicast_only(vip: &str) -> (Self, Vrrpd, Vrrpd) {
+        let world = Self::new(vip);
+        world.ha1.namespace.ip("route add blackhole 10.0.1.22/32");
+        world.ha2.namespace.ip("route add blackhole 10.0.1.21/32");
+        world.run()
     }
 
     /// Starts both; ha1 will hold the address.
@@ -185,6 +208,46 @@ impl World {
         wait_for("ha2 to be Backup", || second.said("-> backup").then_some(()));
         wait_for("ha2 to know its proxy", || second.said("the proxy is serving").then_some(()));
         (world, first, second)
+    }
+
+    /// Both run, and each hears the other over the peer channel.
+    pub(crate) fn with_channel(vip: &str) -> (Self, Vrrpd, Vrrpd) {
+        let world = Self::certified(vip);
+        let (world, first, second) = world.run();
+        for vrrpd in [&first, &second] {
+            wait_for("the peer channel", || vrrpd.said("connected to another host").then_some(()));
+        }
+        wait_for("ha2 to hear of a serving proxy", || {
+            let peers = world.status(&world.ha2).peers;
+            peers.iter().any(|peer| peer.heard && peer.proxy == "serving").then_some(())
+        });
+        (world, first, second)
+    }
+
+    /// Calls the vrrpd of a host as an administrator.
+    pub(crate) fn call<T: Send, F: Future<Output = Result<Response<T>, Status>>>(
+        &self,
+        host: &Host,
+        call: impl FnOnce(VrrpClient<Channel>) -> F + Send,
+    ) -> Result<T, Status> {
+        let file = |name: &str| self.dir.path().join(name);
+        let tls = TlsFiles { ca: file("ca.crt"), cert: file("admin.crt"), key: file("admin.key") };
+        host.namespace.inside(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(async {
+                let address = SocketAddr::new(host.address(), VRRPD_GRPC_PORT);
+                let connected = ha_rpc::channel::connect(host.name, address, &tls).await;
+                let connected = connected.map_err(|error| Status::unavailable(error.to_string()))?;
+                call(VrrpClient::new(connected)).await.map(Response::into_inner)
+            })
+        })
+    }
+
+    /// What a host says of its routers and peers.
+    pub(crate) fn status(&self, host: &Host) -> VrrpStatusReply {
+        wait_for("an answer of vrrpd", || {
+            self.call(host, |mut client| async move { client.status(VrrpStatusRequest {}).await }).ok()
+        })
     }
 
     /// Takes a host's interface away.
@@ -258,7 +321,7 @@ fn plug(switch: &Namespace, namespace: &Namespace, port: &str, last: u8) {
 pub(crate) fn send_garbage() {
     use socket2::{Domain, Protocol, SockAddr, Socket, Type};
     let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(112))).expect("a raw socket");
-    let group = SockAddr::from(std::net::SocketAddr::from(([224, 0, 0, 18], 0)));
+    let group = SockAddr::from(SocketAddr::from(([224, 0, 0, 18], 0)));
     let client = Ipv4Addr::new(10, 0, 1, 99);
     socket.set_multicast_if_v4(&client).expect("the interface");
     // Priority 254, a wrong checksum: whoever does not check it loses the address.

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::thread::JoinHandle;
 
 use super::ms;
@@ -19,12 +19,14 @@ const DEAD: u8 = 3;
 pub(crate) struct PretendedProxy {
     path: PathBuf,
     mood: Arc<AtomicU8>,
+    primary: Arc<AtomicBool>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl PretendedProxy {
     pub(crate) fn new(path: PathBuf) -> Self {
-        Self { path, mood: Arc::new(AtomicU8::new(DEAD)), thread: Mutex::new(None) }
+        let (mood, primary) = (Arc::new(AtomicU8::new(DEAD)), Arc::new(AtomicBool::new(true)));
+        Self { path, mood, primary, thread: Mutex::new(None) }
     }
 
     /// Serves, also after it has died.
@@ -33,9 +35,14 @@ impl PretendedProxy {
         let mut thread = self.thread.lock().expect("the thread");
         if thread.is_none() {
             let listener = UnixListener::bind(&self.path).expect("listen");
-            let mood = Arc::clone(&self.mood);
-            *thread = Some(std::thread::spawn(move || talk(&listener, &mood)));
+            let (mood, primary) = (Arc::clone(&self.mood), Arc::clone(&self.primary));
+            *thread = Some(std::thread::spawn(move || talk(&listener, &mood, &primary)));
         }
+    }
+
+    /// Has a primary, or none.
+    pub(crate) fn has_primary(&self, has: bool) {
+        self.primary.store(has, Ordering::SeqCst);
     }
 
     /// Takes no new sessions.
@@ -69,12 +76,12 @@ impl Drop for PretendedProxy {
     }
 }
 
-fn talk(listener: &UnixListener, mood: &AtomicU8) {
+fn talk(listener: &UnixListener, mood: &AtomicU8, primary: &AtomicBool) {
     listener.set_nonblocking(true).expect("a listener that does not wait");
     let mut connections = Vec::new();
-    let (mut sequence, mut told) = (0, DEAD);
+    let (mut sequence, mut told) = (0, (DEAD, true));
     loop {
-        let now = mood.load(Ordering::SeqCst);
+        let (now, primary) = (mood.load(Ordering::SeqCst), primary.load(Ordering::SeqCst));
         if now == DEAD {
             return;
         }
@@ -84,14 +91,14 @@ fn talk(listener: &UnixListener, mood: &AtomicU8) {
             new = true;
         }
         // As the real one: at once when something changes, and every 200 ms.
-        if now != SILENT && (new || now != told || sequence % 20 == 0) {
+        if now != SILENT && (new || (now, primary) != told || sequence % 20 == 0) {
             let line = format!(
-                "{{\"seq\":{sequence},\"serving\":{},\"draining\":{},\"primary\":false}}\n",
+                "{{\"seq\":{sequence},\"serving\":{},\"draining\":{},\"primary\":{primary},\"epoch\":3}}\n",
                 now == SERVING,
                 now == DRAINING
             );
             connections.retain_mut(|connection| connection.write_all(line.as_bytes()).is_ok());
-            told = now;
+            told = (now, primary);
         }
         sequence += 1;
         std::thread::sleep(ms(10)); // the pace of the pretended proxy

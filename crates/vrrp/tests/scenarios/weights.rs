@@ -1,0 +1,127 @@
+//! Priorities by weights, as the guide's pair has them: 101 and 100, and 2 for a check that succeeds.
+
+use std::time::Duration;
+
+use vrrp::track::{Sample, Tracking, Weight};
+use vrrp::{Cause, Event, PriorityModel, Setup, State};
+
+use crate::link::{Link, Seen, ms, setup, setup_v2};
+
+fn weights(of: fn(usize) -> Setup, host: usize) -> Setup {
+    let base = if host == 0 { 101 } else { 100 };
+    Setup { model: PriorityModel::Weights { base }, preempt_delay: Duration::ZERO, ..of(host) }
+}
+
+/// The check of a host, which counts with this weight, ends like that.
+fn check(link: &mut Link, host: usize, weight: i16, sample: Sample) {
+    let weight = Weight { weight, reverse: false };
+    let tracking = Tracking::of([("check", weight, sample)]);
+    link.event(host, Event::TrackingChanged(tracking));
+}
+
+fn pair(of: fn(usize) -> Setup, preempt: bool) -> Link {
+    let mut link = Link::settled_with([0, 1].map(|host| Setup { preempt, ..weights(of, host) }));
+    for host in [0, 1] {
+        check(&mut link, host, 2, Sample::Well);
+    }
+    link.run(Duration::from_secs(5));
+    assert_eq!((link.status(0).priority, link.status(1).priority, link.actives()), (103, 102, vec![0]));
+    link
+}
+
+#[test]
+fn the_guides_pair_holds_the_address_where_the_guide_has_it() {
+    for of in [setup as fn(usize) -> Setup, setup_v2] {
+        let mut link = pair(of, true);
+        for (host, sample, priority, holder) in [
+            (0, Sample::Failed, 101, 1),
+            (0, Sample::Well, 103, 0),
+            (1, Sample::Failed, 100, 0),
+            // Both: it stays, although no proxy lives.
+            (0, Sample::Failed, 101, 0),
+            (1, Sample::Well, 102, 1),
+        ] {
+            check(&mut link, host, 2, sample);
+            link.run(Duration::from_secs(8));
+            assert_eq!((link.status(host).priority, link.actives()), (priority, vec![holder]));
+        }
+    }
+}
+
+#[test]
+fn without_preemption_a_weight_moves_nothing_but_a_fault_does() {
+    let mut link = pair(setup, false);
+    check(&mut link, 0, 2, Sample::Failed);
+    link.run(Duration::from_secs(60));
+    assert_eq!(link.actives(), [0], "keepalived's trap: a weight and no preemption");
+    check(&mut link, 0, 0, Sample::Failed);
+    assert_eq!((link.state(0), link.owners()), (State::Fault, vec![]));
+    link.run(ms(300));
+    assert_eq!((link.actives(), link.owners()), (vec![1], vec![1]));
+    assert!(matches!(link.status(0).reason, Cause::TrackFailed { .. }));
+    check(&mut link, 0, 0, Sample::Well);
+    assert_eq!((link.state(0), link.status(0).reason), (State::Backup, Cause::TracksWell));
+}
+
+#[test]
+fn a_fault_lasts_through_a_link_that_comes_and_goes() {
+    let mut link = Link::settled();
+    check(&mut link, 0, 0, Sample::Failed);
+    link.unplug(0);
+    link.plug(0);
+    assert_eq!(link.state(0), State::Fault);
+    link.unplug(0);
+    check(&mut link, 0, 0, Sample::Well);
+    assert_eq!(link.state(0), State::Fault, "there is no link");
+    link.plug(0);
+    assert_eq!(link.state(0), State::Backup);
+}
+
+#[test]
+fn with_faults_everywhere_nobody_holds_it() {
+    let mut link = Link::settled();
+    for host in [0, 1] {
+        check(&mut link, host, 0, Sample::Failed);
+    }
+    link.run(Duration::from_secs(10));
+    assert!(link.actives().is_empty() && link.owners().is_empty());
+    check(&mut link, 1, 0, Sample::Well);
+    link.run(Duration::from_secs(1));
+    assert_eq!(link.actives(), [1]);
+}
+
+#[test]
+fn an_operator_moves_it_and_a_draining_proxy_leaves_it() {
+    for preempt in [true, false] {
+        let mut link = pair(setup, preempt);
+        link.event(0, Event::StepAside);
+        link.run(Duration::from_secs(60));
+        assert_eq!(link.actives(), [1], "it stays where it was moved to by hand");
+        link.proxy(1, vrrp::ProxyHealth::Draining);
+        link.run(Duration::from_secs(2));
+        assert_eq!((link.status(1).priority, link.actives()), (1, vec![0]));
+    }
+}
+
+#[test]
+fn other_settings_come_into_force_without_a_move_unless_they_mean_one() {
+    let mut link = Link::settled();
+    let tuning = |host: usize, preempt, preference| {
+        Event::Tuned(
+            Setup { preempt, preference, preempt_delay: Duration::from_secs(2), ..setup(host) }.tuning(),
+        )
+    };
+    link.event(0, tuning(0, false, 39));
+    link.event(1, tuning(1, false, 38));
+    link.run(Duration::from_secs(20));
+    assert!(!link.seen.iter().any(|(_, _, seen)| matches!(seen, Seen::Installed | Seen::Removed)));
+    // The other one is preferred now, but nobody preempts.
+    link.event(0, tuning(0, false, 5));
+    link.run(Duration::from_secs(20));
+    assert_eq!((link.actives(), link.status(0).priority), (vec![0], 155));
+    link.event(1, tuning(1, true, 38));
+    link.run(ms(1900));
+    assert_eq!(link.actives(), [0]);
+    link.run(ms(500));
+    assert_eq!((link.actives(), link.owners()), (vec![1], vec![1]));
+}
