@@ -21,6 +21,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
+use ha_core::MonoTime;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
@@ -79,7 +80,7 @@ struct Fuse {
     init: Pid,
     tie: Tie,
     signals: SignalFd,
-    held: Held,
+    deadline: Option<MonoTime>,
 }
 
 /// What woke it.
@@ -128,8 +129,7 @@ impl Fuse {
             write().with_context(|| format!("move the namespace into {}", group.display()))?;
         }
         capability::keep(&[Capability::IpcLock]).context("drop capabilities")?;
-        let held = Held { deadline: None, tied: true };
-        Ok(Self { timer, listener, guard: None, init, tie, signals, held })
+        Ok(Self { timer, listener, guard: None, init, tie, signals, deadline: None })
     }
 
     /// The guard's first word comes before the postmaster's first step.
@@ -147,7 +147,7 @@ impl Fuse {
         guard.set_nonblocking(true).context("do not wait for the guard")?;
         self.guard = Some(guard);
         self.timer.set(wanted.deadline).context("set the timer")?;
-        self.held.deadline = wanted.deadline;
+        self.deadline = wanted.deadline;
         self.tie.go(self.init).context("start the namespace's init")?;
         self.change(wanted)
     }
@@ -169,8 +169,7 @@ impl Fuse {
                 }
                 Source::Guard => self.hear_guard()?,
                 Source::Init => {
-                    if let Some(tied) = self.tie.hear() {
-                        self.held.tied = tied;
+                    if self.tie.hear() {
                         self.say();
                     }
                 }
@@ -215,7 +214,7 @@ impl Fuse {
             Ok(length) => {
                 if let Some(wanted) = Held::from_bytes(&bytes[..length]) {
                     self.timer.set(wanted.deadline).context("set the timer")?;
-                    self.held.deadline = wanted.deadline;
+                    self.deadline = wanted.deadline;
                     self.change(wanted)?;
                 }
             }
@@ -227,16 +226,17 @@ impl Fuse {
 
     /// Lets init depend on this process, or not; the guard hears of it when init has said so.
     fn change(&mut self, wanted: Held) -> anyhow::Result<()> {
-        if wanted.tied == self.held.tied {
-            self.say();
-            return Ok(());
-        }
-        self.tie.ask(wanted.tied).context("speak to the namespace's init")
+        self.tie.want(wanted.tied).context("speak to the namespace's init")?;
+        self.say();
+        Ok(())
     }
 
+    /// Tells the guard what is held, unless init has still to answer.
     fn say(&mut self) {
+        let Some(tied) = self.tie.settled() else { return };
+        let held = Held { deadline: self.deadline, tied };
         if let Some(guard) = &mut self.guard
-            && !guard.write(&self.held.to_bytes()).is_ok_and(|length| length == LENGTH)
+            && !guard.write(&held.to_bytes()).is_ok_and(|length| length == LENGTH)
         {
             self.guard = None;
         }

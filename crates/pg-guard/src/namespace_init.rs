@@ -48,11 +48,15 @@ const GO: u8 = b'g';
 pub(crate) struct Tie {
     /// Gone with init, whose end is told by SIGCHLD.
     wire: Option<UnixStream>,
+    /// What init was asked for last; it begins tied.
+    wanted: bool,
+    /// Questions that init has not answered. Its answers come in their order, so only the last one says how it is.
+    unanswered: u32,
 }
 
 impl Tie {
     pub(crate) fn new(wire: UnixStream) -> Self {
-        Self { wire: Some(wire) }
+        Self { wire: Some(wire), wanted: true, unanswered: 0 }
     }
 
     pub(crate) fn as_fd(&self) -> Option<BorrowedFd<'_>> {
@@ -61,10 +65,7 @@ impl Tie {
 
     /// Waits until init depends on this process.
     pub(crate) fn wait_tied(&mut self) -> io::Result<()> {
-        match self.hear() {
-            Some(true) => Ok(()),
-            _ => Err(io::ErrorKind::UnexpectedEof.into()),
-        }
+        if self.read() == Some(TIE) { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 
     /// Lets it go on; it learns its own number outside.
@@ -74,16 +75,32 @@ impl Tie {
         self.send(&bytes)
     }
 
-    /// Asks it to depend on this process, or not to; the answer is heard.
-    pub(crate) fn ask(&mut self, tied: bool) -> io::Result<()> {
-        self.send(&[if tied { TIE } else { UNTIE }])
+    /// Asks it to depend on this process, or not to, if that is not what it was asked for last.
+    pub(crate) fn want(&mut self, tied: bool) -> io::Result<()> {
+        if tied != self.wanted {
+            self.send(&[if tied { TIE } else { UNTIE }])?;
+            self.wanted = tied;
+            self.unanswered += 1;
+        }
+        Ok(())
     }
 
-    /// Its answer.
-    pub(crate) fn hear(&mut self) -> Option<bool> {
+    /// Hears an answer; false when there is none.
+    pub(crate) fn hear(&mut self) -> bool {
+        let heard = self.read().is_some();
+        self.unanswered = self.unanswered.saturating_sub(u32::from(heard));
+        heard
+    }
+
+    /// Whether init depends on this process; unknown while it has an answer to give.
+    pub(crate) fn settled(&self) -> Option<bool> {
+        (self.unanswered == 0).then_some(self.wanted)
+    }
+
+    fn read(&mut self) -> Option<u8> {
         let mut byte = [0];
         match self.wire.as_mut()?.read(&mut byte) {
-            Ok(1) => Some(byte[0] == TIE),
+            Ok(1) => Some(byte[0]),
             _ => {
                 self.wire = None;
                 None
@@ -128,7 +145,8 @@ fn live(order: &LaunchOrder, mut wire: UnixStream, report: &File) -> anyhow::Res
     let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
     let signals = SignalFd::with_flags(&mask, flags).context("open a signalfd")?;
     let mut words = File::from(words);
-    let mut inside = Inside { wire: Some(wire), report, signals, postmaster, said: vec![], ended: None };
+    let mut inside =
+        Inside { wire: Some(wire), tied: true, report, signals, postmaster, said: vec![], ended: None };
     let mut launching = true;
     while !inside.is_over() {
         let (said, spoke) = inside.wait(launching.then_some(&words))?;
@@ -175,6 +193,8 @@ fn pid_max() -> i32 {
 
 struct Inside<'a> {
     wire: Option<UnixStream>,
+    /// Whether the end of the fuse ends everything here.
+    tied: bool,
     report: &'a File,
     signals: SignalFd,
     postmaster: Pid,
@@ -210,7 +230,8 @@ impl Inside<'_> {
         Ok((ready(1 + wires) && words.is_some(), wires == 1 && ready(1)))
     }
 
-    /// The fuse's wishes. When it is gone, nothing may depend on its number, which would be somebody else's.
+    /// The fuse's wishes, and its end. A dying process closes its files before the kernel signals its children: who let go
+    /// on the end of the wire would outlive the fuse. So it ends what depends on the fuse, like the kernel.
     fn hear(&mut self) {
         let Some(wire) = &mut self.wire else { return };
         let mut byte = [0];
@@ -218,15 +239,17 @@ impl Inside<'_> {
             Ok(1) => Some(byte[0]),
             _ => None,
         };
-        let done = match wanted {
-            Some(TIE) => set_pdeathsig(Signal::SIGKILL).is_ok() && wire.write_all(&[TIE]).is_ok(),
-            Some(UNTIE) => set_pdeathsig(None).is_ok() && wire.write_all(&[UNTIE]).is_ok(),
-            _ => false,
+        let (done, tied) = match wanted {
+            Some(TIE) => (set_pdeathsig(Signal::SIGKILL).is_ok() && wire.write_all(&[TIE]).is_ok(), true),
+            Some(UNTIE) => (set_pdeathsig(None).is_ok() && wire.write_all(&[UNTIE]).is_ok(), false),
+            _ => (false, self.tied),
         };
+        self.tied = tied;
         if !done {
-            // Now a child of somebody else, whose death must not end PostgreSQL.
-            let _ = set_pdeathsig(None);
             self.wire = None;
+            if tied {
+                self.ended = Some((now(), false));
+            }
         }
     }
 
@@ -274,6 +297,51 @@ impl Inside<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The guard lets go after a start and arms at once: what counts is the answer to the last question.
+    #[test]
+    fn an_arming_right_behind_a_release_counts_when_it_is_answered() {
+        let (fuse, mut init) = UnixStream::pair().unwrap();
+        let mut tie = Tie::new(fuse);
+        assert_eq!(tie.settled(), Some(true));
+        tie.want(true).unwrap();
+        tie.want(false).unwrap();
+        tie.want(true).unwrap();
+        let mut asked = [0; 2];
+        init.read_exact(&mut asked).unwrap();
+        assert_eq!((asked, tie.settled()), ([UNTIE, TIE], None));
+        init.write_all(&[UNTIE]).unwrap();
+        assert!(tie.hear());
+        assert_eq!(tie.settled(), None, "tied was asked for after it");
+        init.write_all(&[TIE]).unwrap();
+        assert!(tie.hear());
+        assert_eq!(tie.settled(), Some(true));
+    }
+
+    /// The end of the wire is seen before the kernel's signal comes.
+    #[test]
+    fn the_end_of_the_wire_ends_what_depends_on_the_fuse_and_nothing_else() {
+        let report = File::options().write(true).open("/dev/null").unwrap();
+        for tied in [true, false] {
+            let (mut fuse, wire) = UnixStream::pair().unwrap();
+            let mut inside = Inside {
+                wire: Some(wire),
+                tied: true,
+                report: &report,
+                signals: SignalFd::new(&SigSet::empty()).unwrap(),
+                postmaster: Pid::from_raw(1),
+                said: vec![],
+                ended: None,
+            };
+            if !tied {
+                fuse.write_all(&[UNTIE]).unwrap();
+                inside.hear();
+            }
+            drop(fuse);
+            inside.hear();
+            assert_eq!(inside.is_over(), tied);
+        }
+    }
 
     #[test]
     fn numbers_stay_below_the_kernels_limit() {

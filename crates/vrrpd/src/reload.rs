@@ -143,7 +143,8 @@ fn needs_restart(state: &InForce, found: &Configuration) -> Vec<String> {
                     .push(format!("cluster.toml no longer has {address}: in force after a restart of vrrpd"));
             }
             Some(new)
-                if new.setup.clone().tuned(old.setup.tuning()) != old.setup || new.wanted != old.wanted =>
+                if new.setup.clone().tuned(old.setup.tuning()) != old.setup
+                    || !new.wanted.asks_the_same(&old.wanted) =>
             {
                 notes.push(format!(
                     "cluster.toml changes how {address} is advertised: in force after a restart of vrrpd"

@@ -12,7 +12,7 @@ use super::{Host, wait_for};
 const PROGRAMS: &str = "/usr/lib/frr";
 
 /// The hardware addresses that it gives to virtual router 51 (RFC 9568 section 7.3).
-pub(crate) const FRR_HARDWARE: [&str; 2] = ["00:00:5e:00:01:33", "00:00:5e:00:02:33"];
+const FRR_HARDWARE: [&str; 2] = ["00:00:5e:00:01:33", "00:00:5e:00:02:33"];
 
 /// A running zebra and vrrpd; ended when the test forgets them.
 pub(crate) struct Frr {

@@ -11,10 +11,10 @@ mod keepalived;
 mod observer;
 mod pinger;
 mod proxy;
+mod turn;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ha_config::VRRPD_GRPC_PORT;
@@ -30,12 +30,13 @@ use tonic::{Response, Status};
 pub(crate) use burners::Burners;
 pub(crate) use capture::{Capture, Frame};
 pub(crate) use flood::Flood;
-pub(crate) use frr::{FRR_HARDWARE, Frr};
+pub(crate) use frr::Frr;
 pub(crate) use host::{Host, Vrrpd};
 pub(crate) use keepalived::Keepalived;
 pub(crate) use observer::Observer;
 pub(crate) use pinger::Pinger;
 pub(crate) use proxy::PretendedProxy;
+use turn::Turn;
 
 /// The floating address, over IPv4 and over IPv6.
 pub(crate) const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 10);
@@ -146,11 +147,8 @@ pub(crate) struct World {
     /// The bridge.
     switch: Namespace,
     dir: TempDir,
-    /// One world at a time: times are measured here, on few CPUs.
-    _turn: MutexGuard<'static, ()>,
+    _turn: Turn,
 }
-
-static TURN: Mutex<()> = Mutex::new(());
 
 impl World {
     /// Hosts with a link between them; nothing runs yet. `vip` are lines of the table `[[vip]]`.
@@ -164,8 +162,7 @@ impl World {
     }
 
     fn of_family(ipv6: bool, vip: &str) -> Self {
-        // A test that failed has cleaned up all the same.
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = Turn::take();
         let switch = Namespace::new();
         switch.ip("link add br0 type bridge mcast_snooping 0");
         switch.ip("link set br0 up");
