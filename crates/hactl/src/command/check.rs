@@ -65,12 +65,13 @@ fn role(cluster: &Cluster, node: Option<&str>) -> anyhow::Result<Role> {
     Ok(Role { database: database.is_ok(), proxy: proxy.is_ok() })
 }
 
-/// What the daemons of this host would refuse. Where the host is not known, a file with the password of VRRP and none of
+/// What the daemons of this host would refuse. Where the host is not known, a file with password or key of VRRP and none of
 /// the databases' is a proxy host's.
 fn check_secrets(path: &Path, role: Role) -> Option<Problems> {
     let database = ha_config::load_secrets(path);
     let proxy = ha_config::load_proxy_secrets(path);
-    let has_vrrp = proxy.as_ref().map_or(true, |secrets| secrets.vrrp_password.is_some());
+    let has_vrrp =
+        proxy.as_ref().map_or(true, |secrets| secrets.vrrp_password.is_some() || secrets.vrrp_key.is_some());
     let lacks_passwords = |problems: &Problems| {
         let missing = ["superuser_password", "replication_password", "rewind_password"];
         problems.iter().map(|problem| problem.key.as_str()).eq(missing)

@@ -1,7 +1,7 @@
 //! The texts of `secrets.toml`: each host gets only what its role needs.
 
 use anyhow::Context as _;
-use ha_config::Cluster;
+use ha_config::{Cluster, VipSigning};
 
 use crate::exit_code::{Code, Stop};
 
@@ -21,7 +21,8 @@ pub(super) struct Secrets {
 }
 
 impl Secrets {
-    /// New random values. A password of VRRP only when a floating address uses version 2; version 3 has none.
+    /// New random values. A password of VRRP only when a floating address uses version 2 (version 3 has none) and no
+    /// signatures; a key for these where they are used.
     pub(super) fn new(cluster: &Cluster) -> anyhow::Result<Self> {
         Self::with(cluster, std::env::var(VRRP_VARIABLE).ok().filter(|value| !value.is_empty()))
     }
@@ -37,9 +38,14 @@ impl Secrets {
             random_text(32)?,
             random_text(32)?
         );
-        let vrrp =
-            cluster.vips.iter().any(|vip| vip.version == 2).then(|| vrrp(vrrp_password)).transpose()?;
-        Ok(Self { database, vrrp })
+        let (signed, unsigned): (Vec<_>, Vec<_>) =
+            cluster.vips.iter().partition(|vip| vip.signing != VipSigning::Off);
+        let password =
+            unsigned.iter().any(|vip| vip.version == 2).then(|| vrrp(vrrp_password)).transpose()?;
+        let key =
+            if signed.is_empty() { None } else { Some(format!("vrrp_key = \"1:{}\"\n", random_text(32)?)) };
+        let lines: String = password.into_iter().chain(key).collect();
+        Ok(Self { database, vrrp: Some(lines).filter(|lines| !lines.is_empty()) })
     }
 
     /// For a host with PostgreSQL; `proxy` when it carries a proxy as well.

@@ -215,6 +215,21 @@ fn the_password_of_vrrp_is_only_on_proxy_hosts_and_only_for_version_2() {
 }
 
 #[test]
+fn signed_advertisements_have_a_key_in_place_of_a_password() {
+    let text = "name = \"demo\"\n[[database]]\nname = \"pg1\"\naddress = \"10.0.1.11\"\n[[proxy]]\nname = \"ha1\"\n\
+                address = \"10.0.1.21\"\n[[vip]]\naddress = \"10.0.1.10/24\"\nversion = 2\ninterval = \"1s\"\n\
+                signing = \"permissive\"\n";
+    let cluster = ha_config::parse(text, Path::new("cluster.toml")).unwrap();
+    let made = Secrets::with(&cluster, None).unwrap().for_proxy().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("secrets.toml");
+    std::fs::write(&path, &made).unwrap();
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let read = ha_config::load_proxy_secrets(&path).unwrap();
+    assert_eq!((read.vrrp_password, read.vrrp_key.map(|key| key.id)), (None, Some(1)), "{made}");
+}
+
+#[test]
 fn a_given_password_of_vrrp_must_fit() {
     let with_version = |version| {
         let text = format!(
