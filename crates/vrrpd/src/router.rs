@@ -215,7 +215,9 @@ impl Router {
     /// Before the first look: whether an earlier process held the addresses until just now, so that they must not be taken
     /// for leftovers.
     pub(crate) fn recognise(&mut self, picture: &Picture) -> bool {
-        self.members.iter_mut().map(|member| member.recognise(picture)).fold(true, |all, one| all && one)
+        let unrecognised =
+            self.members.iter_mut().filter_map(|member| (!member.recognise(picture)).then_some(()));
+        unrecognised.count() == 0
     }
 
     /// Starts, where an earlier process ended or anew.
