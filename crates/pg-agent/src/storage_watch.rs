@@ -121,7 +121,8 @@ fn is_of_storage(error: &io::Error) -> bool {
 }
 
 fn write_once(dir: &Path, data_dir: &Path, round: u64) -> io::Result<()> {
-    if !data_dir.join(WHOLE).exists() {
+    // An error of the look itself is no answer: `exists` would take it for a directory that is not complete.
+    if !data_dir.join(WHOLE).try_exists()? {
         return Ok(());
     }
     let other_file_system = dir != data_dir && fs::metadata(dir)?.dev() != fs::metadata(data_dir)?.dev();
@@ -150,6 +151,13 @@ mod tests {
         assert!(dir.path().join(FILE).exists());
         write_once(&dir.path().join("pg_wal"), dir.path(), 1).unwrap();
         assert!(!dir.path().join("pg_wal").join(FILE).exists(), "the same file system is written to once");
+    }
+
+    #[test]
+    fn a_look_that_fails_is_no_directory_that_is_not_complete() {
+        // ENAMETOOLONG, in place of the I/O error of a dead disk.
+        let unreadable = Path::new("/").join("x".repeat(300));
+        assert!(write_once(&unreadable, &unreadable, 1).is_err_and(|error| is_of_storage(&error)));
     }
 
     #[test]
