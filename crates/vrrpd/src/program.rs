@@ -59,7 +59,8 @@ pub(crate) async fn run(words: &[String], user: Option<&str>, limit: Duration) -
     // Also what a program leaves behind that has ended itself.
     group.signal(Signal::SIGKILL);
     if matches!(ended, Ended::TooLong) {
-        drop(group.child.wait().await);
+        // One that hangs in the kernel ends when that lets go of it; the runtime reaps it then.
+        drop(tokio::time::timeout(GRACE, group.child.wait()).await);
     }
     ended
 }
