@@ -29,12 +29,7 @@ fn guard_stopped_too() {
         }
         lab.signal(&primary, "pg-guard", "SIGSTOP")?;
         let fault = lab.signal(&primary, "pg-agent", "SIGSTOP")?;
-        wait_for("the kernel to end PostgreSQL", Duration::from_secs(30), || {
-            match lab.host_status(&primary).map_err(|error| format!("{error:#}"))?.postmaster {
-                Some(pid) => Err(format!("postmaster {pid} lives")),
-                None => Ok(()),
-            }
-        })?;
+        lab.wait_postgres_ended(&primary, Duration::from_secs(30))?;
         lab.wait_leader_among(&lab.databases_except(&[&primary]), TAKEOVER)?;
         load.wait_for_acks(SOME_ROWS, TAKEOVER)?;
 

@@ -20,6 +20,7 @@ use crate::front::WRITE_PORT;
 use crate::lab::Lab;
 use crate::machine::Machine;
 use crate::options::LabOptions;
+use crate::results_file;
 
 /// From nothing to a healthy cluster; the usual stack takes a minute.
 const BOOTSTRAP: Duration = Duration::from_secs(180);
@@ -59,7 +60,7 @@ pub fn run(options: &BenchOptions) -> Result<()> {
     }
     let report = Report { machine: Machine::look(), settings, samples };
     println!("\n{report}");
-    report.write(&options.results)?;
+    results_file::write(&options.results, &report)?;
     println!("written to {}", options.results.display());
     ours.and(classic)
 }

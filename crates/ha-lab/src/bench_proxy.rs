@@ -25,6 +25,7 @@ use self::setting::Setting;
 use self::usage::machine_cpu;
 use self::way::Way;
 use crate::machine::Machine;
+use crate::results_file;
 
 /// What is measured, how often, and where.
 #[derive(Debug, Clone)]
@@ -69,7 +70,7 @@ pub fn run(options: &BenchProxyOptions) -> Result<()> {
         _ => Ok(()),
     };
     println!("\n{report}");
-    report.write(&options.results)?;
+    results_file::write(&options.results, &report)?;
     println!("written to {}", options.results.display());
     loaded.and(idle)
 }

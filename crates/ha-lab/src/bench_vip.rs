@@ -18,6 +18,7 @@ use crate::client_load::Load;
 use crate::lab::Lab;
 use crate::machine::Machine;
 use crate::options::LabOptions;
+use crate::results_file;
 
 /// From nothing to a healthy cluster; the usual stack takes a minute.
 const BOOTSTRAP: Duration = Duration::from_secs(180);
@@ -58,7 +59,7 @@ pub fn run(options: &BenchVipOptions) -> Result<()> {
     };
     let report = Report { machine: Machine::look(), samples };
     println!("\n{report}");
-    report.write(&options.results)?;
+    results_file::write(&options.results, &report)?;
     println!("written to {}", options.results.display());
     ours.and(classic)
 }

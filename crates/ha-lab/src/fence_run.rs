@@ -19,7 +19,6 @@ use crate::log_check::check_logs;
 use crate::nemesis::Dice;
 use crate::options::LabOptions;
 use crate::spread::Spread;
-use crate::wait::wait_for;
 use crate::{CLIENT, Cut};
 
 /// From power-on, or from the end of a fault, to a healthy cluster.
@@ -133,12 +132,7 @@ fn through(lab: &Lab, fault: Fault, phase: Duration) -> Result<Tried> {
     let at = fault.strike(lab, &primary)?;
     lab.wait_leader_among(&lab.databases_except(&[&primary]), TAKEOVER)?;
     load.wait_for_acks(SOME_ROWS, TAKEOVER)?;
-    wait_for("the end of the old primary's PostgreSQL", FENCE, || {
-        match lab.host_status(&primary).map_err(|error| format!("{error:#}"))?.postmaster {
-            Some(pid) => Err(format!("postmaster {pid} lives")),
-            None => Ok(()),
-        }
-    })?;
+    lab.wait_postgres_ended(&primary, FENCE)?;
     let (local, direct) = (local.finish()?, direct.finish()?);
     load.wait_for_acks(SOME_ROWS, TAKEOVER)?;
     lab.restore()?;

@@ -39,6 +39,7 @@ pub mod observe;
 mod options;
 mod process_id;
 pub mod registers;
+mod results_file;
 pub mod sessions;
 pub mod soak;
 mod spread;

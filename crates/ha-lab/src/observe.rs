@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
+use crate::clock;
 use crate::lab::Lab;
 use crate::wait::wait_for;
 
@@ -148,6 +149,19 @@ impl Lab {
     /// They were not healthy within `limit`.
     pub fn wait_healthy(&self, limit: Duration) -> Result<String> {
         self.wait_healthy_members(&self.databases(), limit)
+    }
+
+    /// Waits until no postmaster runs on a host any more. Returns when.
+    ///
+    /// # Errors
+    /// One did after `limit`.
+    pub fn wait_postgres_ended(&self, host: &str, limit: Duration) -> Result<Duration> {
+        wait_for(&format!("the end of PostgreSQL on {host}"), limit, || {
+            match self.host_status(host).map_err(|error| format!("{error:#}"))?.postmaster {
+                Some(pid) => Err(format!("postmaster {pid} lives")),
+                None => Ok(clock::now()),
+            }
+        })
     }
 
     /// Waits until SQL on a host's PostgreSQL gives this answer.

@@ -72,6 +72,14 @@ impl Freezer {
     fn write(&self, file: &str, text: &str) {
         fs::write(self.0.join(file), text).expect("write to the group");
     }
+
+    /// Whether a process has ended, is stopped, or is frozen in here: whatever it was at, it does no more.
+    fn stands_still(&self, pid: u32) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+        let events = fs::read_to_string(self.0.join("cgroup.events")).unwrap_or_default();
+        matches!(state, None | Some('T' | 'Z')) || events.lines().any(|line| line == "frozen 1")
+    }
 }
 
 impl Drop for Freezer {
@@ -107,8 +115,9 @@ fn lose(loss: Loss, seed: u64) {
                 freezer.write("cgroup.freeze", "1");
             }
         }
-        // A renewal may be on its way at that moment; then no more come.
-        std::thread::sleep(ms(50));
+        wait_for("the agent to stand still", || freezer.stands_still(victim.id()).then_some(()));
+        // A renewal may have been on its way then: the guard answers in turns, so the second answer comes after it.
+        observer.status();
         let deadline = observer.status().armed.expect("still armed").deadline;
         let last = last_acknowledgement(writer);
         let fence = wait_for("the fence", || observer.status().fence.filter(|fence| fence.empty));

@@ -38,7 +38,7 @@ pub(super) fn run(stack: Stack, lab: &Lab, event: Event, round: u32) -> Result<S
 
     let fault = strike(stack, lab, event, &leader).with_context(what)?;
     let fenced = if event.leaves_postgres_alone() && stack == Stack::Ours {
-        Some(postgres_ended(lab, &leader).with_context(what)?)
+        Some(lab.wait_postgres_ended(&leader, FENCE).with_context(what)?)
     } else {
         None
     };
@@ -97,16 +97,6 @@ fn strike(stack: Stack, lab: &Lab, event: Event, leader: &str) -> Result<Duratio
             lab.signal(leader, stack.agent(), "SIGSTOP")
         }
     }
-}
-
-/// Waits until the old primary's PostgreSQL is gone. Returns when.
-fn postgres_ended(lab: &Lab, host: &str) -> Result<Duration> {
-    wait_for(&format!("the end of PostgreSQL on {host}"), FENCE, || {
-        match lab.host_status(host).map_err(|error| format!("{error:#}"))?.postmaster {
-            Some(pid) => Err(format!("postmaster {pid} lives")),
-            None => Ok(clock::now()),
-        }
-    })
 }
 
 fn wait_end(stack: Stack, lab: &Lab, event: Event, leader: &str) -> Result<()> {

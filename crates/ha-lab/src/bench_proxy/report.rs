@@ -1,10 +1,7 @@
 //! The tables, and the same for programs.
 
 use std::fmt::{self, Write as _};
-use std::fs;
-use std::path::Path;
 
-use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 use super::idle::Idle;
@@ -101,14 +98,6 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// Replaces the file of an earlier run.
-    pub(super) fn write(&self, path: &Path) -> Result<()> {
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).with_context(|| format!("create {}", parent.display()))?;
-        }
-        fs::write(path, serde_json::to_vec_pretty(self)?).with_context(|| format!("write {}", path.display()))
-    }
-
     fn spread(&self, way: Way, work: Work, value: impl Fn(&Sample) -> Option<f64>) -> Option<Spread> {
         Spread::of(
             self.samples.iter().filter(|sample| sample.way == way && sample.work == work).filter_map(value),

@@ -1,10 +1,7 @@
 //! The table, and the same for programs.
 
 use std::fmt;
-use std::fs;
-use std::path::Path;
 
-use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 use super::event::Event;
@@ -54,14 +51,6 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// Replaces the file of an earlier run.
-    pub(super) fn write(&self, path: &Path) -> Result<()> {
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).with_context(|| format!("create {}", parent.display()))?;
-        }
-        fs::write(path, serde_json::to_vec_pretty(self)?).with_context(|| format!("write {}", path.display()))
-    }
-
     fn of(&self, stack: Stack, event: Event) -> impl Iterator<Item = &Sample> {
         self.samples.iter().filter(move |sample| sample.stack == stack && sample.event == event)
     }
