@@ -9,6 +9,7 @@ pub mod clock;
 pub mod exit_code;
 pub mod inherited;
 pub mod logging;
+pub mod memory;
 pub mod readiness;
 pub mod scheduling;
 pub mod shutdown;

@@ -10,6 +10,7 @@
 //!  signals, succession ───────────────────────► Drain ──► data_path, exit
 //!  config_watch ── the file, read again ──────► Router, data_path, health_probe, Drain
 //!  every turn, ten times a second at least ──────────────► local_link, snapshot          how it is
+//!                                                      └─► the C library's memory       after a peak
 //! ```
 
 use std::collections::BTreeMap;
@@ -30,6 +31,7 @@ use crate::drain::{Drain, Step};
 use crate::health_probe::HealthProbe;
 use crate::local_link::LinkState;
 use crate::phase::Phase;
+use crate::relief::Relief;
 use crate::replaced::Replaced;
 use crate::snapshot::SnapshotSource;
 use crate::succession::{Arrival, News, Succession};
@@ -121,6 +123,7 @@ pub struct Driver {
     too_old: BTreeMap<MemberName, StreamNumber>,
     turned_at: MonoTime,
     arrival: Arrival,
+    relief: Relief,
     watchdog: Option<Watchdog>,
 }
 
@@ -134,7 +137,8 @@ impl Driver {
         let turned_at = boottime();
         let arrival = Arrival::new(turned_at, parts.replaced.is_successor());
         let watchdog = Watchdog::from_environment(turned_at);
-        Self { router, parts, indexes, streams, too_old, turned_at, arrival, watchdog }
+        let relief = Relief::default();
+        Self { router, parts, indexes, streams, too_old, turned_at, arrival, relief, watchdog }
     }
 
     /// Runs until a signal asked for the end and the sessions are gone; says which signal.
@@ -190,6 +194,10 @@ impl Driver {
             }
             if self.take_leave(now) {
                 return asked_by;
+            }
+            if self.relief.is_due(now, self.parts.data.sessions()) {
+                let given = ha_daemon::memory::give_back();
+                tracing::debug!(given, micros = boottime().since(now).as_micros(), "memory given back");
             }
             if let Some(watchdog) = &mut self.watchdog {
                 watchdog.feed(now, self.parts.data.alive());

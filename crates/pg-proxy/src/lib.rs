@@ -22,6 +22,7 @@ pub mod local_link;
 pub mod metrics;
 pub mod phase;
 pub mod read_lease;
+mod relief;
 pub mod replaced;
 pub mod rpc_service;
 mod run;

@@ -549,3 +549,38 @@ fn collectors_of_haproxys_statistics_find_theirs() {
     );
     assert!(metrics.contains(&format!("matriarch_proxy_server_sessions_max{of_pg1} 1")), "{metrics}");
 }
+
+/// Resident data of a process, in KiB (proc_pid_status(5)).
+fn anonymous_kib(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+fn memory_of_a_peak_goes_back_when_its_sessions_have_left() {
+    const PEAK: usize = 1000;
+    let mut world = World::new(98, "upstream_connections = 2000");
+    let _servers = world.servers();
+    let agent = world.agent("pg1");
+    world.start_proxy();
+    agent.claim(leader(1));
+    world.wait_until("/writes/members/0", "pg1", SOON);
+    let process = world.process();
+    let mut crowd: Vec<_> = (0..PEAK).map(|_| session(world.writes())).collect();
+    let peak = anonymous_kib(process);
+    // Some stay, among memory of those that leave.
+    let mut number = 0;
+    crowd.retain(|_| {
+        number += 1;
+        number % 50 == 0
+    });
+    world.wait_until("/sessions", PEAK / 50, SOON);
+    let lull = anonymous_kib(process);
+    wait_for("half of what the sessions needed", SOON, || {
+        (anonymous_kib(process) + u64::try_from(PEAK / 2).unwrap() <= peak).then_some(())
+    });
+    eprintln!("{peak} KiB at the peak, {lull} after it, {} given back", anonymous_kib(process));
+    assert!(crowd.iter_mut().all(|session| session.is_alive()));
+    assert!(world.log().contains("memory given back"));
+}
