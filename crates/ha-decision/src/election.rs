@@ -227,24 +227,23 @@ impl Decider {
             trigger: election.trigger,
             accepts_loss: election.accept_loss,
         };
-        self.promise_to_myself(&request);
+        self.promise_to_myself(record, &request);
         self.ask_for_promises(record, &request);
         self.try_to_take_over(record, &me);
     }
 
-    fn promise_to_myself(&mut self, request: &PromiseRequest) {
+    fn promise_to_myself(&mut self, record: &SyncRecord, request: &PromiseRequest) {
         let own = self.own_promised().filter(|p| p.epoch == request.epoch && p.revision == request.revision);
-        match own {
-            Some(promised) => self.promise_received(promised),
-            None => match self.may_promise(request) {
-                Ok(()) => self.give_promise(request, None),
-                Err(refusal) => {
-                    let member = self.setup.me.clone();
-                    if let Some(election) = &mut self.election {
-                        election.refusals.insert(member, refusal);
-                    }
+        let may = if own.is_some() { self.may_use_own(record, request) } else { self.may_promise(request) };
+        match (may, own) {
+            (Ok(()), Some(promised)) => self.promise_received(promised),
+            (Ok(()), None) => self.give_promise(request, None),
+            (Err(refusal), _) => {
+                let member = self.setup.me.clone();
+                if let Some(election) = &mut self.election {
+                    election.refusals.insert(member, refusal);
                 }
-            },
+            }
         }
     }
 

@@ -106,11 +106,26 @@ impl Decider {
         self.leader_is_gone(&sync.record, request)
     }
 
-    fn leader_is_gone(&self, record: &SyncRecord, request: &PromiseRequest) -> Result<(), PromiseRefusal> {
+    /// The leader itself, or a human, waits for nothing that this member said.
+    fn is_waived(&self, record: &SyncRecord, request: &PromiseRequest) -> bool {
         let consented = self.handover.as_ref().is_some_and(|(from, h)| {
             *from == record.leader.member && h.epoch == record.epoch && h.revision == self.sync_revision()
         });
-        if consented || request.accepts_loss {
+        consented || request.accepts_loss
+    }
+
+    /// Whether a promise that stands already may count for this member's own takeover: it may have been given to somebody
+    /// whom a human let accept loss, which frees nobody else from what was said to the leader.
+    pub(crate) fn may_use_own(
+        &self,
+        record: &SyncRecord,
+        request: &PromiseRequest,
+    ) -> Result<(), PromiseRefusal> {
+        if self.is_waived(record, request) { Ok(()) } else { self.may_stop_refusing(record.epoch) }
+    }
+
+    fn leader_is_gone(&self, record: &SyncRecord, request: &PromiseRequest) -> Result<(), PromiseRefusal> {
+        if self.is_waived(record, request) {
             return Ok(());
         }
         self.may_stop_refusing(record.epoch)?;

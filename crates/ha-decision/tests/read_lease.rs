@@ -7,8 +7,8 @@ use std::time::Duration;
 use ha_core::node_state::{NodeState, Seen};
 use ha_core::peer_message::{Beat, Echo, HandOver, PeerMessage, PromiseRefusal, PromiseRequest, Trigger};
 use ha_core::record::{FailoverTimes, PolicyKind};
-use ha_core::{Epoch, Generation, MonoTime, ReplicationMode};
-use ha_decision::{Action, Event, Job};
+use ha_core::{Epoch, Generation, Lsn, MonoTime, ReplicationMode, Timeline};
+use ha_decision::{Action, Event, Job, JobOutput, Request, RequestId};
 use member::{Member, id, name};
 
 const DETECTION: Duration = Duration::from_secs(1);
@@ -161,6 +161,22 @@ fn a_human_who_accepts_loss_and_the_leader_itself_are_not_waited_for() {
     );
     assert_eq!(ask(&mut pg2, Trigger::LeaderAsked, false), None);
     assert!(revokes(&pg2));
+}
+
+/// pg2 promised pg3, whom a human let accept loss, and never heard of it again; now people want pg2 itself, without loss.
+#[test]
+fn a_promise_for_a_human_who_accepts_loss_frees_nobody_for_a_takeover_of_its_own() {
+    let mut pg2 = bound();
+    assert_eq!(ask(&mut pg2, Trigger::Operator, true), None);
+    pg2.end_job(JobOutput::Revoked { timeline: Timeline(1), flush: Lsn(100) });
+    pg2.see_standby(100);
+    pg2.event(Event::Request { id: RequestId(1), request: Request::Failover { accept_data_loss: false } });
+    let theirs = pg2.promised_by("pg3", 100);
+    pg2.hear("pg3", theirs);
+    pg2.pass(900);
+    assert_eq!(pg2.wanted_sync(), None, "proxies may still pass on what pg1 shows");
+    pg2.pass(500);
+    assert_eq!(pg2.wanted_sync().map(|record| record.leader.id()), Some(id("pg2")));
 }
 
 #[test]

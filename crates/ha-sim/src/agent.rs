@@ -250,6 +250,7 @@ impl World {
             Action::Job { id, job } => self.job_begins(host, agent, id, job),
             Action::Send { to, message } => {
                 if let Some(to) = self.index_of(&to) {
+                    self.checker.said(host, to, &message);
                     self.peer_send(host, to, message);
                 }
             }
@@ -400,7 +401,6 @@ impl World {
             (&request, &self.hosts[host].agent)
         {
             self.forced.push(Forced { request: id, host, agent: agent.number });
-            self.loss_accepted_in = self.store.authority.as_ref().map(|sync| sync.record.epoch);
         }
         self.news(host, MS, Event::Request { id, request });
     }

@@ -24,6 +24,7 @@ mod succession;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ha_core::peer_message::PeerMessage;
 use ha_core::record::{PolicyKind, SyncRecord, Versioned};
 use ha_core::{Epoch, Incarnation, MemberId, Revision, SystemId, Timeline};
 
@@ -62,8 +63,11 @@ pub(crate) struct Checker {
     pub(crate) lost_asynchronously: u64,
     /// Epoch of the latest takeover for which an operator accepted loss, or from an asynchronous leader.
     forced_at: Option<Epoch>,
-    /// Leaders of older epochs may be read from beside their successors.
-    reads_given_up_before: Option<Epoch>,
+    /// Epochs whose leader may be read from beside its successor: a human who accepted loss waited for no read lease of it.
+    reads_given_up: BTreeSet<Epoch>,
+    /// Who may have promises, given at this revision, that no read lease bound: hosts that asked for them with accepted loss,
+    /// and those that were handed them.
+    unbound: BTreeSet<(usize, Revision)>,
     pub(crate) given_up_by_operators: u64,
     leases: openness::LeaseTimes,
 }
@@ -159,8 +163,20 @@ impl Checker {
     /// Whether a read from the leader of `epoch` must show this acknowledged commit: nobody gave it up, and no human who
     /// accepted loss has put another leader beside that one.
     pub(crate) fn must_be_seen(&self, lsn: usize, id: u64, epoch: Epoch) -> bool {
-        let given_up = self.forced_at.max(self.reads_given_up_before);
-        self.acked.get(&lsn) == Some(&id) && given_up.is_none_or(|before| epoch >= before)
+        self.acked.get(&lsn) == Some(&id) && !self.reads_given_up.contains(&epoch)
+    }
+
+    /// A member says something to another: notes how far promises go that were asked for with accepted loss.
+    pub(crate) fn said(&mut self, from: usize, to: usize, message: &PeerMessage) {
+        match message {
+            PeerMessage::PromiseRequest(request) if request.accepts_loss => {
+                self.unbound.insert((from, request.revision));
+            }
+            PeerMessage::TakeOver(takeover) if self.unbound.contains(&(from, takeover.revision)) => {
+                self.unbound.insert((to, takeover.revision));
+            }
+            _ => {}
+        }
     }
 
     /// Every acknowledged commit must be in the log of this member.

@@ -134,8 +134,6 @@ pub(crate) struct World {
     pub(crate) cancelled: Vec<(usize, u64)>,
     /// Failovers for which an operator accepts loss, and that are under way.
     pub(crate) forced: Vec<Forced>,
-    /// The newest leadership during which an operator accepted loss.
-    pub(crate) loss_accepted_in: Option<ha_core::Epoch>,
     numbers: u64,
     pub(crate) system_ids: u64,
 }
@@ -200,7 +198,6 @@ impl World {
             changes_after_healing: 0,
             wanted: plan.settings(),
             forced: Vec::new(),
-            loss_accepted_in: None,
             cancelled: Vec::new(),
             numbers: 0,
             system_ids: 0,

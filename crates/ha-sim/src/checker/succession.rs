@@ -68,12 +68,6 @@ impl World {
             Some(_) => self.tally.bumps += 1,
             None => {}
         }
-        if before
-            .as_ref()
-            .is_some_and(|s| s.record.epoch != epoch && self.loss_accepted_in == Some(s.record.epoch))
-        {
-            self.checker.reads_given_up_before(epoch);
-        }
         let forced = self.is_forced(before.as_ref(), new);
         self.checker.succeeds(before.as_ref(), new, &self.hosts, forced);
         self.note_what_leaders_rest_on();
@@ -142,6 +136,10 @@ impl Checker {
                 format!("epoch {} follows {}", record.epoch, old.record.epoch),
             );
         }
+        let winner = hosts.iter().position(|h| h.name == leader.name);
+        if forced || winner.is_some_and(|host| self.unbound.contains(&(host, old.revision))) {
+            self.reads_given_up.insert(old.record.epoch);
+        }
         if forced {
             self.loss_is_accepted(new, hosts);
         } else {
@@ -157,12 +155,6 @@ impl Checker {
         self.given_up_by_operators += (before - self.acked.len()) as u64;
         self.unguarded.retain(|lsn, id| held(hosts, &leader, *lsn, *id));
         self.forced_at = Some(new.record.epoch);
-    }
-
-    /// A human accepted loss while the leader before this epoch led: no lease bound those who promised to replace it, whoever
-    /// did so in the end.
-    fn reads_given_up_before(&mut self, epoch: Epoch) {
-        self.reads_given_up_before = Some(epoch);
     }
 
     /// Whether a human has given up what this host acknowledges: it led last before a takeover with accepted loss, or from
