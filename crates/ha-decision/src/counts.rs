@@ -70,7 +70,7 @@ fn word_of(reason: &Reason) -> &'static str {
         Reason::NotAutomatic => "not_automatic",
         Reason::LeaderUnfenced => "leader_unfenced",
         Reason::TooFarBehind { .. } => "too_far_behind",
-        Reason::StoreRolledBack => "store_rolled_back",
+        Reason::StoreRolledBack | Reason::OthersSawMore { .. } => "store_rolled_back",
         _ => "data",
     }
 }

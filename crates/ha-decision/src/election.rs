@@ -523,6 +523,8 @@ impl Decider {
             self.timers.set(Timer::Election, due);
             return;
         }
+        let newer = election.refusals.iter().filter(|(_, refusal)| **refusal == PromiseRefusal::NewerRecord);
+        let newer: Vec<_> = newer.map(|(name, _)| name.to_string()).collect();
         let missing: Vec<_> = self
             .voters(record)
             .into_iter()
@@ -533,11 +535,10 @@ impl Decider {
             })
             .collect();
         let missing = missing.join(", ");
-        self.blocked_by(Reason::PromisesMissing {
-            epoch: record.epoch,
-            needed,
-            have,
-            missing: missing.clone(),
+        self.blocked_by(if newer.is_empty() {
+            Reason::PromisesMissing { epoch: record.epoch, needed, have, missing: missing.clone() }
+        } else {
+            Reason::OthersSawMore { epoch: record.epoch, members: newer.join(", ") }
         });
         if let Some(id) = election.request {
             self.election = None;

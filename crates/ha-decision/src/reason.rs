@@ -331,6 +331,16 @@ pub enum Reason {
         /// Names with reasons.
         missing: String,
     },
+    /// Others know that what this member sees in the store is not the newest.
+    #[error(
+        "BLOCKED: no takeover from epoch {epoch}: {members} acted on a newer state than this member sees in etcd (restored from a backup?), so its list may be an old one; a human must look"
+    )]
+    OthersSawMore {
+        /// Epoch.
+        epoch: Epoch,
+        /// Who, by names.
+        members: String,
+    },
     /// A member that may not lead holds more than all that may.
     #[error(
         "BLOCKED: {holder} holds commits that no candidate holds, and may not be promoted itself; change its tags, bring another listed member back, or a human decides with hactl failover --accept-data-loss"
@@ -447,6 +457,7 @@ impl Reason {
                 | Self::StrictWaits
                 | Self::NoStandbyConfirms
                 | Self::PromisesMissing { .. }
+                | Self::OthersSawMore { .. }
                 | Self::HolderMayNotLead { .. }
                 | Self::LeaderPinned { .. }
                 | Self::NotAutomatic

@@ -90,7 +90,8 @@ fn a_candidate_that_hears_of_a_newer_record_decides_nothing() {
     pg2.wait(4000);
     assert!(pg2.txns().is_empty(), "it decided by a record that is not the newest: {:?}", pg2.txns());
     let blocked = pg2.decider.status().blocked.expect("it says why it is blocked");
-    assert!(blocked.contains("pg3"), "{blocked}");
+    assert!(blocked.contains("pg3 acted on a newer state"), "{blocked}");
+    assert!(!blocked.contains("accept-data-loss"), "what is missing is not a promise: {blocked}");
 }
 
 #[test]

@@ -156,8 +156,10 @@ impl World {
         let writes = self.tally.confirmed_after_healing >= COMMITS_WANTED;
         // Without an operator nothing is decided any more on a store that went back; writes may go on by the old list.
         if !blocked.is_empty() && (!writes || self.store.never_mended) {
+            // A store that was put back stays so in some runs: what is said then is what people must see.
+            let unmended = if self.store.never_mended { "(the store was never mended) " } else { "" };
             for why in blocked {
-                *self.tally.blocked.entry(why).or_insert(0) += 1;
+                *self.tally.blocked.entry(format!("{unmended}{why}")).or_insert(0) += 1;
             }
             return;
         }
