@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod checksum;
+pub mod frame;
 pub mod packet;
 pub mod signature;
 

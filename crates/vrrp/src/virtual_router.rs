@@ -258,6 +258,11 @@ impl VirtualRouter {
         self.state == State::Initialize && self.cause == Cause::Stopped
     }
 
+    /// Whether advertisements may follow, the last ones of one that has left included.
+    pub fn is_speaking(&self) -> bool {
+        self.state == State::Active || self.timers.get(Timer::Farewell).is_some()
+    }
+
     fn start(&mut self, now: MonoTime) {
         if self.started {
             return;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use vrrp::Version;
 use vrrp::checksum::Coverage;
+use vrrp::frame::{Headers, virtual_hardware};
 use vrrp::packet::{Advertisement, Auth, Discarded, GROUP, GROUP_V6, decode, encode};
 
 const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 1, 1));
@@ -319,5 +320,36 @@ proptest! {
             prop_assert!(!received.advertisement.addresses.is_empty());
             prop_assert!(!received.advertisement.interval.is_zero());
         }
+    }
+}
+
+/// The captured packets in frames; the identification of IPv4 is always 0, with DF, and IPv6's flow label too.
+#[test]
+fn frames_from_the_virtual_hardware_address() {
+    let frame = |ipv6, source: IpAddr, group, message: &[u8]| {
+        let headers =
+            Headers::new(virtual_hardware(51, ipv6), source, group, message.len()).expect("one family");
+        [headers.as_bytes(), message].concat()
+    };
+    let message = &bytes(CAPTURED)[20..];
+    let four = "01005e000012 00005e000133 0800 45c0 0028 0000 4000 ff70 8f92 0a00 0101 e000 0012 \
+                2133 6701 0101 09bf 0a00 010a 6366 6768 6132 3600";
+    assert_eq!(frame(false, SOURCE, GROUP, message), bytes(four));
+    let source = "fe80::ff:fe00:21".parse().expect("an address");
+    let six = format!("333300000012 00005e000233 86dd {}", CAPTURED_V6.replacen("6c0f c9cf", "6c00 0000", 1));
+    let found = frame(true, source, GROUP_V6, &bytes(CAPTURED_V6)[40..]);
+    assert_eq!(found, bytes(&six));
+    // What others make of it.
+    let received = decode(&found[14..]).expect("an advertisement");
+    assert_eq!((received.source, received.destination, received.ttl), (source, GROUP_V6, 255));
+    assert_eq!(Headers::new(virtual_hardware(51, false), SOURCE, GROUP_V6, 20), None);
+}
+
+proptest! {
+    /// The sum over an IPv4 header, its checksum included, is all ones.
+    #[test]
+    fn an_ipv4_header_adds_up(source: [u8; 4], length in 8_usize..1300) {
+        let headers = Headers::new(virtual_hardware(1, false), source.into(), GROUP, length).expect("one family");
+        prop_assert_eq!(vrrp::checksum::internet_checksum(&[&headers.as_bytes()[14..]]), 0);
     }
 }
