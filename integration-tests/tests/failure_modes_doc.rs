@@ -145,7 +145,7 @@ fn each_case_of_a_proxy_is_shown_by_something_that_exists() {
 
 #[test]
 fn each_case_of_a_floating_address_is_shown_by_something_that_exists() {
-    each_case_is_shown(VRRP_PAGE, 41);
+    each_case_is_shown(VRRP_PAGE, 47);
 }
 
 fn each_case_is_shown(path: &str, cases: usize) {

@@ -30,6 +30,7 @@ pub(crate) const CLUSTER: &[&str] = &[
     "vip.preference",
     "vip.unicast",
     "vip.max_hops",
+    "vip.virtual_mac",
     "vip.signing",
     "vip.replay_window",
     "vip.preempt",

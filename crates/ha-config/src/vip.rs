@@ -53,6 +53,8 @@ pub struct Vip {
     pub unicast: bool,
     /// By unicast: how many routers an advertisement may have passed, by its TTL or hop limit.
     pub max_hops: u8,
+    /// Give the floating address a hardware address of its own (RFC 9568 section 7.3), which moves with it.
+    pub virtual_mac: bool,
     /// Signatures behind advertisements.
     pub signing: VipSigning,
     /// How far from our clock the first signature of a host may be; `None` = clocks do not matter.
@@ -82,6 +84,7 @@ impl Vip {
             preference: Vec::new(),
             unicast: false,
             max_hops: 0,
+            virtual_mac: false,
             signing: VipSigning::Off,
             replay_window: None,
             preempt: true,
@@ -162,6 +165,7 @@ impl Vip {
             value.as_str()?.parse().ok().filter(Ipv6Addr::is_unicast_link_local)
         });
         let unicast = table.boolean("unicast").unwrap_or(false);
+        let virtual_mac = table.boolean("virtual_mac").unwrap_or(false);
         let max_hops = table.number("max_hops", 0..=254).and_then(|hops| u8::try_from(hops).ok());
         let names = "\"off\", \"receive-only\", \"permissive\" or \"enforce\"";
         let signing = table.read("signing", names, |value| match value.as_str()? {
@@ -184,7 +188,7 @@ impl Vip {
         vip.interval = interval.unwrap_or(vip.interval);
         (vip.vrid, vip.interface, vip.unicast, vip.preference) = (vrid, interface, unicast, preference);
         (vip.link_local, vip.group) = (link_local.map(|at| at.value), group.map(|at| at.value));
-        (vip.preempt, vip.max_hops) = (preempt, max_hops.unwrap_or(0));
+        (vip.preempt, vip.max_hops, vip.virtual_mac) = (preempt, max_hops.unwrap_or(0), virtual_mac);
         vip.priority_model = PriorityModel::read(table, proxies);
         if vip.priority_model != PriorityModel::Tiers {
             // A priority that has fallen below another's moves the address; keepalived does not wait either.
@@ -241,6 +245,11 @@ impl Vip {
                 table.refuse("max_hops", self.max_hops.to_string(), expected);
             }
             return;
+        }
+        if self.virtual_mac {
+            let expected =
+                "false with vip.unicast: who needs unicast has no link on which hardware addresses may move";
+            table.refuse("virtual_mac", "true", expected);
         }
         if proxies.len() == 1 {
             table.refuse("unicast", "true", "false, or a second [[proxy]] to talk to");

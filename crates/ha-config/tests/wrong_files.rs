@@ -417,6 +417,18 @@ fn front_cases() -> Vec<Case> {
             ],
         },
         Case {
+            name: "a virtual hardware address by unicast, and one that is neither wanted nor not",
+            text: after_hosts(
+                "[[proxy]]\nname = \"ha1\"\naddress = \"10.0.1.21\"\n[[proxy]]\nname = \"ha2\"\naddress = \"10.0.1.22\"\n\
+                 [[vip]]\naddress = \"10.0.1.10/24\"\nunicast = true\nvirtual_mac = true\n\
+                 [[vip]]\naddress = \"10.0.1.9/24\"\nvirtual_mac = \"yes\"\n",
+            ),
+            problems: &[
+                (Some(20), "vip[0].virtual_mac", &["found true", "false with vip.unicast"]),
+                (Some(23), "vip[1].virtual_mac", &["\"yes\"", "true or false"]),
+            ],
+        },
+        Case {
             name: "VRRP values out of range",
             text: after_hosts(
                 "[[proxy]]\nname = \"ha1\"\naddress = \"10.0.1.21\"\n[[vip]]\naddress = \"10.0.1.10/24\"\nvrid = 256\nversion = 2\n\

@@ -4,12 +4,10 @@ use std::io;
 use std::net::IpAddr;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+pub(crate) use vrrp::frame::HardwareAddress;
 
 use crate::system_call::packet_address;
 use crate::{gratuitous_arp, neighbour_advertisement};
-
-/// Hardware address of an Ethernet interface.
-pub(crate) type HardwareAddress = [u8; 6];
 
 /// Announces on one interface.
 #[derive(Debug)]

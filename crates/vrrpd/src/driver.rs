@@ -38,6 +38,7 @@ use crate::raw_socket;
 use crate::resumption::Earlier;
 use crate::router::{Headline, Router, Tools};
 use crate::snapshot::{Shared, Snapshot};
+use crate::virtual_device::Parents;
 use crate::wishes::{Wish, WishesIn};
 
 /// Real-time priority: above all ordinary work, below the guard and the kernel's own urgent threads.
@@ -140,7 +141,12 @@ impl Driver {
             routers: routers.context("set up the virtual routers")?,
             // The monitor before the first look: no change may fall between them.
             monitor: Monitor::open().context("listen to links and addresses")?,
-            tools: Tools { requests: Requests::open().context("open a netlink socket")?, log, peers },
+            tools: Tools {
+                requests: Requests::open().context("open a netlink socket")?,
+                parents: Parents::default(),
+                log,
+                peers,
+            },
             proxy: ProxyLink::new(proxy_socket, now),
             wishes,
             watch: PrimaryWatch::new(times.no_primary_hold, times.primary_hysteresis),
@@ -196,6 +202,10 @@ impl Driver {
         }
         for router in &mut self.routers {
             router.drop_address(&mut self.tools);
+            router.leave(&mut self.tools);
+        }
+        if let Err(error) = self.tools.parents.restore(&mut self.tools.requests) {
+            self.tools.log.warn(None, format!("set ARP of an interface as it was: {error}"));
         }
         self.publish();
         result
@@ -317,6 +327,12 @@ impl Driver {
     fn look(&mut self) {
         match self.tools.requests.picture() {
             Ok(picture) => {
+                for (name, set) in self.tools.parents.keep(&picture.links, &mut self.tools.requests) {
+                    let result = set.map_or_else(|error| error.to_string(), |()| "set again".to_owned());
+                    self.tools
+                        .log
+                        .warn(None, format!("somebody has changed how {name} answers ARP: {result}"));
+                }
                 for router in &mut self.routers {
                     router.look(&picture, &mut self.tools);
                 }

@@ -35,7 +35,9 @@ pub(crate) struct Wanted {
 impl Wanted {
     /// Whether both ask for the same; how the virtual router decides does not matter.
     pub(crate) fn asks_the_same(&self, other: &Self) -> bool {
-        let place = |wanted: &Self| (wanted.vip.prefix, wanted.vip.interface.clone(), wanted.own);
+        let place = |wanted: &Self| {
+            (wanted.vip.prefix, wanted.vip.interface.clone(), wanted.vip.virtual_mac, wanted.own)
+        };
         place(self) == place(other) && self.addresses == other.addresses && self.floating == other.floating
     }
 
@@ -81,14 +83,14 @@ impl Wanted {
         }
     }
 
-    /// Copies of the floating addresses that nobody may be holding now: exactly the /32 or /128, on the interface where it belongs,
-    /// or anywhere if marked as ours (the interface may have been another one before).
-    pub(crate) fn leftovers<'p>(&self, picture: &'p Picture) -> Vec<&'p Address> {
-        let here = self.link(picture).ok().map(|link| link.index);
+    /// Copies of the floating addresses that nobody may be holding now: exactly the /32 or /128, on the interface where it belongs
+    /// or on the router's own `device`, or anywhere if marked as ours (the interface may have been another one before).
+    pub(crate) fn leftovers<'p>(&self, picture: &'p Picture, device: Option<u32>) -> Vec<&'p Address> {
+        let here = [self.link(picture).ok().map(|link| link.index), device];
         let is_left = |address: &&Address| {
             self.addresses.contains(&address.address)
                 && address.prefix == whole_prefix(address.address)
-                && (address.ours || Some(address.interface) == here)
+                && (address.ours || here.contains(&Some(address.interface)))
         };
         picture.addresses.iter().filter(is_left).collect()
     }
@@ -148,7 +150,8 @@ mod tests {
     }
 
     fn link(index: u32, name: &str) -> Link {
-        Link { index, name: name.to_owned(), up: true, running: true, hardware: Some([2, 0, 0, 0, 0, 1]) }
+        let hardware = Some([2, 0, 0, 0, 0, 1]);
+        Link { index, name: name.to_owned(), up: true, running: true, hardware, ..Link::default() }
     }
 
     fn address(interface: u32, last: u8, prefix: u8) -> Address {
@@ -223,8 +226,9 @@ mod tests {
         picture.addresses.extend([address(2, 10, 24), address(2, 10, 32), address(3, 10, 32)]);
         picture.addresses.push(Address { ours: true, ..address(3, 10, 32) });
         let wanted = wanted();
-        let found = wanted.leftovers(&picture);
+        let found = wanted.leftovers(&picture, None);
         assert_eq!(found, [&picture.addresses[4], &picture.addresses[6]]);
+        assert_eq!(wanted.leftovers(&picture, Some(3)).len(), 3, "on the router's own device as well");
     }
 
     #[test]

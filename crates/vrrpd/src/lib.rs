@@ -6,7 +6,7 @@
 //! Begin reading at `driver.rs`, which shows what goes in and out; `router.rs` and
 //! `member.rs` carry out what a virtual router asks for.
 //! What goes over the wire to move an address is in `raw_socket.rs`, `gratuitous_arp.rs` and
-//! `neighbour_advertisement.rs`.
+//! `neighbour_advertisement.rs`; `virtual_device.rs` is for a floating address with a hardware address of its own.
 
 pub mod args;
 
@@ -15,6 +15,7 @@ mod configuration;
 mod drained;
 mod driver;
 mod followers;
+mod frame_sender;
 mod gratuitous_arp;
 mod hook_runner;
 mod interface_watch;
@@ -35,6 +36,7 @@ mod run;
 mod snapshot;
 mod system_call;
 mod tracker;
+mod virtual_device;
 mod wishes;
 
 pub use run::{check_config, run};

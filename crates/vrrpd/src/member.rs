@@ -9,12 +9,14 @@ use vrrp::{Setup, SharedSettings, VirtualRouter};
 
 use crate::announcer::Announcer;
 use crate::configuration::RouterPlan;
+use crate::frame_sender::FrameSender;
 use crate::interface_watch::{Place, Wanted};
-use crate::netlink::{Message, Picture, whole_prefix};
+use crate::netlink::{Message, Picture, Requests, whole_prefix};
 use crate::raw_socket::{Receiver, Sender};
 use crate::resumption::is_fresh;
 use crate::router::Tools;
 use crate::snapshot::RouterView;
+use crate::virtual_device::VirtualDevice;
 
 /// What a packet must name to be for a virtual router: both families of an interface may have the same identifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,20 +37,89 @@ impl Identity {
 pub(crate) struct Standing {
     pub(crate) place: Place,
     pub(crate) receiver: Receiver,
-    sender: Sender,
+    sends: Sends,
     announcer: Announcer,
 }
 
+/// What advertisements leave by.
+enum Sends {
+    /// The interface, from its own hardware address.
+    Plain(Sender),
+    /// An interface of the virtual router's own, which has the floating address as well.
+    Virtual { device: VirtualDevice, sender: FrameSender },
+}
+
 impl Standing {
-    fn open(place: Place, setup: &Setup) -> io::Result<Self> {
+    fn open(place: Place, setup: &Setup, virtual_mac: bool, tools: &mut Tools) -> Result<Self, String> {
+        let failed = |error: io::Error| format!("sockets on {}: {error}", place.name);
+        let device = if virtual_mac {
+            Some(VirtualDevice::open(setup, place.index, &mut tools.parents, &mut tools.requests)?)
+        } else {
+            None
+        };
         let receiver = if setup.unicast {
             Receiver::of_address(&place.name, place.index, place.source)
         } else {
             Receiver::of_group(&place.name, place.index, place.source)
-        }?;
-        let sender = Sender::open(&place.name, place.index, place.source)?;
-        let announcer = Announcer::open(place.index, place.hardware)?;
-        Ok(Self { place, receiver, sender, announcer })
+        };
+        let receiver = receiver.map_err(failed)?;
+        let (sends, announcer) = match device {
+            None => {
+                let sender = Sender::open(&place.name, place.index, place.source).map_err(failed)?;
+                (Sends::Plain(sender), Announcer::open(place.index, place.hardware))
+            }
+            Some(device) => {
+                let (index, hardware) = (device.index, device.hardware);
+                let sender = FrameSender::open(index, hardware, place.source).map_err(failed)?;
+                (Sends::Virtual { device, sender }, Announcer::open(index, hardware))
+            }
+        };
+        Ok(Self { receiver, sends, announcer: announcer.map_err(failed)?, place })
+    }
+
+    fn device(&self) -> Option<&VirtualDevice> {
+        match &self.sends {
+            Sends::Virtual { device, .. } => Some(device),
+            Sends::Plain(_) => None,
+        }
+    }
+
+    fn device_mut(&mut self) -> Option<&mut VirtualDevice> {
+        match &mut self.sends {
+            Sends::Virtual { device, .. } => Some(device),
+            Sends::Plain(_) => None,
+        }
+    }
+
+    /// The interface that the floating address belongs on.
+    fn home(&self) -> u32 {
+        self.device().map_or(self.place.index, |device| device.index)
+    }
+
+    fn send(&mut self, packet: &[u8], destination: IpAddr, requests: &mut Requests) -> io::Result<()> {
+        match &mut self.sends {
+            Sends::Plain(sender) => sender.send(packet, destination),
+            Sends::Virtual { device, sender } => {
+                device.raise(requests)?;
+                sender.send(packet, destination)
+            }
+        }
+    }
+
+    fn hold(&mut self, address: IpAddr, lifetime_secs: u32, requests: &mut Requests) -> io::Result<()> {
+        if let Sends::Virtual { device, .. } = &mut self.sends {
+            device.raise(requests)?;
+        }
+        requests.hold(self.home(), address, lifetime_secs)
+    }
+
+    /// How it is called in the log.
+    fn shown(&self) -> String {
+        let Place { name, source, .. } = &self.place;
+        match self.device() {
+            None => format!("on {name} from {source}"),
+            Some(device) => format!("on {name} from {source}, by {}", device.name),
+        }
     }
 }
 
@@ -77,12 +148,26 @@ pub(crate) struct Member {
     absent: Option<String>,
     /// What went wrong last, so that it is logged once and not five times a second.
     trouble: Option<String>,
+    /// Its own device, while it stands nowhere.
+    left: Option<u32>,
+    /// It was said that routers may give addresses to its device.
+    warned: bool,
 }
 
 impl Member {
     pub(crate) fn new(plan: RouterPlan) -> Self {
         let RouterPlan { wanted, setup, settings } = plan;
-        Self { wanted, setup, settings, standing: None, holding: None, absent: None, trouble: None }
+        Self {
+            wanted,
+            setup,
+            settings,
+            standing: None,
+            holding: None,
+            absent: None,
+            trouble: None,
+            left: None,
+            warned: false,
+        }
     }
 
     /// Whether an earlier process held its address until just now; see [`crate::router::Router::recognise`].
@@ -96,7 +181,7 @@ impl Member {
 
     /// Whether the address is where the sockets are.
     pub(crate) fn holds_where_it_stands(&self) -> bool {
-        self.holding.is_some() && self.holding == self.standing.as_ref().map(|standing| standing.place.index)
+        self.holding.is_some() && self.holding == self.standing.as_ref().map(Standing::home)
     }
 
     /// By which packets find it.
@@ -112,6 +197,8 @@ impl Member {
             // Somebody may have put it here, or taken it away; what we do ourselves goes the other way round.
             Message::Address(new) if floating(new.address) => self.holding.is_none(),
             Message::AddressGone(old) if floating(old.address) => self.holding.is_some(),
+            Message::Link(link) if self.device().is_some_and(|device| device.differs(link)) => true,
+            Message::LinkGone(index) if self.device().is_some_and(|device| device.index == *index) => true,
             _ => {
                 let place = self.standing.as_ref().map(|standing| &standing.place);
                 self.wanted.is_concerned(place, change)
@@ -123,21 +210,60 @@ impl Member {
     pub(crate) fn look(&mut self, picture: &Picture, tools: &mut Tools) -> Finding {
         let here = self.standing.as_ref().map(|standing| &standing.place);
         let place = match self.wanted.find(picture) {
-            Ok(place) if here == Some(&place) => return Finding::Same,
+            // Its own device may be gone: then everything is opened anew, and the address will be missed.
+            Ok(place) if here == Some(&place) && self.has_device(picture) => {
+                self.look_at_device(tools);
+                return Finding::Same;
+            }
             Ok(place) => place,
             Err(why) => return self.falls(why),
         };
         if here.is_some_and(|here| here.index != place.index) {
             return Finding::Moves(format!("{} is another interface now", place.name));
         }
-        match Standing::open(place.clone(), &self.setup) {
+        match Standing::open(place, &self.setup, self.wanted.vip.virtual_mac, tools) {
             Ok(standing) => {
-                let text = format!("on {} from {}", place.name, place.source);
-                tools.log.info(Some(self.setup.vrid), text);
+                tools.log.info(Some(self.setup.vrid), standing.shown());
                 (self.standing, self.absent) = (Some(standing), None);
                 Finding::Stands
             }
-            Err(error) => self.falls(format!("sockets on {}: {error}", place.name)),
+            Err(why) => self.falls(why),
+        }
+    }
+
+    fn device(&self) -> Option<&VirtualDevice> {
+        self.standing.as_ref().and_then(Standing::device)
+    }
+
+    /// Whether its own device is there, if it has one.
+    fn has_device(&self, picture: &Picture) -> bool {
+        self.device().is_none_or(|device| device.is_among(&picture.links))
+    }
+
+    /// Its own device may have been set up or down by somebody. Says whether it is up, or there is none.
+    fn find_device(&mut self, picture: &Picture) -> bool {
+        let Some(device) = self.standing.as_mut().and_then(Standing::device_mut) else { return true };
+        let link = picture.links.iter().find(|link| link.index == device.index);
+        // One that is not in the picture was made after it, and down.
+        link.is_none_or(|link| {
+            device.found(link.up);
+            link.up
+        })
+    }
+
+    /// Once it is there for a while, so that the host's settings for new interfaces have come into force.
+    fn look_at_device(&mut self, tools: &mut Tools) {
+        if let Some(Err(error)) = self.device().map(|device| device.prepare(&mut tools.requests)) {
+            self.report("prepare its interface", Err(error), tools);
+        }
+        let hears = self.device().filter(|device| !self.warned && device.hears_routers());
+        if let Some(device) = hears {
+            let name = &device.name;
+            let text = format!(
+                "{name} takes addresses and routes from routers on the link: set net.ipv6.conf.{name}.accept_ra to 0"
+            );
+            tools.log.warn(Some(self.setup.vrid), text);
+            self.warned = true;
         }
     }
 
@@ -151,6 +277,7 @@ impl Member {
 
     /// Closes the sockets.
     pub(crate) fn fall(&mut self) {
+        self.left = self.device().map(|device| device.index);
         self.standing = None;
     }
 
@@ -158,9 +285,12 @@ impl Member {
     pub(crate) fn has_lost_address(&mut self, picture: &Picture, tools: &mut Tools) -> bool {
         let Some(interface) = self.holding else {
             self.remove_leftovers(picture, tools);
+            self.find_device(picture);
+            self.rest(tools);
             return false;
         };
-        let mut lost = false;
+        // Set down by somebody: an IPv4 address stays on it, and nobody can reach it.
+        let mut lost = !self.find_device(picture);
         for address in self.setup.addresses() {
             let mut here = picture.addresses.iter().filter(|one| one.interface == interface);
             let found = here.find(|one| one.address == address);
@@ -175,7 +305,8 @@ impl Member {
     }
 
     fn remove_leftovers(&self, picture: &Picture, tools: &mut Tools) {
-        for left in self.wanted.leftovers(picture) {
+        let device = self.device().map(|device| device.index);
+        for left in self.wanted.leftovers(picture, device) {
             let (vrid, address) = (Some(self.setup.vrid), left.address);
             match tools.requests.remove(left.interface, address, left.prefix) {
                 Ok(_) => tools.log.warn(vrid, format!("removed {address}, which was left over here")),
@@ -185,8 +316,8 @@ impl Member {
     }
 
     pub(crate) fn send(&mut self, packet: &[u8], destination: IpAddr, tools: &mut Tools) {
-        let Some(standing) = &self.standing else { return };
-        let sent = standing.sender.send(packet, destination);
+        let Some(standing) = &mut self.standing else { return };
+        let sent = standing.send(packet, destination, &mut tools.requests);
         self.report("send an advertisement", sent, tools);
     }
 
@@ -198,11 +329,11 @@ impl Member {
 
     /// Installs or refreshes the addresses; false when that is not possible.
     pub(crate) fn hold(&mut self, lifetime_secs: u32, tools: &mut Tools) -> bool {
-        let Some(standing) = &self.standing else { return true };
-        let interface = standing.place.index;
+        let Some(standing) = &mut self.standing else { return true };
         let mut addresses = self.setup.addresses();
-        let held = addresses.try_for_each(|address| tools.requests.hold(interface, address, lifetime_secs));
-        self.holding = held.is_ok().then_some(interface);
+        let held =
+            addresses.try_for_each(|address| standing.hold(address, lifetime_secs, &mut tools.requests));
+        self.holding = held.is_ok().then_some(standing.home());
         if held.is_err() {
             self.report("install the address", held, tools);
         }
@@ -211,12 +342,32 @@ impl Member {
 
     /// Removes the addresses, whether or not they are known to be here.
     pub(crate) fn drop_address(&mut self, tools: &mut Tools) {
-        let here = self.standing.as_ref().map(|standing| standing.place.index);
+        let here = self.standing.as_ref().map(Standing::home);
         let Some(interface) = self.holding.take().or(here) else { return };
         for address in self.setup.addresses() {
             if let Err(error) = tools.requests.remove(interface, address, whole_prefix(address)) {
                 self.report("remove the address", Err(error), tools);
             }
+        }
+    }
+
+    /// Its router does not speak: neither does its device.
+    pub(crate) fn rest(&mut self, tools: &mut Tools) {
+        if self.holding.is_some() {
+            return; // from an earlier process: it is not decided yet whether this one goes on
+        }
+        if let Some(device) = self.standing.as_mut().and_then(Standing::device_mut)
+            && let Err(error) = device.lower(&mut tools.requests)
+        {
+            self.report("set its interface down", Err(error), tools);
+        }
+    }
+
+    /// At the end.
+    pub(crate) fn leave(&mut self, tools: &mut Tools) {
+        if let Some(index) = self.device().map(|device| device.index).or(self.left) {
+            let removed = tools.requests.remove_device(index);
+            self.report("remove its interface", removed, tools);
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Two sockets: one asks and is answered at once, the other hears what changes.
 
+mod device;
 mod message;
 
 use std::io;
@@ -9,16 +10,17 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader,
-    NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST,
+    NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
 use netlink_sys::constants::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
 use nix::sys::time::{TimeVal, TimeValLike as _};
 
+pub(crate) use device::NewDevice;
 use message::Request;
-pub(crate) use message::{Address, Link, Message, whole_prefix};
+pub(crate) use message::{Address, ArpSettings, Link, Message, whole_prefix};
 
 /// Kernels send dumps in pieces of at most this size when the reader's buffer is that large (netlink(7)).
 const BUFFER_LEN: usize = 32 * 1024;
@@ -54,18 +56,54 @@ impl Requests {
 
     /// Everything there is now.
     pub(crate) fn picture(&mut self) -> io::Result<Picture> {
-        let mut picture = Picture::default();
-        for message in self.dump(&Request::AllLinks)? {
-            if let Message::Link(link) = message {
-                picture.links.push(link);
-            }
-        }
+        let mut picture = Picture { links: self.links()?, ..Picture::default() };
         for message in self.dump(&Request::AllAddresses)? {
             if let Message::Address(address) = message {
                 picture.addresses.push(address);
             }
         }
         Ok(picture)
+    }
+
+    /// All interfaces.
+    pub(crate) fn links(&mut self) -> io::Result<Vec<Link>> {
+        let messages = self.dump(&Request::AllLinks)?.into_iter();
+        let link = |message| if let Message::Link(link) = message { Some(link) } else { None };
+        Ok(messages.filter_map(link).collect())
+    }
+
+    /// Makes a macvlan, down and without any address; an error if there is something of this name.
+    pub(crate) fn make_device(&mut self, device: NewDevice<'_>) -> io::Result<()> {
+        self.change(Request::NewLink(device::new(device)), NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    /// Prepares such a device for an IPv4 address; or for an IPv6 address.
+    pub(crate) fn prepare_device(&mut self, index: u32, ipv6: bool) -> io::Result<()> {
+        let settings = if ipv6 { device::without_link_local(index) } else { device::answering(index) };
+        self.change(Request::SetLink(settings), 0)
+    }
+
+    /// Writes on an interface what `ip link` shows of it.
+    pub(crate) fn set_alias(&mut self, index: u32, text: &str) -> io::Result<()> {
+        self.change(Request::SetLink(device::alias(index, text)), 0)
+    }
+
+    /// Sets how an interface deals with ARP.
+    pub(crate) fn set_arp(&mut self, index: u32, settings: ArpSettings) -> io::Result<()> {
+        self.change(Request::SetLink(device::arp(index, settings)), 0)
+    }
+
+    /// Sets an interface up or down.
+    pub(crate) fn set_up(&mut self, index: u32, up: bool) -> io::Result<()> {
+        self.change(Request::SetLink(device::up(index, up)), 0)
+    }
+
+    /// Removes an interface, with the addresses on it; not being there is success.
+    pub(crate) fn remove_device(&mut self, index: u32) -> io::Result<()> {
+        match self.change(Request::OldLink(device::old(index)), 0) {
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(()),
+            result => result,
+        }
     }
 
     /// Puts `address` (a /32 or /128) on the interface for so many seconds, or gives it that long from now. When nobody renews

@@ -207,6 +207,8 @@ pub(crate) mod tests {
             later.len() == 2 && later[0].contains("advertised") && later[1].contains("adds 10.0.1.9"),
             "{later:?}"
         );
+        let own = notes("[[vip]]\naddress = \"10.0.1.10/24\"\nvirtual_mac = true\n");
+        assert!(own.len() == 1 && own[0].contains("changes how 10.0.1.10 is advertised"), "{own:?}");
         assert!(notes("[[vip]]\naddress = \"10.0.1.9/24\"\n")[0].contains("no longer has 10.0.1.10"));
     }
 }

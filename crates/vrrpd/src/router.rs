@@ -15,6 +15,7 @@ use crate::netlink::{Message, Picture, Requests};
 use crate::peer_channel::{Outgoing, PeerQueue};
 use crate::raw_socket::{self, PACKET_MAX};
 use crate::snapshot::RouterView;
+use crate::virtual_device::Parents;
 
 /// Packets taken from the socket at one go: a few milliseconds of work, more than a full socket holds. A flood must not
 /// keep timers waiting.
@@ -23,6 +24,7 @@ const PACKETS_AT_ONCE: usize = 512;
 /// What all virtual routers of the process act through.
 pub(crate) struct Tools {
     pub(crate) requests: Requests,
+    pub(crate) parents: Parents,
     pub(crate) log: LogQueue,
     pub(crate) peers: PeerQueue,
 }
@@ -180,6 +182,9 @@ impl Router {
                 Action::Note(reason) => tools.log.info(self.vrid(), reason.to_string()),
             }
         }
+        if !self.machine.is_speaking() {
+            self.members.iter_mut().for_each(|member| member.rest(tools));
+        }
     }
 
     fn vrid(&self) -> Option<u8> {
@@ -203,6 +208,11 @@ impl Router {
         for member in &mut self.members {
             member.drop_address(tools);
         }
+    }
+
+    /// At the end: removes what else was made for it.
+    pub(crate) fn leave(&mut self, tools: &mut Tools) {
+        self.members.iter_mut().for_each(|member| member.leave(tools));
     }
 
     /// What the outside is told at once when it changes.

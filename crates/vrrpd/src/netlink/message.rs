@@ -15,6 +15,7 @@ use netlink_packet_route::address::{
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
 const RTM_GETLINK: u16 = 18;
+const RTM_SETLINK: u16 = 19;
 const RTM_NEWADDR: u16 = 20;
 const RTM_DELADDR: u16 = 21;
 const RTM_GETADDR: u16 = 22;
@@ -22,18 +23,42 @@ const RTM_GETADDR: u16 = 22;
 /// `struct ifinfomsg` before the attributes of a link.
 const LINK_HEADER_LEN: usize = 16;
 /// Attributes of a link.
-const IFLA_ADDRESS: u16 = 1;
-const IFLA_IFNAME: u16 = 3;
+pub(super) const IFLA_ADDRESS: u16 = 1;
+pub(super) const IFLA_IFNAME: u16 = 3;
+pub(super) const IFLA_LINK: u16 = 5;
+pub(super) const IFLA_LINKINFO: u16 = 18;
+pub(super) const IFLA_IFALIAS: u16 = 20;
+pub(super) const IFLA_AF_SPEC: u16 = 26;
+/// Within `IFLA_LINKINFO`: what kind of link it is, and what only this kind has.
+pub(super) const IFLA_INFO_KIND: u16 = 1;
+pub(super) const IFLA_INFO_DATA: u16 = 2;
+pub(super) const MACVLAN: &[u8] = b"macvlan";
+pub(super) const IFLA_MACVLAN_MODE: u16 = 1;
+pub(super) const MACVLAN_MODE_BRIDGE: u32 = 4;
+/// Within `IFLA_AF_SPEC`, of IPv4: its settings by number (`IPV4_DEVCONF_*`), of which these are used. The kernel tells them
+/// as an array that begins with number 1.
+pub(super) const IFLA_INET_CONF: u16 = 1;
+pub(super) const ARP_ANNOUNCE: u16 = 18;
+pub(super) const ARP_IGNORE: u16 = 19;
 /// Flags of a link: set by the administrator; has a carrier and is ready.
-const IFF_UP: u32 = 1;
+pub(super) const IFF_UP: u32 = 1;
 const IFF_RUNNING: u32 = 1 << 6;
 
 /// Marks addresses as installed by us (`IFA_PROTO`, Linux 5.18; older kernels ignore it). Any value from 4 up is free
 /// for user space.
 const OURS: AddressProtocol = AddressProtocol::Other(112);
 
+/// How an interface deals with ARP (`arp_ignore` and `arp_announce` of the kernel's ip-sysctl).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ArpSettings {
+    /// 1 = answers only for addresses that stand on it.
+    pub(crate) ignore: u32,
+    /// 2 = asks from none but its own.
+    pub(crate) announce: u32,
+}
+
 /// A network interface.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Link {
     pub(crate) index: u32,
     pub(crate) name: String,
@@ -43,6 +68,14 @@ pub(crate) struct Link {
     pub(crate) running: bool,
     /// Ethernet address, if it has one.
     pub(crate) hardware: Option<[u8; 6]>,
+    /// The interface that it stands on.
+    pub(crate) parent: Option<u32>,
+    /// It is a macvlan in bridge mode.
+    pub(crate) bridged_macvlan: bool,
+    /// What somebody has written on it.
+    pub(crate) alias: String,
+    /// `None` where IPv4 is off.
+    pub(crate) arp: Option<ArpSettings>,
 }
 
 /// An address of an interface.
@@ -91,27 +124,67 @@ impl NetlinkDeserializable for Message {
     }
 }
 
-/// Reads a link by hand: of its dozens of attributes two are needed, and one that cannot be read must not hide a link.
+/// Reads a link by hand: of its dozens of attributes a few are needed, and one that cannot be read must not hide a link.
 fn link(payload: &[u8]) -> Result<Link, DecodeError> {
     let word = |at: usize| {
         let bytes: Option<[u8; 4]> = payload.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
         bytes.map(u32::from_ne_bytes).ok_or_else(|| DecodeError::from("link header cut short"))
     };
     let (index, flags) = (word(4)?, word(8)?);
-    let attributes = payload.get(LINK_HEADER_LEN..).unwrap_or_default();
-    let (mut name, mut hardware) = (String::new(), None);
-    for attribute in NlasIterator::new(attributes) {
+    let mut link =
+        Link { index, up: flags & IFF_UP != 0, running: flags & IFF_RUNNING != 0, ..Link::default() };
+    for attribute in NlasIterator::new(payload.get(LINK_HEADER_LEN..).unwrap_or_default()) {
         let attribute = attribute?;
+        let value = attribute.value();
         match attribute.kind() {
-            IFLA_IFNAME => {
-                let text = attribute.value().split(|byte| *byte == 0).next().unwrap_or_default();
-                name = String::from_utf8_lossy(text).into_owned();
+            IFLA_IFNAME => link.name = text(value),
+            IFLA_ADDRESS => link.hardware = value.try_into().ok(),
+            IFLA_LINK => link.parent = number(value),
+            IFLA_IFALIAS => link.alias = text(value),
+            IFLA_LINKINFO => {
+                let mode = within(value, IFLA_INFO_DATA).and_then(|data| within(data, IFLA_MACVLAN_MODE));
+                let kind = within(value, IFLA_INFO_KIND).map(|kind| kind.strip_suffix(&[0]).unwrap_or(kind));
+                link.bridged_macvlan =
+                    kind == Some(MACVLAN) && mode.and_then(number) == Some(MACVLAN_MODE_BRIDGE);
             }
-            IFLA_ADDRESS => hardware = attribute.value().try_into().ok(),
+            IFLA_AF_SPEC => {
+                let inet = within(value, u16::from(u8::from(AddressFamily::Inet)));
+                link.arp = inet.and_then(|inet| within(inet, IFLA_INET_CONF)).and_then(arp_settings);
+            }
             _ => {}
         }
     }
-    Ok(Link { index, name, up: flags & IFF_UP != 0, running: flags & IFF_RUNNING != 0, hardware })
+    Ok(link)
+}
+
+/// Up to a zero byte, if there is one.
+fn text(value: &[u8]) -> String {
+    let text = value.split(|byte| *byte == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(text).into_owned()
+}
+
+fn number(value: &[u8]) -> Option<u32> {
+    Some(u32::from_ne_bytes(value.get(..4)?.try_into().ok()?))
+}
+
+/// The value of the first attribute of this kind within another.
+fn within(mut attributes: &[u8], kind: u16) -> Option<&[u8]> {
+    /// Two bits of the kind say what the value is like.
+    const KIND: u16 = 0x3FFF;
+    loop {
+        let field = |at: usize| Some(u16::from_ne_bytes(attributes.get(at..at + 2)?.try_into().ok()?));
+        let (length, found) = (usize::from(field(0)?), field(2)? & KIND);
+        let value = attributes.get(4..length)?;
+        if found == kind {
+            return Some(value);
+        }
+        attributes = attributes.get(length.next_multiple_of(4)..)?;
+    }
+}
+
+fn arp_settings(values: &[u8]) -> Option<ArpSettings> {
+    let setting = |which: u16| number(values.get((usize::from(which) - 1) * 4..)?);
+    Some(ArpSettings { ignore: setting(ARP_IGNORE)?, announce: setting(ARP_ANNOUNCE)? })
 }
 
 fn address(payload: &[u8]) -> Result<Option<Address>, DecodeError> {
@@ -153,6 +226,10 @@ pub(super) enum Request {
     AllAddresses,
     NewAddress(AddressMessage),
     OldAddress(AddressMessage),
+    /// A link to be made, changed or removed, as bytes.
+    NewLink(Vec<u8>),
+    SetLink(Vec<u8>),
+    OldLink(Vec<u8>),
 }
 
 impl NetlinkSerializable for Request {
@@ -162,6 +239,9 @@ impl NetlinkSerializable for Request {
             Self::AllAddresses => RTM_GETADDR,
             Self::NewAddress(_) => RTM_NEWADDR,
             Self::OldAddress(_) => RTM_DELADDR,
+            Self::NewLink(_) => RTM_NEWLINK,
+            Self::SetLink(_) => RTM_SETLINK,
+            Self::OldLink(_) => RTM_DELLINK,
         }
     }
 
@@ -170,6 +250,7 @@ impl NetlinkSerializable for Request {
             Self::AllLinks => LINK_HEADER_LEN,
             Self::AllAddresses => all_addresses().buffer_len(),
             Self::NewAddress(message) | Self::OldAddress(message) => message.buffer_len(),
+            Self::NewLink(bytes) | Self::SetLink(bytes) | Self::OldLink(bytes) => bytes.len(),
         }
     }
 
@@ -178,6 +259,9 @@ impl NetlinkSerializable for Request {
             Self::AllLinks => buffer.fill(0), // any family, any index
             Self::AllAddresses => all_addresses().emit(buffer),
             Self::NewAddress(message) | Self::OldAddress(message) => message.emit(buffer),
+            Self::NewLink(bytes) | Self::SetLink(bytes) | Self::OldLink(bytes) => {
+                buffer.copy_from_slice(bytes);
+            }
         }
     }
 }

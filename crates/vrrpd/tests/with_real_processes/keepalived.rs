@@ -100,7 +100,7 @@ fn we_wait_behind_a_preferred_keepalived_and_take_over() {
 }
 
 /// One of the two is preferred, holds the address, ends, gives it to the other, comes back and takes it again.
-fn elects(world: impl Fn() -> World, keepalived: &str) {
+pub(crate) fn elects(world: impl Fn() -> World, keepalived: &str) {
     for (priority, ours) in [(100, true), (200, false)] {
         let world = world();
         let configuration = keepalived.replace("priority 100", &format!("priority {priority}"));
@@ -128,7 +128,7 @@ fn elects(world: impl Fn() -> World, keepalived: &str) {
 }
 
 /// The guide's, in version 3: its checksums have a pseudo header, and up to 2.2.7 it knows no others.
-fn version_3() -> String {
+pub(crate) fn version_3() -> String {
     "global_defs {\nvrrp_version 3\n}\n".to_owned()
         + &GUIDE
             .replace("advert_int 1", "advert_int 0.2")
@@ -136,7 +136,7 @@ fn version_3() -> String {
 }
 
 /// The same with IPv6 addresses.
-fn over_ipv6() -> String {
+pub(crate) fn over_ipv6() -> String {
     version_3().replace("10.0.1.10/24", "fe80::5e00:233\nfd00::10/64")
 }
 

@@ -15,3 +15,4 @@ mod privileges;
 mod programs;
 mod reloads;
 mod strain;
+mod virtual_mac;

@@ -24,7 +24,13 @@ fn two_capabilities_are_enough_and_what_is_missing_is_said() {
     if !is_root() {
         return;
     }
-    let world = World::new("");
+    for settings in ["", "virtual_mac = true"] {
+        runs_with_two_capabilities(settings);
+    }
+}
+
+fn runs_with_two_capabilities(settings: &str) {
+    let world = World::new(settings);
     open_files(&world.ha1);
     let uid = format!("--reuid={UID}");
     let gid = format!("--regid={UID}");

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{Host, VIP, World, ms, wait_for};
+use super::{Host, VIP, VIP_V6, World, ms, wait_for};
 
 const ETH_P_ALL: u16 = 3;
 /// Link type of pcap files (`LINKTYPE_ETHERNET`), and the number by which readers know them.
@@ -42,6 +42,38 @@ impl Frame {
     /// Whether it says where the floating address is. What hosts ask for themselves is none of this.
     pub(crate) fn is_announcement(&self) -> bool {
         self.kind() == [8, 6] && self.bytes.get(28..32) == Some(&VIP.octets()[..])
+    }
+
+    /// Whether it tells, to whomever, where the floating address is or its virtual router: an advertisement, ARP with the
+    /// address as sender's, or a neighbour advertisement about it.
+    pub(crate) fn speaks_for_the_address(&self) -> bool {
+        let six = self.kind() == [0x86, 0xdd];
+        let advertisement = self.is_advertisement() || six && self.bytes.get(20) == Some(&112);
+        advertisement || self.is_announcement() || self.is_neighbour_advertisement()
+    }
+
+    /// Of neighbour advertisements those about the floating address.
+    fn is_neighbour_advertisement(&self) -> bool {
+        let about = self.bytes.get(62..78) == Some(&VIP_V6.octets()[..]);
+        self.kind() == [0x86, 0xdd] && self.bytes.get(54) == Some(&136) && about
+    }
+
+    /// Whether a kernel answers somebody who asked for the floating address: by ARP, to him alone.
+    pub(crate) fn is_arp_answer_to_one(&self) -> bool {
+        self.is_announcement() && self.bytes[21] == 2 && self.bytes[0] & 1 == 0
+    }
+
+    /// The hardware addresses that it gives for it: that of the frame, and that within.
+    pub(crate) fn says(&self) -> Vec<[u8; 6]> {
+        let at = |begin: usize| self.bytes.get(begin..begin + 6).and_then(|bytes| bytes.try_into().ok());
+        let within = if self.is_announcement() {
+            at(22)
+        } else if self.is_neighbour_advertisement() {
+            at(80)
+        } else {
+            None
+        };
+        at(6).into_iter().chain(within).collect()
     }
 
     /// In hexadecimal, in groups: Ethernet, then IP and VRRP, or ARP's header and its four addresses. The identification
@@ -103,7 +135,7 @@ impl Capture {
         Self { path, frames, end, thread: Some(thread) }
     }
 
-    fn all(&self) -> Vec<Frame> {
+    pub(crate) fn all(&self) -> Vec<Frame> {
         self.frames.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
