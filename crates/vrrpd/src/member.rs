@@ -55,6 +55,14 @@ impl Standing {
         let device = if virtual_mac {
             Some(VirtualDevice::open(setup, place.index, &mut tools.parents, &mut tools.requests)?)
         } else {
+            let text = match VirtualDevice::sweep(setup, &mut tools.requests) {
+                Ok(false) => None,
+                Ok(true) => Some("removed the address's own interface, which was left over".to_owned()),
+                Err(error) => Some(format!("remove the address's own interface, left over here: {error}")),
+            };
+            if let Some(text) = text {
+                tools.log.warn(Some(setup.vrid), text);
+            }
             None
         };
         let receiver = if setup.unicast {

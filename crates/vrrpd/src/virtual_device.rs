@@ -122,6 +122,23 @@ impl VirtualDevice {
         Ok(Self { index, name, hardware, ipv6, up })
     }
 
+    /// For a router that has none any more: removes the one that a killed process has left, and sets the interface below as it
+    /// was, unless another device needs it so. Says whether there was one.
+    pub(crate) fn sweep(setup: &Setup, requests: &mut Requests) -> io::Result<bool> {
+        let links = requests.links()?;
+        let name = device_name(setup);
+        let ours = |link: &&Link| link.alias.starts_with(MARK);
+        let Some(left) = links.iter().filter(ours).find(|link| link.name == name) else { return Ok(false) };
+        requests.remove_device(left.index)?;
+        let mut others = links.iter().filter(ours).filter(|link| link.index != left.index);
+        if let (Some(below), Some(earlier)) = (left.parent, earlier_of(&left.alias))
+            && !others.any(|other| other.parent == Some(below))
+        {
+            requests.set_arp(below, earlier)?;
+        }
+        Ok(true)
+    }
+
     /// Whether it is still there as it was made.
     pub(crate) fn is_among(&self, links: &[Link]) -> bool {
         let same = |link: &&Link| link.index == self.index;

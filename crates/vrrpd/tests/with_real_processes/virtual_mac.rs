@@ -150,21 +150,22 @@ fn a_killed_vrrpd_leaves_its_device_to_the_next_one() {
     if !is_root() {
         return;
     }
-    let (world, first, second) = World::running(SETTINGS);
+    // Three intervals are enough to start again, also on a busy machine.
+    let (world, first, second) = World::running(&format!("{SETTINGS}\ninterval = \"1s\""));
     let (index, _) = device(&world.ha1, DEVICE).expect("a device");
     // At once: it goes on.
     first.signal(Signal::SIGKILL);
     let first = world.ha1.start();
     assert!(first.said("goes on where an earlier process"), "{}", first.log());
     assert_eq!(device(&world.ha1, DEVICE), Some((index, true)));
-    let_pass(1500); // more than the lease and the Down interval
+    let_pass(4500); // more than the lease and the Down interval
     assert!(world.ha1.holds() && !world.ha2.holds(), "{}", first.log());
 
     let killed = Instant::now();
     first.signal(Signal::SIGKILL);
     wait_for("the kernel to remove the address", || (!world.ha1.holds()).then_some(()));
     println!("virtual MAC, SIGKILL: gone after {:?}", killed.elapsed());
-    assert!(killed.elapsed() < ms(2500), "{:?}", killed.elapsed());
+    assert!(killed.elapsed() < ms(4500), "{:?}", killed.elapsed());
     wait_for("ha2 to hold the address", || world.ha2.holds().then_some(()));
     let mut again = world.ha1.start();
     wait_for("ha1 to be Backup", || again.said("-> backup").then_some(()));
@@ -180,6 +181,30 @@ fn a_killed_vrrpd_leaves_its_device_to_the_next_one() {
         (below(&world.ha1, "arp_ignore"), below(&world.ha1, "arp_announce")),
         ("0".into(), "0".into())
     );
+}
+
+#[test]
+fn a_device_that_is_wanted_no_more_goes_with_what_was_set_for_it() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new(SETTINGS);
+    let first = world.ha1.start();
+    wait_for("ha1 to hold the address", || world.ha1.holds().then_some(()));
+    assert_eq!(below(&world.ha1, "arp_announce"), "2");
+    first.signal(Signal::SIGKILL);
+    world.ha1.edit(|text| text.replace("virtual_mac = true", "virtual_mac = false"));
+    let again = world.ha1.start();
+    assert!(again.said("own interface, which was left over"), "{}", again.log());
+    assert_eq!(device(&world.ha1, DEVICE), None);
+    assert_eq!(
+        (below(&world.ha1, "arp_ignore"), below(&world.ha1, "arp_announce")),
+        ("0".into(), "0".into())
+    );
+    wait_for("the address on the interface itself", || {
+        world.ha1.addresses().contains("10.0.1.10").then_some(())
+    });
+    known_as(&world, "02:00:00:00:00:21");
 }
 
 #[test]
