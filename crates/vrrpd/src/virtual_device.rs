@@ -216,6 +216,16 @@ fn quiet(earlier: ArpSettings) -> ArpSettings {
     ArpSettings { ignore, announce: 2 }
 }
 
+/// How it is to be in the end. What somebody else has set meanwhile stays.
+fn restored(now: ArpSettings, earlier: ArpSettings) -> ArpSettings {
+    let ours = quiet(earlier);
+    let one = |now, ours, earlier| if now == ours { earlier } else { now };
+    ArpSettings {
+        ignore: one(now.ignore, ours.ignore, earlier.ignore),
+        announce: one(now.announce, ours.announce, earlier.announce),
+    }
+}
+
 /// The interfaces below our devices, and how they were set before.
 #[derive(Debug, Default)]
 pub(crate) struct Parents(BTreeMap<u32, ArpSettings>);
@@ -256,9 +266,8 @@ impl Parents {
         let links = if self.0.is_empty() { Vec::new() } else { requests.links()? };
         for (index, earlier) in std::mem::take(&mut self.0) {
             let link = links.iter().find(|link| link.index == index);
-            // What somebody else has set meanwhile stays.
-            if link.is_some_and(|link| link.arp == Some(quiet(earlier))) {
-                requests.set_arp(index, earlier)?;
+            if let Some(now) = link.and_then(|link| link.arp) {
+                requests.set_arp(index, restored(now, earlier))?;
             }
         }
         Ok(())
@@ -354,6 +363,9 @@ mod tests {
         let quiet_of = |ignore| quiet(ArpSettings { ignore, announce: 0 });
         assert_eq!([0, 1, 2, 3, 8].map(|ignore| quiet_of(ignore).ignore), [1, 1, 2, 1, 8]);
         assert_eq!(quiet_of(0).announce, 2);
+        assert_eq!(restored(quiet(BEFORE), BEFORE), BEFORE);
+        let meanwhile = ArpSettings { ignore: 8, announce: 2 };
+        assert_eq!(restored(meanwhile, BEFORE), ArpSettings { ignore: 8, ..BEFORE });
     }
 
     #[test]
