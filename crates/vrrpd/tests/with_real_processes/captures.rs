@@ -6,6 +6,7 @@
 
 use std::time::Instant;
 
+use ha_rpc::proto::MoveRequest;
 use nix::sys::signal::Signal;
 
 use crate::link::{Capture, Frame, VIP, World, is_root, ms, wait_for};
@@ -14,9 +15,12 @@ use crate::link::{Capture, Frame, VIP, World, is_root, ms, wait_for};
 /// interval, so that nothing else is sent at that moment.
 const SETTINGS: &str = "interval = \"200ms\"\npreempt_delay = \"1100ms\"";
 
-/// Advertisements of ha1 while its proxy serves (priority 151), while it is dead (11), and when vrrpd ends (0).
+/// Advertisements of ha1 while its proxy serves (priority 151), while it steps aside for an operator (60), while its proxy is
+/// dead (11), and when vrrpd ends (0).
 const HA1: &str =
     "01005e000012 020000000021 0800 45c00020 id.. 4000ff70 sum. 0a000115 e0000012 310a9701 00142cd6 0a00010a";
+const HA1_ASIDE: &str =
+    "01005e000012 020000000021 0800 45c00020 id.. 4000ff70 sum. 0a000115 e0000012 310a3c01 001487d6 0a00010a";
 const HA1_DEAD: &str =
     "01005e000012 020000000021 0800 45c00020 id.. 4000ff70 sum. 0a000115 e0000012 310a0b01 0014b8d6 0a00010a";
 const HA1_LEAVES: &str =
@@ -115,6 +119,48 @@ fn wire_of_a_dead_proxy() {
     });
     let last = capture.from(&world.ha1, died).pop().expect("ha1's last frame");
     assert_eq!(last.at, lowered[1].at, "something behind the last word: {}", last.text());
+}
+
+/// Make before break: the other host is asked over the peer channel, and has the address before this one has removed it.
+#[test]
+fn wire_of_a_planned_move() {
+    if !is_root() {
+        return;
+    }
+    let (world, _first, second) = World::with_channel(SETTINGS);
+    let capture = Capture::begin(&world, "planned-move");
+    wait_until_announced(&world, &capture);
+    let asked = Instant::now();
+    let address = VIP.to_string();
+    let moved =
+        world.call(&world.ha1, |mut client| async move { client.r#move(MoveRequest { address }).await });
+    assert_eq!(moved.expect("a move").active_address, "10.0.1.22");
+    wait_for("ha2 to say that it was asked over the peer channel", || {
+        second.said("ha1 asked for it").then_some(())
+    });
+
+    // That it steps aside, with the priority of a draining proxy, and the same as its last word: never priority 0, after
+    // which a Backup that was not asked would be on its way as well.
+    let aside = capture.expect_behind(&world.ha1, asked, HA1, &[HA1_ASIDE, HA1_ASIDE]);
+    let taken = capture.expect(&world.ha2, asked, &HA2_BEGINS[..3]);
+    assert!(aside[0].at < taken[0].at && taken[0].at < aside[1].at);
+    // An advertisement more where the last word came late; announcements as ever, at once and twice more.
+    wait_for("three announcements of ha2", || {
+        let frames = capture.from(&world.ha2, asked);
+        let (adverts, announced): (Vec<Frame>, Vec<Frame>) =
+            frames.into_iter().partition(Frame::is_advertisement);
+        assert!(adverts.iter().all(|frame| frame.text() == HA2), "{adverts:?}");
+        let announced: Vec<String> = announced.iter().map(Frame::text).collect();
+        let golden = [HA2_REQUEST, HA2_REPLY].repeat(3);
+        let announced: Vec<&str> = announced.iter().take(golden.len()).map(String::as_str).collect();
+        assert!(golden.starts_with(&announced), "{announced:?}");
+        (announced.len() == golden.len() && adverts.len() >= 2).then_some(())
+    });
+    // Preferred, and past the delay of preemption: what an operator has moved stays there, and ha1 says nothing.
+    wait_for("the delay to pass", || (aside[1].at.elapsed() > ms(1500)).then_some(()));
+    let last = capture.from(&world.ha1, asked).pop().expect("ha1's last frame");
+    assert_eq!(last.at, aside[1].at, "something behind the last word: {}", last.text());
+    assert!(world.ha2.holds() && !world.ha1.holds());
 }
 
 #[test]
