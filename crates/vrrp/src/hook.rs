@@ -92,6 +92,24 @@ impl Hook {
         self.next(now)
     }
 
+    /// This host ends: what it should have it should have no longer. To be called until [`Self::is_over`].
+    pub fn end(&mut self, now: MonoTime, reason: &str) -> Option<HookAction> {
+        match &self.wanted {
+            Some(Wanted { holds: true, epoch, .. }) => {
+                let wanted = Wanted { holds: false, epoch: *epoch, reason: reason.to_owned() };
+                self.want(now, wanted)
+            }
+            _ => self.next(now),
+        }
+    }
+
+    /// Whether a host that ends has nothing to wait for: it was not told to have anything, or told once to leave it and that
+    /// has ended, well or not. What comes then is the next holder's.
+    pub fn is_over(&self) -> bool {
+        let leaves = matches!(self.running, Some(Running { check: false, .. }));
+        !leaves && self.wanted.as_ref().is_none_or(|wanted| !wanted.holds && (self.done || self.failures > 0))
+    }
+
     /// The time asked for has come; harmless if it has not.
     pub fn handle_timeout(&mut self, now: MonoTime) -> Option<HookAction> {
         self.next(now)
@@ -194,6 +212,39 @@ mod tests {
         assert!(hook.want(at(0), wanted(true, 7)).is_some());
         assert_eq!(hook.ended(at(1), false), None);
         assert_eq!(hook.want(at(2), wanted(false, 9)), Some(Run(wanted(false, 9))));
+    }
+
+    #[test]
+    fn a_host_that_ends_leaves_once_what_it_had_and_nothing_else() {
+        // Nothing was ever wanted.
+        let mut hook = Hook::new(None);
+        assert_eq!((hook.end(at(0), "stopped"), hook.is_over()), (None, true));
+        let left = Wanted { reason: "stopped".to_owned(), ..wanted(false, 7) };
+
+        assert!(hook.want(at(0), wanted(true, 7)).is_some());
+        assert_eq!(hook.ended(at(1), true), None);
+        assert!(!hook.is_over(), "it has the address");
+        assert_eq!(hook.end(at(2), "stopped"), Some(Run(left.clone())));
+        assert_eq!((hook.end(at(3), "stopped"), hook.is_over()), (None, false));
+        assert_eq!(hook.ended(at(4), false), None);
+        assert!(hook.is_over(), "tried once");
+
+        // What still runs for the holding is broken off first.
+        let mut hook = Hook::new(Some(Duration::from_secs(30)));
+        assert!(hook.want(at(0), wanted(true, 7)).is_some());
+        assert_eq!(hook.end(at(1), "stopped"), Some(BreakOff));
+        assert_eq!((hook.end(at(2), "stopped"), hook.is_over()), (None, false));
+        assert_eq!(hook.ended(at(3), false), Some(Run(left.clone())));
+        assert!(!hook.is_over());
+        // The check that follows is nothing to wait for.
+        assert_eq!(hook.ended(at(4), true), Some(Check(left)));
+        assert!(hook.is_over());
+
+        // Left already, and that runs still.
+        let mut hook = Hook::new(None);
+        assert_eq!(hook.want(at(0), wanted(false, 8)), Some(Run(wanted(false, 8))));
+        assert_eq!((hook.end(at(1), "stopped"), hook.is_over()), (None, false));
+        assert_eq!((hook.ended(at(2), true), hook.is_over()), (None, true));
     }
 
     #[test]

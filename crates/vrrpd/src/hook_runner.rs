@@ -2,6 +2,7 @@
 //! enough. What runs when is decided in [`vrrp::hook`].
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ use crate::snapshot::Shared;
 
 /// How often it is looked whether something else is wanted.
 const LOOK: Duration = Duration::from_millis(50);
+/// How the end of vrrpd is told.
+const ENDS: &str = "vrrpd ends";
 
 /// The programs, as configured.
 #[derive(Debug, Clone)]
@@ -48,11 +51,13 @@ pub(crate) struct HookRunner {
     shared: Shared,
     /// How it stands, for people.
     state: Mutex<(String, bool)>,
+    /// vrrpd ends.
+    ending: AtomicBool,
 }
 
 impl HookRunner {
     pub(crate) fn new(address: String, programs: Programs, shared: Shared) -> Arc<Self> {
-        Arc::new(Self { address, programs, shared, state: Mutex::default() })
+        Arc::new(Self { address, programs, shared, state: Mutex::default(), ending: AtomicBool::new(false) })
     }
 
     /// How it stands, in words, and whether it fails.
@@ -64,7 +69,12 @@ impl HookRunner {
         &self.address
     }
 
-    /// Follows the virtual router for ever.
+    /// From now on this host shall have nothing; [`Self::run`] comes to its end once that has been told.
+    pub(crate) fn end(&self) {
+        self.ending.store(true, Ordering::Relaxed);
+    }
+
+    /// Follows the virtual router until the end of vrrpd.
     pub(crate) async fn run(self: Arc<Self>) {
         let mut hook = Hook::new(self.programs.check.as_ref().map(|_| self.programs.check_interval));
         let mut running: Option<Program> = None;
@@ -76,6 +86,7 @@ impl HookRunner {
                     hook.ended(boottime(), success)
                 }
                 _ = looks.tick() => match self.wanted() {
+                    _ if self.ending.load(Ordering::Relaxed) => hook.end(boottime(), ENDS),
                     Some(wanted) => hook.want(boottime(), wanted).or_else(|| hook.handle_timeout(boottime())),
                     None => None,
                 },
@@ -92,6 +103,9 @@ impl HookRunner {
             }
             let state = (hook.state(), hook.is_failing());
             *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
+            if self.ending.load(Ordering::Relaxed) && hook.is_over() {
+                return;
+            }
         }
     }
 

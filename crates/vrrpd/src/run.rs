@@ -16,6 +16,7 @@ use crate::args::Args;
 use crate::configuration::{Configuration, configuration};
 use crate::drained::DrainMark;
 use crate::driver::{Driver, Outlets, block_signals};
+use crate::followers::LEAVE_LIMIT;
 use crate::log_queue::{log_queue, write_records};
 use crate::peer_channel::{Peers, peer_queue};
 use crate::reload::Reload;
@@ -108,7 +109,7 @@ fn drive(args: &Args, configuration: Configuration) -> anyhow::Result<()> {
     let metrics_address = SocketAddr::new(host.address, VRRPD_METRICS_PORT);
     runtime.block_on(async {
         tokio::spawn(resumption.keep(Arc::clone(&shared)));
-        tokio::spawn(reload.watch());
+        let watch = tokio::spawn(Arc::clone(&reload).watch());
         tokio::select! {
             // Ends when the driver has ended and its last record is written.
             () = write_records(records) => {}
@@ -119,7 +120,14 @@ fn drive(args: &Args, configuration: Configuration) -> anyhow::Result<()> {
             () = Arc::clone(&peers).talk(tls, outgoing) => {}
             () = serve_for_ever(|| metrics::serve(metrics_address, Arc::clone(&shared))) => {}
         }
+        // No file changes them any more.
+        watch.abort();
+        if !reload.followers.load().hooks_of(|_| true).end(LEAVE_LIMIT).await {
+            tracing::warn!("a hook did not leave within {LEAVE_LIMIT:?} and is broken off");
+        }
     });
+    // What hangs on a disk is not waited for.
+    runtime.shutdown_background();
     thread.join().map_err(|_| anyhow::anyhow!("the driver's thread panicked"))?
 }
 

@@ -2,11 +2,12 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use ha_rpc::proto::MoveRequest;
 use nix::sys::signal::Signal;
 
-use crate::link::{Host, VIP, World, is_root, wait_for};
+use crate::link::{Host, VIP, World, is_root, ms, wait_for};
 
 /// A program that others may run, with this text.
 fn program(path: &Path, text: &str) -> PathBuf {
@@ -117,4 +118,54 @@ fn a_hook_follows_the_holder_is_repeated_until_it_succeeds_and_mends_what_others
     let calls = std::fs::read_to_string(dir.join("calls")).expect("calls");
     let epochs: Vec<u64> = calls.lines().filter_map(|line| line.split(' ').nth(2)?.parse().ok()).collect();
     assert!(epochs.is_sorted() && epochs.len() >= 3, "{calls} {}", again.log());
+}
+
+#[test]
+fn the_end_of_vrrpd_tells_the_hook_to_leave_and_does_not_wait_for_one_that_hangs() {
+    if !is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    let world = World::new("");
+    // Whether the address is still there when it is told to leave counts as well.
+    let text = format!(
+        "here=$(ip -o addr show dev eth0 | grep -c ' {VIP}/')\n\
+         [ \"$1\" = leave ] && [ -e {dir}/hang ] && {{ echo $$ > {dir}/pid; exec sleep 1000; }}\n\
+         echo \"$1 $2 $3 $here\" >> {dir}/calls",
+        dir = dir.display()
+    );
+    let changed = program(&dir.join("changed"), &text);
+    world.ha1.edit(|text| text + &format!("\n[hooks]\nvip_changed = \"{}\"\n", changed.display()));
+    let calls = || {
+        let text = std::fs::read_to_string(dir.join("calls")).unwrap_or_default();
+        text.lines().map(|line| line.split(' ').map(str::to_owned).collect()).collect::<Vec<Vec<String>>>()
+    };
+    let held = |earlier: &str| {
+        wait_for("the hook to be told that ha1 holds the address", || {
+            calls().pop().filter(|call| call[0] == "hold" && call[2] != earlier)
+        })
+    };
+    let mut first = world.ha1.start();
+    let hold = held("");
+    let before = calls().len();
+    first.signal(Signal::SIGTERM);
+    assert_eq!(first.wait().code(), Some(0));
+    let leave = [vec!["leave".to_owned()], hold[1..3].to_vec(), vec!["0".to_owned()]].concat();
+    assert_eq!(calls()[before..], [leave], "{}", first.log());
+
+    std::fs::write(dir.join("hang"), "").expect("a flag");
+    let mut again = world.ha1.start();
+    held(&hold[2]);
+    let asked = Instant::now();
+    again.signal(Signal::SIGTERM);
+    assert_eq!(again.wait().code(), Some(0));
+    println!("SIGTERM with a hook that hangs: ended after {:?}", asked.elapsed());
+    assert!(asked.elapsed() < ms(5000), "TimeoutStopSec of the unit: {:?}", asked.elapsed());
+    assert!(again.said("a hook did not leave within 3s"), "{}", again.log());
+    let pid = std::fs::read_to_string(dir.join("pid")).expect("it was started");
+    wait_for("it to be killed", || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+        (stat.is_empty() || stat.contains(") Z ")).then_some(())
+    });
 }
