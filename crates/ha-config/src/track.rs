@@ -30,7 +30,7 @@ pub struct Track {
     pub what: Tracked,
     /// How often it is looked at.
     pub interval: Duration,
-    /// How long a script may run.
+    /// How long a script may run, and a file may take to be read.
     pub timeout: Duration,
     /// Successes in a row that make it well.
     pub rise: u32,
