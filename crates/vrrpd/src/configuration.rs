@@ -139,10 +139,22 @@ fn shared_settings(vip: &Vip, setup: &Setup) -> SharedSettings {
     let password = setup.auth.map_or("none".to_owned(), |password| {
         // Hosts that have the password can compare, others learn nothing that helps: the address goes in as well.
         let text = [vip.address.to_string().as_bytes(), &password].concat();
-        let digest = ring::digest::digest(&ring::digest::SHA256, &text);
-        digest.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+        short_hex(ring::digest::digest(&ring::digest::SHA256, &text).as_ref())
     });
-    [
+    let mode = match setup.signing.as_ref().map(|signing| signing.mode) {
+        None => "off",
+        Some(SigningMode::ReceiveOnly) => "receive-only",
+        Some(SigningMode::Permissive) => "permissive",
+        Some(SigningMode::Enforce) => "enforce",
+    };
+    let signing = setup.signing.iter().flat_map(|signing| {
+        let keys = std::iter::once(&signing.key).chain(&signing.next_key);
+        let fingerprints = keys.map(move |key| {
+            (format!("fingerprint of key {}", key.id), fingerprint(key, &vip.address.to_string()))
+        });
+        std::iter::once(one("signing key", signing.key.id.to_string())).chain(fingerprints)
+    });
+    let settings = [
         one("vrid", setup.vrid.to_string()),
         one("version", setup.version.number().to_string()),
         one("interval", format!("{:?}", setup.interval)),
@@ -154,8 +166,23 @@ fn shared_settings(vip: &Vip, setup: &Setup) -> SharedSettings {
         one("transport", if setup.unicast { "unicast" } else { "multicast" }.to_owned()),
         one("checksum", format!("{:?}", setup.checksum).to_lowercase()),
         one("password", password),
-    ]
-    .into()
+        one("max_hops", setup.max_hops.to_string()),
+        one("signing", mode.to_owned()),
+    ];
+    settings.into_iter().chain(signing).collect()
+}
+
+/// By which hosts see that a key of the same number is another one. It is made with the key as a signature is, over what no
+/// signature is made over, so it tells as little of it.
+fn fingerprint(key: &Key, address: &str) -> String {
+    let code = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &key.secret);
+    // The text that is signed begins with a byte of 4 or 6.
+    short_hex(ring::hmac::sign(&code, format!("fingerprint of the key for {address}").as_bytes()).as_ref())
+}
+
+/// The first 8 bytes.
+fn short_hex(bytes: &[u8]) -> String {
+    bytes.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The virtual router of a floating address, everything else at its default.
@@ -269,6 +296,52 @@ pub(crate) mod tests {
         assert_eq!((setup.auth, signing.mode, signing.key.id), (None, SigningMode::Enforce, 7));
         assert_eq!((signing.replay, &signing.key.secret[..4]), (Replay::Monotonic, &b"0123"[..]));
         assert!(!format!("{signing:?}").contains("48, 49"), "{signing:?}");
+    }
+
+    #[test]
+    fn other_keys_modes_of_signing_and_hops_are_differences_and_show_no_key() {
+        let of = |line: &str, secrets: &str| {
+            let vips = format!("[[vip]]\naddress = \"10.0.1.10/24\"\nunicast = true\n{line}\n");
+            Arc::clone(&flat(&read("ha1", &vips, Some(secrets)).unwrap())[0].settings)
+        };
+        const SIGNED: &str = "signing = \"enforce\"";
+        const SECRET: &str = "0123456789abcdef0123456789abcdef";
+        let current = format!("vrrp_key = \"7:{SECRET}\"\n");
+        let next = |secrets: &str, key: &str| format!("{secrets}vrrp_next_key = \"{key}\"\n");
+        let ours = of(SIGNED, &current);
+        assert!(
+            ours.values().all(|value| !value.contains(&SECRET[..8]) && !value.contains("3031")),
+            "{ours:?}"
+        );
+        let differs = |line: &str, secrets: &str| vrrp::difference(&ours, &of(line, secrets));
+        assert_eq!(differs(SIGNED, &current), None);
+        let mode = "signing off instead of enforce";
+        assert_eq!(differs("", &current).as_deref(), Some(mode));
+        let mode = "signing receive-only instead of enforce";
+        assert_eq!(differs("signing = \"receive-only\"", &current).as_deref(), Some(mode));
+        let hops = format!("{SIGNED}\nmax_hops = 3");
+        assert_eq!(differs(&hops, &current).as_deref(), Some("max_hops 3 instead of 0"));
+
+        // The same number and another key.
+        let other = current.replace('0', "x");
+        let said = differs(SIGNED, &other).unwrap();
+        assert!(said.starts_with("fingerprint of key 7 ") && !said.contains(", "), "{said}");
+        // One more key is none yet; the one that is signed with is.
+        let eighth = "8:fedcba9876543210fedcba9876543210";
+        assert_eq!(differs(SIGNED, &next(&current, eighth)), None);
+        let changed = next(&format!("vrrp_key = \"{eighth}\"\n"), &format!("7:{SECRET}"));
+        assert_eq!(differs(SIGNED, &changed).as_deref(), Some("signing key 8 instead of 7"));
+        // A host of an earlier version says nothing of all this.
+        let mut earlier = (*ours).clone();
+        earlier.retain(|name, _| !name.contains("sign") && !name.contains("key") && name != "max_hops");
+        assert_eq!((vrrp::difference(&ours, &earlier), vrrp::difference(&earlier, &ours)), (None, None));
+        // Of another address the same key has another fingerprint.
+        let two = "[[vip]]\naddress = \"10.0.1.10/24\"\nsigning = \"enforce\"\n\
+                   [[vip]]\naddress = \"10.0.1.9/24\"\nsigning = \"enforce\"\n";
+        let two = read("ha1", two, Some(&current)).unwrap();
+        let prints: Vec<&String> =
+            flat(&two).iter().map(|plan| &plan.settings["fingerprint of key 7"]).collect();
+        assert!(prints[0].len() == 16 && prints[0] != prints[1], "{prints:?}");
     }
 
     #[test]
