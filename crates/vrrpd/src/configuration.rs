@@ -30,7 +30,7 @@ pub(crate) struct Configuration {
 }
 
 /// One virtual router, as configured.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct RouterPlan {
     pub(crate) wanted: Wanted,
     pub(crate) setup: Setup,

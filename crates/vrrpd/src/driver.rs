@@ -12,6 +12,7 @@
 //! gRPC, metrics and the log live on another thread of normal priority. Nothing there can hold an advertisement back.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::time::Duration;
@@ -26,6 +27,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+use vrrp::track::Tracking;
 use vrrp::{Event, PrimaryWatch, ProxyHealth, ProxyReport};
 
 use crate::configuration::RouterPlan;
@@ -59,7 +61,7 @@ const FLOOD_PAUSE: Duration = Duration::from_micros(500);
 const AWAKE_LIMIT: Duration = Duration::from_millis(250);
 /// How old what gRPC and metrics show may become.
 const SNAPSHOT_AGE: Duration = Duration::from_millis(100);
-/// Saying good-bye takes 60 ms; after this the addresses are dropped anyhow.
+/// Saying good-bye takes 60 ms, or 160 when another host was asked first; after this the addresses are dropped anyhow.
 const STOP_LIMIT: Duration = Duration::from_secs(1);
 
 /// Keeps the signals that the driver reads from interrupting any thread. To be called before there are threads.
@@ -81,6 +83,12 @@ pub(crate) struct Outlets {
 /// The loop and all that it holds.
 pub(crate) struct Driver {
     routers: Vec<Router>,
+    /// Those of them that the file no longer has, by address: since when they say good-bye.
+    leaving: BTreeMap<String, MonoTime>,
+    /// Those that it has now. They begin when the others have gone: both may have the same identifier.
+    coming: Vec<Coming>,
+    /// The floating addresses of the file.
+    floating: Vec<IpAddr>,
     tools: Tools,
     monitor: Monitor,
     proxy: ProxyLink,
@@ -139,6 +147,14 @@ impl Driver {
         let signals = SignalFd::with_flags(&caught_signals(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK);
         let mut driver = Self {
             routers: routers.context("set up the virtual routers")?,
+            leaving: BTreeMap::new(),
+            coming: Vec::new(),
+            floating: plans
+                .iter()
+                .flatten()
+                .next()
+                .map(|plan| plan.wanted.floating.clone())
+                .unwrap_or_default(),
             // The monitor before the first look: no change may fall between them.
             monitor: Monitor::open().context("listen to links and addresses")?,
             tools: Tools {
@@ -234,6 +250,7 @@ impl Driver {
         for router in &mut self.routers {
             router.timeout(boottime(), &mut self.tools);
         }
+        self.replace();
         if self.headlines() != self.published {
             self.publish();
             self.tools.peers.put(Outgoing::Changed);
@@ -245,7 +262,7 @@ impl Driver {
 
     fn set_timer(&self) -> anyhow::Result<()> {
         let times = self.routers.iter().filter_map(Router::poll_timeout);
-        let stop = self.stopping.map(|since| since + STOP_LIMIT);
+        let stop = self.stopping.iter().chain(self.leaving.values()).map(|since| *since + STOP_LIMIT);
         let fixed = [self.proxy.poll_timeout(), self.look_at];
         let watch = self.watch.poll_timeout();
         let at = times.chain(fixed).chain(watch).chain(stop).min().unwrap_or(self.look_at);
@@ -384,6 +401,9 @@ impl Driver {
                     self.work_proxy();
                 }
                 Wish::Tracking { address, tracking } => {
+                    if let Some(coming) = self.coming.iter_mut().find(|coming| coming.address() == address) {
+                        coming.tracking = tracking.clone();
+                    }
                     self.tell_leader(&address, Event::TrackingChanged(tracking));
                 }
                 Wish::Tuned { tunings, times } => {
@@ -392,6 +412,7 @@ impl Driver {
                         self.tell_leader(&address, Event::Tuned(tuning));
                     }
                 }
+                Wish::Changed { added, removed, floating } => self.change(added, &removed, floating),
                 Wish::StepAside(address) => self.tell_router(&address, Event::StepAside),
                 Wish::TakeOver { peer, address, priority, epoch } => {
                     self.tell_router(&address, Event::AskedToTakeOver { peer, priority, epoch });
@@ -407,6 +428,68 @@ impl Driver {
                     self.tell_routers(&Event::PeerLost { peer });
                 }
             }
+        }
+    }
+
+    /// The file has other floating addresses now.
+    fn change(&mut self, added: Vec<Vec<RouterPlan>>, removed: &[String], floating: Vec<IpAddr>) {
+        if self.stopping.is_some() {
+            return;
+        }
+        let now = boottime();
+        for router in self.routers.iter_mut().filter(|router| removed.contains(&router.address())) {
+            router.event(now, Event::Stop, &mut self.tools);
+            self.leaving.entry(router.address()).or_insert(now);
+        }
+        self.coming.retain(|coming| !removed.contains(&coming.address()));
+        let coming = |plans| Coming { plans, tracking: Tracking::default() };
+        self.coming.extend(added.into_iter().map(coming));
+        // Those that leave are not yet sources.
+        let before = std::mem::replace(&mut self.floating, floating);
+        let all = [before, self.floating.clone()].concat();
+        self.routers.iter_mut().for_each(|router| router.set_floating(&all));
+    }
+
+    /// Lets those go that have said good-bye, and when all have, begins what is new.
+    fn replace(&mut self) {
+        if self.leaving.is_empty() && self.coming.is_empty() {
+            return;
+        }
+        let now = boottime();
+        self.routers.retain_mut(|router| {
+            let address = router.address();
+            let Some(since) = self.leaving.get(&address) else { return true };
+            if !router.is_stopped() && now.since(*since) < STOP_LIMIT {
+                return true;
+            }
+            router.drop_address(&mut self.tools);
+            router.leave(&mut self.tools);
+            self.leaving.remove(&address);
+            self.tools.log.info(None, format!("{address} is not in the file any more, and has left"));
+            false
+        });
+        if !self.leaving.is_empty() || self.stopping.is_some() {
+            return;
+        }
+        let old = self.routers.len();
+        for coming in std::mem::take(&mut self.coming) {
+            let address = coming.address();
+            match Router::new(coming.plans, now) {
+                Ok(mut router) => {
+                    self.tools.log.info(None, format!("{address} is new in the file"));
+                    // What the others have been told.
+                    router.event(now, Event::ProxyChanged(self.proxy_told), &mut self.tools);
+                    router.event(now, Event::PrimaryChanged(self.primary_told), &mut self.tools);
+                    router.event(now, Event::TrackingChanged(coming.tracking), &mut self.tools);
+                    self.routers.push(router);
+                }
+                Err(error) => self.tools.log.warn(None, format!("{address} is new in the file: {error}")),
+            }
+        }
+        self.routers.iter_mut().for_each(|router| router.set_floating(&self.floating));
+        self.look();
+        for router in &mut self.routers[old..] {
+            router.start(boottime(), None, &mut self.tools);
         }
     }
 
@@ -455,6 +538,19 @@ impl Driver {
             degraded: self.degraded.clone(),
             routers: self.routers.iter().flat_map(|router| router.views(now)).collect(),
         }));
+    }
+}
+
+/// A virtual router or group that is about to begin.
+struct Coming {
+    plans: Vec<RouterPlan>,
+    tracking: Tracking,
+}
+
+impl Coming {
+    /// As of [`Router::address`].
+    fn address(&self) -> String {
+        self.plans.first().map(|plan| plan.setup.address.to_string()).unwrap_or_default()
     }
 }
 

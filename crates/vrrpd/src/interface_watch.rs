@@ -19,7 +19,7 @@ pub(crate) struct Place {
 }
 
 /// What an interface must be to hold a floating address.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Wanted {
     /// The floating address; its interface by name, or by its subnet.
     pub(crate) vip: Vip,
@@ -33,12 +33,12 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
-    /// Whether both ask for the same; how the virtual router decides does not matter.
+    /// Whether both ask for the same; how the virtual router decides does not matter, nor which others there are.
     pub(crate) fn asks_the_same(&self, other: &Self) -> bool {
         let place = |wanted: &Self| {
             (wanted.vip.prefix, wanted.vip.interface.clone(), wanted.vip.virtual_mac, wanted.own)
         };
-        place(self) == place(other) && self.addresses == other.addresses && self.floating == other.floating
+        place(self) == place(other) && self.addresses == other.addresses
     }
 
     /// Where the virtual router can stand now, or why it cannot.

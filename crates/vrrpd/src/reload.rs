@@ -1,6 +1,7 @@
 //! A changed file while vrrpd runs: read whole and checked first, on the ordinary thread; then what may change is put in
 //! force, and what may not is named until the next start. A file that is refused changes nothing.
 
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,12 +13,14 @@ use tokio::sync::Notify;
 
 use crate::args::Args;
 use crate::configuration::{Configuration, RouterPlan, configuration};
-use crate::followers::Followers;
+use crate::followers::{Followers, LEAVE_LIMIT, Leaving};
 use crate::snapshot::Shared;
 use crate::wishes::{Wish, Wishes};
 
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_secs(1);
+/// How often it is looked whether an address has gone.
+const GONE_LOOK: Duration = Duration::from_millis(50);
 
 /// What is in force, and what is not.
 #[derive(Debug)]
@@ -33,7 +36,8 @@ pub(crate) struct Reload {
 #[derive(Debug)]
 struct InForce {
     cluster: Cluster,
-    plans: Vec<RouterPlan>,
+    /// As in [`Configuration::routers`].
+    groups: Vec<Vec<RouterPlan>>,
     /// Digest of the file that was read last and accepted.
     digest: String,
     /// What a human should know of the file, in words.
@@ -56,9 +60,9 @@ impl Reload {
         wishes: Wishes,
         asked: Arc<Notify>,
     ) -> Arc<Self> {
-        let (cluster, plans) = (running.cluster.clone(), running.routers.iter().flatten().cloned().collect());
+        let (cluster, groups) = (running.cluster.clone(), running.routers.clone());
         let digest = cluster.digest.clone();
-        let state = Mutex::new(InForce { cluster, plans, digest, notes: Vec::new() });
+        let state = Mutex::new(InForce { cluster, groups, digest, notes: Vec::new() });
         let followers = ArcSwap::default();
         Arc::new(Self { args: args.clone(), shared, wishes, asked, followers, state })
     }
@@ -99,7 +103,9 @@ impl Reload {
 
     fn accept(&self, found: &Configuration, asked: bool) {
         let mut state = self.locked();
-        let at_start = needs_restart(&state, found);
+        let changes = Changes::between(&state.groups, &found.routers);
+        let groups = changes.made_to(&state.groups);
+        let at_start = needs_restart(&groups, found);
         for note in &at_start {
             tracing::warn!("the file was read: {note}");
         }
@@ -108,9 +114,13 @@ impl Reload {
         }
         state.digest.clone_from(&found.cluster.digest);
         state.notes = at_start;
-        let both = state.plans.iter().filter_map(|old| Some((old, plan_of(found, old)?)));
+        let taken = changes.is_none() || self.wishes.wish(changes.wish(found));
+        if taken {
+            state.groups.clone_from(&groups);
+        }
+        let both = groups.iter().flatten().filter_map(|old| Some((old, plan_of(found, old)?)));
         let tunings = both.map(|(old, new)| (old.setup.address.to_string(), new.setup.tuning())).collect();
-        if !self.wishes.wish(Wish::Tuned { tunings, times: found.cluster.vrrp.clone() }) {
+        if !taken || !self.wishes.wish(Wish::Tuned { tunings, times: found.cluster.vrrp.clone() }) {
             state.notes.push("cluster.toml: the driver takes nothing; send SIGHUP again".to_owned());
             return;
         }
@@ -120,8 +130,11 @@ impl Reload {
         };
         if beside(&state.cluster) != beside(&found.cluster) {
             let followers = Followers::start(&found.cluster, &self.shared, &self.wishes);
-            // The old ones end with their last reader.
-            self.followers.store(Arc::new(followers));
+            // The old ones end with their last reader, but for what there is to do yet for addresses that go.
+            let old = self.followers.swap(Arc::new(followers));
+            let gone = changes.gone();
+            let leaving = old.hooks_of(|address| gone.iter().any(|gone| gone.to_string() == address));
+            tokio::spawn(leave(leaving, gone, Arc::clone(&self.shared)));
         }
         state.cluster = found.cluster.clone();
     }
@@ -132,10 +145,83 @@ impl Reload {
     }
 }
 
+/// Tells hooks to leave when the addresses are no longer here.
+async fn leave(hooks: Leaving, gone: Vec<IpAddr>, shared: Shared) {
+    let is_here = || {
+        let snapshot = shared.load();
+        snapshot.routers.iter().any(|router| gone.iter().any(|gone| gone.to_string() == router.address))
+    };
+    while is_here() {
+        tokio::time::sleep(GONE_LOOK).await;
+    }
+    if !hooks.end(LEAVE_LIMIT).await {
+        tracing::warn!("a hook of an address that has gone did not leave within {LEAVE_LIMIT:?}");
+    }
+}
+
+/// Which virtual routers or groups come and go as a whole.
+#[derive(Debug, Default)]
+struct Changes {
+    added: Vec<Vec<RouterPlan>>,
+    removed: Vec<Vec<RouterPlan>>,
+}
+
+impl Changes {
+    fn between(running: &[Vec<RouterPlan>], found: &[Vec<RouterPlan>]) -> Self {
+        let removed = strangers(running, found);
+        let mut added = strangers(found, running);
+        // An identifier that is another router's until the next start is not free yet.
+        let stays = |group: &&Vec<RouterPlan>| !removed.contains(group);
+        let identity = |plan: &RouterPlan| (plan.setup.vrid, plan.setup.address.is_ipv4());
+        added.retain(|group| {
+            let mut others = running.iter().filter(stays).flatten();
+            !others.any(|other| group.iter().any(|plan| identity(plan) == identity(other)))
+        });
+        Self { added, removed }
+    }
+
+    fn is_none(&self) -> bool {
+        self.added.is_empty() && self.removed.is_empty()
+    }
+
+    /// What runs once they are made.
+    fn made_to(&self, running: &[Vec<RouterPlan>]) -> Vec<Vec<RouterPlan>> {
+        let stay = running.iter().filter(|group| !self.removed.contains(group));
+        stay.chain(&self.added).cloned().collect()
+    }
+
+    fn wish(&self, found: &Configuration) -> Wish {
+        let leader = |group: &Vec<RouterPlan>| group.first().map(|plan| plan.setup.address.to_string());
+        Wish::Changed {
+            added: self.added.clone(),
+            removed: self.removed.iter().filter_map(leader).collect(),
+            floating: found
+                .routers
+                .iter()
+                .flatten()
+                .next()
+                .map(|plan| plan.wanted.floating.clone())
+                .unwrap_or_default(),
+        }
+    }
+
+    fn gone(&self) -> Vec<IpAddr> {
+        self.removed.iter().flatten().map(|plan| plan.setup.address).collect()
+    }
+}
+
+/// Those groups that have no address in common with any of the others.
+fn strangers(groups: &[Vec<RouterPlan>], others: &[Vec<RouterPlan>]) -> Vec<Vec<RouterPlan>> {
+    let known =
+        |plan: &RouterPlan| others.iter().flatten().any(|other| other.setup.address == plan.setup.address);
+    groups.iter().filter(|group| !group.iter().any(known)).cloned().collect()
+}
+
 /// What of the file waits for the next start.
-fn needs_restart(state: &InForce, found: &Configuration) -> Vec<String> {
+fn needs_restart(running: &[Vec<RouterPlan>], found: &Configuration) -> Vec<String> {
     let mut notes = Vec::new();
-    for old in &state.plans {
+    let running = || running.iter().flatten();
+    for old in running() {
         let address = old.setup.address;
         match plan_of(found, old) {
             None => {
@@ -157,7 +243,7 @@ fn needs_restart(state: &InForce, found: &Configuration) -> Vec<String> {
         .routers
         .iter()
         .flatten()
-        .filter(|new| state.plans.iter().all(|old| old.setup.address != new.setup.address))
+        .filter(|new| running().all(|old| old.setup.address != new.setup.address))
     {
         notes.push(format!("cluster.toml adds {}: in force after a restart of vrrpd", new.setup.address));
     }
@@ -193,22 +279,42 @@ pub(crate) mod tests {
         let read = |vips: &str| crate::configuration::tests::read("ha1", vips, None).unwrap();
         let running = read("[[vip]]\naddress = \"10.0.1.10/24\"\n");
         let notes = |vips: &str| {
-            let (cluster, plans) =
-                (running.cluster.clone(), running.routers.iter().flatten().cloned().collect());
-            let state = InForce { cluster, plans, digest: String::new(), notes: Vec::new() };
-            needs_restart(&state, &read(vips))
+            let found = read(vips);
+            let changes = Changes::between(&running.routers, &found.routers);
+            needs_restart(&changes.made_to(&running.routers), &found)
         };
         let now = "[[vip]]\naddress = \"10.0.1.10/24\"\npreempt = false\npreempt_delay = \"1s\"\npreference = [\"ha2\"]\n";
         assert_eq!(notes(now), [""; 0]);
+        // Addresses come and go at once, but not into or out of a group, nor with an identifier that is not free.
+        let two =
+            "[[vip]]\naddress = \"10.0.1.10/24\"\ninterval = \"1s\"\n[[vip]]\naddress = \"10.0.1.9/24\"\n";
+        let later = notes(two);
+        assert!(later.len() == 1 && later[0].contains("how 10.0.1.10 is advertised"), "{later:?}");
+        assert_eq!(notes("[[vip]]\naddress = \"10.0.1.9/24\"\nvrid = 10\n"), [""; 0]);
+        let group = two.replace("interval = \"1s\"", "group = \"front\"") + "group = \"front\"\n";
+        let later = notes(&group);
+        assert!(later.len() == 1 && later[0].contains("adds 10.0.1.9"), "{later:?}");
         let later = notes(
-            "[[vip]]\naddress = \"10.0.1.10/24\"\ninterval = \"1s\"\n[[vip]]\naddress = \"10.0.1.9/24\"\n",
+            &two.replace("interval = \"1s\"", "vrid = 77").replace("1.9/24\"\n", "1.9/24\"\nvrid = 10\n"),
         );
-        assert!(
-            later.len() == 2 && later[0].contains("advertised") && later[1].contains("adds 10.0.1.9"),
-            "{later:?}"
-        );
+        assert!(later.len() == 2 && later[1].contains("adds 10.0.1.9"), "{later:?}");
         let own = notes("[[vip]]\naddress = \"10.0.1.10/24\"\nvirtual_mac = true\n");
         assert!(own.len() == 1 && own[0].contains("changes how 10.0.1.10 is advertised"), "{own:?}");
-        assert!(notes("[[vip]]\naddress = \"10.0.1.9/24\"\n")[0].contains("no longer has 10.0.1.10"));
+    }
+
+    #[test]
+    fn what_comes_and_goes_is_told_as_a_whole() {
+        let read = |vips: &str| crate::configuration::tests::read("ha1", vips, None).unwrap();
+        let running = read("[[vip]]\naddress = \"10.0.1.10/24\"\n[[vip]]\naddress = \"10.0.1.9/24\"\n");
+        let found = read("[[vip]]\naddress = \"10.0.1.9/24\"\n[[vip]]\naddress = \"10.0.1.8/24\"\n");
+        let changes = Changes::between(&running.routers, &found.routers);
+        let Wish::Changed { added, removed, floating } = changes.wish(&found) else { panic!("{changes:?}") };
+        let addresses = |groups: &[Vec<RouterPlan>]| -> Vec<String> {
+            groups.iter().flatten().map(|plan| plan.setup.address.to_string()).collect()
+        };
+        assert_eq!((addresses(&added), removed), (vec!["10.0.1.8".to_owned()], vec!["10.0.1.10".to_owned()]));
+        assert_eq!(addresses(&changes.made_to(&running.routers)), ["10.0.1.9", "10.0.1.8"]);
+        assert_eq!((changes.gone().len(), floating.len()), (1, 2));
+        assert!(Changes::between(&found.routers, &found.routers).is_none());
     }
 }

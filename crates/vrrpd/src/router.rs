@@ -1,6 +1,7 @@
 //! One decision and the virtual routers that follow it: one, or a group (`vip.group`) that hold or leave their addresses
 //! together.
 
+use std::net::IpAddr;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::{Duration, SystemTime};
 
@@ -119,6 +120,13 @@ impl Router {
             }
         }
         PACKETS_AT_ONCE
+    }
+
+    /// Other floating addresses than before are no sources of advertisements.
+    pub(crate) fn set_floating(&mut self, floating: &[IpAddr]) {
+        for member in &mut self.members {
+            member.wanted.floating = floating.to_vec();
+        }
     }
 
     /// Whether [`Self::look`] is needed after this change.

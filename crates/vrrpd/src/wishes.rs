@@ -2,6 +2,7 @@
 //! a descriptor that wakes it. The driver takes what is there and never waits for anybody.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -10,6 +11,8 @@ use ha_core::MemberName;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use vrrp::track::Tracking;
 use vrrp::{PeerRouter, ProxyReport, Tuning};
+
+use crate::configuration::RouterPlan;
 
 /// What may wait: people are slow, and hosts tell five times a second how they are. When it is full, what comes is refused,
 /// and told again by whoever tells.
@@ -26,6 +29,9 @@ pub(crate) enum Wish {
     Tracking { address: String, tracking: Tracking },
     /// The file was changed: what its addresses go by now, and the times that all have in common.
     Tuned { tunings: Vec<(String, Tuning)>, times: ha_config::Vrrp },
+    /// The file was changed: these virtual routers or groups come, those go (by the address that decides), and these are the
+    /// floating addresses that it has.
+    Changed { added: Vec<Vec<RouterPlan>>, removed: Vec<String>, floating: Vec<IpAddr> },
     /// Another host says how it is: its proxy, and its virtual routers by address.
     PeerReported { peer: MemberName, proxy: ProxyReport, routers: Vec<(String, PeerRouter)> },
     /// Another host is not heard any more.
