@@ -36,8 +36,9 @@ const BOOTSTRAP: Duration = Duration::from_secs(120);
 const FRONT: Duration = Duration::from_secs(60);
 /// From the end of the clients to a whole cluster, and to members that all have the same.
 const WHOLE: Duration = Duration::from_secs(120);
-/// Load before the reference point, at most a quarter of the run.
-const WARM_UP: Duration = Duration::from_secs(180);
+/// Load before the reference point, at most a quarter of the run: until the C library's caches of each thread are filled, seven
+/// pieces of each of 64 sizes. The rare sizes take their time.
+const WARM_UP: Duration = Duration::from_secs(600);
 /// Load between two rest points, at most.
 const ROUND: Duration = Duration::from_secs(240);
 /// Between two looks at the proxies.
