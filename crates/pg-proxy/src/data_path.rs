@@ -50,8 +50,9 @@ use places::{Limits, Places};
 use session_log::SessionLog;
 use worker::{Order, Shared, WorkerHandle};
 
-/// A thread that showed no sign of life for this long is stuck.
-const STUCK_AFTER_MS: u64 = 500;
+/// A thread that showed no sign of life for this long is stuck. The floating address leaves then, so it is as long as vrrpd
+/// bears silence: on a host with twenty runnable processes for each core, threads that were well waited half a second.
+const STUCK_AFTER_MS: u64 = 1000;
 
 /// Which of the two services a client asked for by the port it connected to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -428,7 +429,7 @@ impl DataPath {
         sum
     }
 
-    /// Whether every thread of the data path showed a sign of life within the last 500 ms. Never waits.
+    /// Whether every thread of the data path showed a sign of life within the last second. Never waits.
     pub fn alive(&self) -> bool {
         let now = self.shared.now_ms();
         let recent =

@@ -124,6 +124,8 @@ pub struct Driver {
     turned_at: MonoTime,
     arrival: Arrival,
     relief: Relief,
+    /// What was last said about the threads of the data path.
+    alive: bool,
     watchdog: Option<Watchdog>,
 }
 
@@ -138,7 +140,7 @@ impl Driver {
         let arrival = Arrival::new(turned_at, parts.replaced.is_successor());
         let watchdog = Watchdog::from_environment(turned_at);
         let relief = Relief::default();
-        Self { router, parts, indexes, streams, too_old, turned_at, arrival, relief, watchdog }
+        Self { router, parts, indexes, streams, too_old, turned_at, arrival, relief, alive: true, watchdog }
     }
 
     /// Runs until a signal asked for the end and the sessions are gone; says which signal.
@@ -340,8 +342,16 @@ impl Driver {
 
     fn show(&mut self) {
         let table = self.router.table();
+        let alive = self.parts.data.alive();
+        if alive != std::mem::replace(&mut self.alive, alive) {
+            if alive {
+                tracing::info!("every thread that serves answers again");
+            } else {
+                tracing::warn!("a thread that serves does not answer: the floating address may leave");
+            }
+        }
         let state = LinkState {
-            serving: self.parts.drain.listens() && self.parts.data.alive(),
+            serving: self.parts.drain.listens() && alive,
             draining: self.parts.drain.has_begun(),
             primary: table.writes.state == RouteState::Open,
             // With an open route that of its leader; the highest that was seen otherwise.

@@ -89,7 +89,10 @@ impl ProxyLink {
         let Some(connection) = &mut self.connection else { return };
         let outcome = connection.read(now);
         match outcome {
-            Ok(Some(said)) => self.report = said,
+            Ok(Some(said)) => {
+                self.report = said;
+                "it says that it does not serve".clone_into(&mut self.why);
+            }
             Ok(None) if now.since(connection.silent_since) >= SILENCE_LIMIT => {
                 self.dead(now, format!("silent for {SILENCE_LIMIT:?}"));
             }
@@ -229,6 +232,11 @@ mod tests {
         stream.write_all(&SERVING[20..]).unwrap();
         link.work(at(20));
         assert_eq!(link.report().health, ProxyHealth::Serving);
+        stream.write_all(b"{\"serving\":false}\n").unwrap();
+        link.work(at(25));
+        assert_eq!((link.report().health, link.why()), (ProxyHealth::Dead, "it says that it does not serve"));
+        stream.write_all(SERVING).unwrap();
+        link.work(at(26));
         drop((stream, listener));
         link.work(at(30));
         assert_eq!((link.report().health, link.poll_timeout()), (ProxyHealth::Dead, at(130)));
