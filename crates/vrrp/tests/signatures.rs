@@ -72,6 +72,28 @@ fn vectors_of_both_versions_and_families() {
     }
 }
 
+/// Two advertisements of keepalived 2.4.3 (commit 9cbce3e2 of its repository), captured on 30 November 2026 between network
+/// namespaces: `auth_hmac { key 7 "matriarch-test-key-0123456789abcdef" }`. vrrpd, run beside it with the same key, waited behind
+/// it and took over when it left; keepalived did the same behind vrrpd; with different keys each refused the other's.
+#[test]
+fn keepalived_signs_as_we_do() {
+    let its = Key { id: 7, secret: b"matriarch-test-key-0123456789abcdef".to_vec() };
+    for packet in [
+        "45c0003c 00010000 ff70cf68 0a000116 e0000012 3133c801 00640fb8 0a00010a 01070000 6b0d4d5c aba90000 \
+         39dcc8b503ef83b41c0639032e803187",
+        "45c0003c 00020000 ff70cf67 0a000116 e0000012 3133c801 00640fb8 0a00010a 01070000 6b0d4d5d c02b0000 \
+         c487ca3139a41d715678c3c433f509e0",
+    ] {
+        let packet = bytes(packet);
+        let received = decode(&packet).unwrap();
+        let signature = received.signature.unwrap();
+        let source: IpAddr = "10.0.1.22".parse().unwrap();
+        assert!(signature.is_valid(&its, source, received.message));
+        assert_eq!(Signature::sign(&its, source, received.message, signature.stamp()), signature);
+        assert!(!signature.is_valid(&key(7), source, received.message));
+    }
+}
+
 #[test]
 fn a_signed_packet_is_read_and_anything_else_behind_a_message_is_not() {
     let source: IpAddr = "10.0.1.1".parse().unwrap();
