@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use ha_core::MonoTime;
 
-/// Fewer sessions at once leave nothing worth the walk through the heap: some hundred KiB.
-const PEAK: u32 = 64;
+/// Fewer sessions leave nothing behind that is worth the walk through the heap.
+const LEFT: u32 = 32;
 /// How long the sessions must have stayed away. Clients that lost their server come back within a second or two, and then
 /// memory given back would only be asked for again.
 const STAY_AWAY: Duration = Duration::from_secs(2);
@@ -20,11 +20,11 @@ pub(crate) struct Relief {
 }
 
 impl Relief {
-    /// Takes note of how many sessions there are; whether memory is to be given back now. Once for each peak: it takes the
-    /// same peak again to need it again.
+    /// Takes note of how many sessions there are; whether memory is to be given back now. Once for each peak, and again for
+    /// what is left of it when half of that goes as well.
     pub(crate) fn is_due(&mut self, now: MonoTime, sessions: u32) -> bool {
         self.peak = self.peak.max(sessions);
-        if self.peak < PEAK || sessions > self.peak / 2 {
+        if self.peak - sessions < LEFT || sessions > self.peak / 2 {
             self.lull = None;
             return false;
         }
@@ -58,6 +58,8 @@ mod tests {
         assert!(!relief.is_due(at(9100), 80));
         assert!(!relief.is_due(at(9200), 40));
         assert!(relief.is_due(at(11_200), 40));
+        assert!(!relief.is_due(at(11_300), 0));
+        assert!(relief.is_due(at(13_300), 0));
     }
 
     #[test]
@@ -73,7 +75,7 @@ mod tests {
     fn a_handful_of_sessions_is_no_peak() {
         let mut relief = Relief::default();
         for second in 0..100 {
-            assert!(!relief.is_due(at(second * 1000), if second % 5 == 0 { PEAK - 1 } else { 0 }));
+            assert!(!relief.is_due(at(second * 1000), if second % 5 == 0 { LEFT - 1 } else { 0 }));
         }
     }
 }
