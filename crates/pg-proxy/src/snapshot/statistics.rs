@@ -164,7 +164,8 @@ struct PerSecond {
 impl PerSecond {
     fn take(&mut self, count: u64, passed_ms: u64) {
         let more = count.saturating_sub(std::mem::replace(&mut self.counted, count));
-        let rate = more.saturating_mul(1000) / passed_ms.max(1);
+        // Rounded up: a look that comes a little late must not count one session in its second as none.
+        let rate = more.saturating_mul(1000).div_ceil(passed_ms.max(1));
         self.rate.set(u32::try_from(rate).unwrap_or(u32::MAX));
     }
 }
@@ -330,5 +331,7 @@ mod tests {
         assert_eq!(rate.rate, Gauge { now: 5, most: 30 });
         rate.take(40, 1000);
         assert_eq!(rate.rate, Gauge { now: 0, most: 30 });
+        rate.take(41, 1100);
+        assert_eq!(rate.rate, Gauge { now: 1, most: 30 });
     }
 }
