@@ -190,10 +190,7 @@ fn a_vrrpd_that_is_started_at_once_after_it_was_killed_goes_on() {
     }
     // T10. A longer interval, because a debug build starts slowly on a busy machine.
     let (world, mut first, second) = World::running("interval = \"1s\"");
-    wait_for("the holding to be written down", || {
-        let text = std::fs::read_to_string(world.ha1.dir().join("vrrpd.state")).unwrap_or_default();
-        text.contains("10.0.1.10").then_some(())
-    });
+    world.ha1.wait_for_holding_written();
     let observer = Observer::begin(&world);
     first.signal(Signal::SIGKILL);
     first.wait();

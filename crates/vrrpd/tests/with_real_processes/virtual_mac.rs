@@ -153,10 +153,12 @@ fn a_killed_vrrpd_leaves_its_device_to_the_next_one() {
         return;
     }
     // Three intervals are enough to start again, also on a busy machine.
-    let (world, first, second) = World::running(&format!("{SETTINGS}\ninterval = \"1s\""));
+    let (world, mut first, second) = World::running(&format!("{SETTINGS}\ninterval = \"1s\""));
     let (index, _) = device(&world.ha1, DEVICE).expect("a device");
     // At once: it goes on.
+    world.ha1.wait_for_holding_written();
     first.signal(Signal::SIGKILL);
+    first.wait();
     let first = world.ha1.start();
     assert!(first.said("goes on where an earlier process"), "{}", first.log());
     assert_eq!(device(&world.ha1, DEVICE), Some((index, true)));

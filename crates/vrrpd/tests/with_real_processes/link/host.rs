@@ -108,6 +108,14 @@ impl Host {
         Vrrpd { child, log, earlier }
     }
 
+    /// Waits until a vrrpd that is started after this one was killed can know what it held.
+    pub(crate) fn wait_for_holding_written(&self) {
+        wait_for("the holding to be written down", || {
+            let text = std::fs::read_to_string(self.dir.join("vrrpd.state")).unwrap_or_default();
+            text.contains(&self.vip.to_string()).then_some(())
+        });
+    }
+
     /// Whether the floating address is on this host now.
     pub(crate) fn holds(&self) -> bool {
         self.has(self.vip)
