@@ -75,7 +75,7 @@ fn what_an_earlier_process_left_is_removed_at_the_start() {
     let addresses = world.ha2.addresses();
     assert!(!addresses.contains("10.0.1.10/32"), "{addresses}");
     assert!(addresses.contains("10.0.1.22/24") && addresses.contains("10.0.1.77/32"), "{addresses}");
-    assert!(second.said("left over"), "{}", second.log());
+    second.says("left over");
     // The same while it runs: a Backup does not have the address.
     world.ha2.namespace.ip("addr add 10.0.1.10/32 dev eth0");
     wait_for("the address to be removed", || (!world.ha2.holds()).then_some(()));
@@ -98,7 +98,7 @@ fn a_permanent_leftover_of_a_killed_process_is_removed_before_anything_is_sent()
     let again = world.ha1.start();
     assert!(!world.ha1.holds(), "{}", world.ha1.addresses());
     assert!(world.ha1.addresses().contains("10.0.1.21/24"), "{}", world.ha1.addresses());
-    assert!(again.said("left over"), "{}", again.log());
+    again.says("left over");
     assert!(capture.from(&world.ha1, begun).is_empty(), "it has spoken before it had looked");
 }
 
@@ -139,12 +139,9 @@ fn without_the_hosts_own_address_the_floating_one_goes_to_the_other_host() {
     let seen = observer.end();
     println!("own address removed: taken over after {:?}", seen.taken_by_ha2(removed));
     assert!(seen.overlap() <= ms(60), "{:?}", seen.overlap());
-    assert!(first.said("-> fault: no interface has an address"), "{}", first.log());
-    assert!(
-        second.said("-> active: 10.0.1.21 leaves"),
-        "a good-bye from an address that is gone: {}",
-        second.log()
-    );
+    first.says("-> fault: no interface has an address");
+    // A good-bye from an address that is gone.
+    second.says("-> active: 10.0.1.21 leaves");
     world.ha1.namespace.ip("addr add 10.0.1.21/24 dev eth0");
     wait_for("ha1 to take part again", || (first.log().matches("-> backup").count() == 2).then_some(()));
     assert!(world.ha2.holds() && !world.ha1.holds());

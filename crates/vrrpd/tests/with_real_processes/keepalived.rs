@@ -222,7 +222,8 @@ fn a_keepalived_with_another_password_is_not_taken_over_while_it_is_heard() {
     let_pass(4500); // more than the Down interval
     assert!(world.ha2.holds() && !world.ha1.holds(), "{}", first.log());
     let complaint = "its password or kind of authentication is not ours";
-    assert!(first.said(complaint) && first.said("not taking over for up to"), "{}", first.log());
+    first.says(complaint);
+    first.says("not taking over for up to");
     let alarms = "matriarch_vrrp_alarms{address=\"10.0.1.10\",vrid=\"51\"} 1";
     let page = world.ha1.http(7003, "/metrics");
     assert!(page.lines().any(|line| line == alarms), "{page}");
@@ -245,7 +246,7 @@ fn an_owner_wins_without_a_duel() {
     let keepalived = Keepalived::start_owner(&world.ha2, &owner);
     wait_for("ha1 to leave the address", || (!world.ha1.holds() && world.ha2.holds()).then_some(()));
     let_pass(2000);
-    assert!(first.said("has the higher priority 255"), "{}", first.log());
+    first.says("has the higher priority 255");
     assert_eq!(first.log().matches("-> active").count(), 1, "{}", first.log());
     drop(keepalived);
     wait_for("ha1 to hold the address again", || settled_by(&world.ha1));

@@ -25,7 +25,7 @@ fn a_lost_direction_makes_two_holders_only_while_it_lasts() {
     });
     println!("mended: the client knows ha1 after {:?}", mended.elapsed());
     assert!(mended.elapsed() < ms(1000), "{:?}", mended.elapsed());
-    assert!(second.said("active -> backup: 10.0.1.21 has the higher priority 151"), "{}", second.log());
+    second.says("active -> backup: 10.0.1.21 has the higher priority 151");
     let last = capture.from(&world.ha2, mended).pop().expect("ha2's last word");
     assert!(last.is_advertisement(), "{}", last.text());
     let announced = capture.from(&world.ha1, last.at);

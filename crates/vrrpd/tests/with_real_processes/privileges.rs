@@ -47,7 +47,8 @@ fn runs_with_two_capabilities(settings: &str) {
     // The limits of an ordinary service: neither real-time priority nor locked memory.
     let limited = [&["prlimit", "--rtprio=0", "--memlock=65536"][..], &unprivileged].concat();
     let first = world.ha1.start_by(&limited);
-    assert!(first.said("no real-time priority") && first.said("memory is not locked"), "{}", first.log());
+    first.says("no real-time priority");
+    first.says("memory is not locked");
     wait_for("ha1 to hold the address", || world.ha1.holds().then_some(()));
     let second = world.ha2.start();
     wait_for("ha2 to be Backup", || second.said("-> backup").then_some(()));

@@ -62,7 +62,7 @@ fn neighbours_learn_nothing_when_an_address_with_its_own_hardware_address_moves(
     }
     let capture = Capture::begin(&world, "virtual-mac");
     let (world, mut first, second) = world.run();
-    assert!(first.said("on eth0 from 10.0.1.21, by vrrp4-51"), "{}", first.log());
+    first.says("on eth0 from 10.0.1.21, by vrrp4-51");
     // Whoever heard himself would have received something by now, and have an alarm.
     let page = world.ha1.http(7003, "/metrics");
     for (name, value) in [("alarms", "0"), ("advertisements_received_total", "0")] {
@@ -160,7 +160,7 @@ fn a_killed_vrrpd_leaves_its_device_to_the_next_one() {
     first.signal(Signal::SIGKILL);
     first.wait();
     let first = world.ha1.start();
-    assert!(first.said("goes on where an earlier process"), "{}", first.log());
+    first.says("goes on where an earlier process");
     assert_eq!(device(&world.ha1, DEVICE), Some((index, true)));
     let_pass(4500); // more than the lease and the Down interval
     assert!(world.ha1.holds() && !world.ha2.holds(), "{}", first.log());
@@ -199,7 +199,7 @@ fn a_device_that_is_wanted_no_more_goes_with_what_was_set_for_it() {
     first.signal(Signal::SIGKILL);
     world.ha1.edit(|text| text.replace("virtual_mac = true", "virtual_mac = false"));
     let again = world.ha1.start();
-    assert!(again.said("own interface, which was left over"), "{}", again.log());
+    again.says("own interface, which was left over");
     assert_eq!(device(&world.ha1, DEVICE), None);
     assert_eq!(
         (below(&world.ha1, "arp_ignore"), below(&world.ha1, "arp_announce")),

@@ -179,6 +179,11 @@ impl Vrrpd {
         self.log().contains(text)
     }
 
+    /// Waits until its log has this: another thread of it writes the log, after what the log tells has happened.
+    pub(crate) fn says(&self, text: &str) {
+        wait_for(&format!("{text:?} in the log"), || self.said(text).then_some(()));
+    }
+
     /// Its process.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
