@@ -1,5 +1,6 @@
 //! Every failure in a lab of its own. One file each, named by what breaks.
 
+mod addresses_in_maintenance;
 mod agent_killed;
 mod agent_stopped_for_ever;
 mod agents_unreachable_from_one_proxy;

@@ -7,6 +7,7 @@ use crate::event::{Claim, ClaimedRole};
 use crate::health::Health;
 use crate::reason::Reason;
 use crate::router::Router;
+use crate::upstream::Upstream;
 
 impl Router {
     /// An agent claimed something.
@@ -33,6 +34,8 @@ impl Router {
         upstream.health = Health::unknown();
         upstream.next_check = None;
         upstream.note_lag(self.setup.maximum_read_lag);
+        let mut heard = self.upstreams.iter().filter_map(Upstream::fresh_claim);
+        self.maintenance = heard.any(|claim| claim.maintenance);
         self.note_old_claim(index);
     }
 

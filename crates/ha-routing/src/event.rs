@@ -51,6 +51,8 @@ pub struct Claim {
     pub reason: String,
     /// The newest sync record it knows lists it: commits are confirmed by it, among others.
     pub synchronous: bool,
+    /// Maintenance mode is on.
+    pub maintenance: bool,
 }
 
 impl Claim {

@@ -35,6 +35,8 @@ pub struct Router {
     pub(crate) leader: Option<usize>,
     /// How the last leader lost its role, in words.
     pub(crate) leader_words: String,
+    /// Maintenance mode, by the last word.
+    pub(crate) maintenance: bool,
     table: Arc<Table>,
     /// Since when the ports are not open.
     writes_closed: Option<MonoTime>,
@@ -56,7 +58,13 @@ impl Router {
         let route =
             Route { state: RouteState::Holding, upstreams: Vec::new(), epoch: Epoch(0), reason, since: now };
         let views = upstreams.iter().map(|u| u.view(now, Epoch(0), setup.stale_limit)).collect();
-        let table = Arc::new(Table { generation: 1, writes: route.clone(), reads: route, upstreams: views });
+        let table = Arc::new(Table {
+            generation: 1,
+            writes: route.clone(),
+            reads: route,
+            upstreams: views,
+            maintenance: false,
+        });
         let mut router = Self {
             setup,
             upstreams,
@@ -66,6 +74,7 @@ impl Router {
             named: None,
             leader: None,
             leader_words: String::new(),
+            maintenance: false,
             table,
             writes_closed: Some(now),
             reads_closed: Some(now),
@@ -248,7 +257,7 @@ impl Router {
         let same_members = old.upstreams.iter().map(what_matters).eq(upstreams.iter().map(what_matters));
         let same = same_members && old.writes == writes && old.reads == reads;
         let generation = if same { old.generation } else { old.generation + 1 };
-        self.table = Arc::new(Table { generation, writes, reads, upstreams });
+        self.table = Arc::new(Table { generation, writes, reads, upstreams, maintenance: self.maintenance });
         if !same {
             self.actions.push_back(Action::PutInForce(self.table.clone()));
         }

@@ -44,6 +44,7 @@ pub fn make(picture: &AgentSnapshot, now: MonoTime) -> Option<RoleClaim> {
             .as_ref()
             .zip(status.id.as_ref())
             .is_some_and(|(policy, me)| policy.lists(me)),
+        maintenance: status.paused.is_some(),
     })
 }
 

@@ -356,6 +356,7 @@ impl Driver {
             primary: table.writes.state == RouteState::Open,
             // With an open route that of its leader; the highest that was seen otherwise.
             epoch: table.writes.epoch.max(table.reads.epoch).0,
+            maintenance: table.maintenance,
         };
         if let Some(link) = &self.parts.link {
             link.send_if_modified(|told| std::mem::replace(told, state) != state);

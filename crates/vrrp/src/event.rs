@@ -49,6 +49,9 @@ pub enum Event {
     /// Whether the local proxy has a primary. Without one a host does not take the address back for being preferred: for
     /// clients nothing would be better. Until the first of these it counts as having one.
     PrimaryChanged(bool),
+    /// Maintenance mode of the cluster begins or ends. While it lasts an address leaves a host only when that host fails or
+    /// somebody asks for it: nobody takes it back for being preferred, nor by weights.
+    MaintenanceChanged(bool),
     /// What is tracked beside the proxy has changed. Weights count with [`crate::PriorityModel::Weights`]; a fault counts
     /// always: no address here until it is over.
     TrackingChanged(Tracking),

@@ -50,6 +50,8 @@ pub struct PrimaryWatch {
     worse: bool,
     /// An operator keeps floating addresses off this host.
     drained: bool,
+    /// Maintenance mode of the cluster.
+    maintenance: bool,
 }
 
 impl PrimaryWatch {
@@ -65,6 +67,7 @@ impl PrimaryWatch {
             has_since: None,
             worse: false,
             drained: false,
+            maintenance: false,
         }
     }
 
@@ -77,6 +80,13 @@ impl PrimaryWatch {
     /// An operator keeps floating addresses off this host, or lets them come again: as if the proxy drained.
     pub fn set_drained(&mut self, drained: bool) {
         self.drained = drained;
+    }
+
+    /// Maintenance mode begins or ends. While it lasts no lack begins to count: a primary is stopped by hand then, and what
+    /// counted before goes on.
+    pub fn set_maintenance(&mut self, now: MonoTime, on: bool) {
+        self.maintenance = on;
+        self.weigh(now);
     }
 
     /// The local proxy said something.
@@ -152,7 +162,7 @@ impl PrimaryWatch {
                 (self.worse, self.lacks_since) = (false, None);
             }
         } else {
-            let lacks = !has && self.another_has_one();
+            let lacks = !has && self.another_has_one() && !self.maintenance;
             self.lacks_since = lacks.then_some(self.lacks_since.unwrap_or(now));
             if self.lacks_since.is_some_and(|since| now.since(since) >= self.hold) {
                 (self.worse, self.has_since) = (true, None);
@@ -267,6 +277,23 @@ mod tests {
         watch.own_reported(at(2), report(Serving, true, 7));
         watch.set_drained(false);
         assert_eq!(watch.health(), Serving);
+    }
+
+    #[test]
+    fn in_maintenance_no_lack_begins_to_count() {
+        let mut watch = both();
+        watch.own_reported(at(0), report(Serving, false, 7));
+        watch.set_maintenance(at(4000), true);
+        watch.handle_timeout(at(60_000));
+        assert_eq!((watch.health(), watch.poll_timeout()), (Serving, None));
+        watch.set_maintenance(at(60_000), false);
+        assert_eq!(watch.poll_timeout(), Some(at(65_000)), "the hold begins anew");
+        watch.handle_timeout(at(65_000));
+        watch.set_maintenance(at(65_000), true);
+        assert_eq!(watch.health(), Alive, "what counted goes on");
+        watch.own_reported(at(66_000), report(Serving, true, 7));
+        watch.handle_timeout(at(76_000));
+        assert_eq!(watch.health(), Serving, "and ends as ever");
     }
 
     #[test]

@@ -110,6 +110,10 @@ pub enum Reason {
         /// The proxy's health.
         proxy: ProxyHealth,
     },
+    /// Maintenance mode began: the address stays where it is while its holder can keep it.
+    Frozen,
+    /// Maintenance mode is over.
+    Thawed,
     /// The settings were changed.
     Tuned,
     /// The effective priority changed with what is tracked or set.
@@ -180,6 +184,8 @@ impl Reason {
                 )
             }
             Self::PriorityChanged { .. }
+            | Self::Frozen
+            | Self::Thawed
             | Self::Tuned
             | Self::PriorityTracked { .. }
             | Self::PreemptionDelayed { .. }
@@ -234,6 +240,8 @@ impl fmt::Display for Reason {
             Self::PriorityChanged { from, to, proxy } => {
                 write!(f, "priority {from} -> {to}: the proxy is {proxy}")
             }
+            Self::Frozen => f.write_str("maintenance mode: the address moves only if its holder fails"),
+            Self::Thawed => f.write_str("maintenance mode is over: preference counts again"),
             Self::Tuned => f.write_str("other settings are in force"),
             Self::PriorityTracked { from, to } => {
                 write!(f, "priority {from} -> {to}: by what is tracked or set")

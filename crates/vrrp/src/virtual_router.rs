@@ -48,6 +48,8 @@ pub struct VirtualRouter {
     tracking: Tracking,
     /// The local proxy has a primary.
     primary: bool,
+    /// Maintenance mode of the cluster.
+    maintenance: bool,
     /// An operator wants another host to hold the address.
     aside: bool,
     /// The other hosts that are heard over the peer channel and know this virtual router.
@@ -128,6 +130,7 @@ impl VirtualRouter {
             proxy: ProxyHealth::Dead,
             tracking: Tracking::default(),
             primary: true,
+            maintenance: false,
             aside: false,
             peers: BTreeMap::new(),
             epoch: 0,
@@ -178,6 +181,7 @@ impl VirtualRouter {
             Event::ProxyChanged(health) => self.proxy_changed(now, health),
             Event::TrackingChanged(tracking) => self.tracking_changed(now, tracking),
             Event::PrimaryChanged(there) => self.primary_changed(now, there),
+            Event::MaintenanceChanged(on) => self.maintenance_changed(now, on),
             Event::PeerReported { peer, router } => self.peer_reported(now, peer, router),
             Event::PeerLost { peer } => drop(self.peers.remove(&peer)),
             Event::AskedToTakeOver { peer, priority, epoch } => {
@@ -341,6 +345,16 @@ impl VirtualRouter {
 
     fn primary_changed(&mut self, now: MonoTime, there: bool) {
         self.primary = there;
+        if self.state == State::Backup {
+            self.reconsider(now);
+        }
+    }
+
+    fn maintenance_changed(&mut self, now: MonoTime, on: bool) {
+        if std::mem::replace(&mut self.maintenance, on) == on {
+            return;
+        }
+        self.note(if on { Reason::Frozen } else { Reason::Thawed });
         if self.state == State::Backup {
             self.reconsider(now);
         }

@@ -100,6 +100,8 @@ pub(crate) struct Driver {
     /// What the routers have been told about the proxy, and about its primary.
     proxy_told: ProxyHealth,
     primary_told: bool,
+    /// Maintenance mode of the cluster, as they and the watch have been told.
+    maintenance: bool,
     /// An operator keeps floating addresses off this host.
     drained: bool,
     /// What the outside was told last.
@@ -169,6 +171,7 @@ impl Driver {
             reported: ProxyReport::NONE,
             proxy_told: ProxyHealth::Dead,
             primary_told: true,
+            maintenance: false,
             drained: false,
             published: (ProxyReport::NONE, Vec::new()),
             timer: timer.context("open a timerfd")?,
@@ -364,6 +367,11 @@ impl Driver {
     fn work_proxy(&mut self) {
         self.proxy.work(boottime());
         let report = self.proxy.report();
+        let maintenance = self.proxy.maintenance();
+        if maintenance != std::mem::replace(&mut self.maintenance, maintenance) {
+            self.watch.set_maintenance(boottime(), maintenance);
+            self.tell_routers(&Event::MaintenanceChanged(maintenance));
+        }
         if report != self.reported {
             self.reported = report;
             self.watch.own_reported(boottime(), report);
@@ -480,6 +488,7 @@ impl Driver {
                     // What the others have been told.
                     router.event(now, Event::ProxyChanged(self.proxy_told), &mut self.tools);
                     router.event(now, Event::PrimaryChanged(self.primary_told), &mut self.tools);
+                    router.event(now, Event::MaintenanceChanged(self.maintenance), &mut self.tools);
                     router.event(now, Event::TrackingChanged(coming.tracking), &mut self.tools);
                     self.routers.push(router);
                 }
@@ -535,6 +544,7 @@ impl Driver {
             proxy: self.proxy_told,
             said: self.published.0,
             drained: self.drained,
+            maintenance: self.maintenance,
             degraded: self.degraded.clone(),
             routers: self.routers.iter().flat_map(|router| router.views(now)).collect(),
         }));

@@ -113,6 +113,11 @@ fn text(snapshot: &Snapshot) -> String {
         "Whether an operator keeps floating addresses off this host.",
         &u8::from(snapshot.drained),
     );
+    whole(
+        "maintenance",
+        "Whether the cluster is in maintenance mode: addresses move only when their holder fails.",
+        &u8::from(snapshot.maintenance),
+    );
     whole("degraded", "What this process had to do without.", &snapshot.degraded.len());
     let uptime = boottime().since(snapshot.began).as_secs_f64();
     whole("uptime_seconds", "Since the start.", &format!("{uptime:.3}"));
@@ -148,7 +153,7 @@ mod tests {
             assert!(page.lines().any(|found| found == line), "{line} in\n{page}");
         }
         let count = |start: &str| page.lines().filter(|line| line.starts_with(start)).count();
-        assert_eq!((count("# HELP "), count("# TYPE ")), (SAMPLES.len() + 5, SAMPLES.len() + 5));
-        assert_eq!(count("matriarch_vrrp_"), SAMPLES.len() + 5);
+        assert_eq!((count("# HELP "), count("# TYPE ")), (SAMPLES.len() + 6, SAMPLES.len() + 6));
+        assert_eq!(count("matriarch_vrrp_"), SAMPLES.len() + 6);
     }
 }

@@ -25,9 +25,17 @@ pub(crate) struct ProxyLink {
     connection: Option<Connection>,
     /// When to connect again, while there is no connection.
     retry_at: MonoTime,
-    report: ProxyReport,
+    said: Said,
     /// Why it counts as dead, in words.
     why: String,
+}
+
+/// What a line of the stream says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Said {
+    report: ProxyReport,
+    /// Maintenance mode of the cluster, as far as the proxy knows.
+    maintenance: bool,
 }
 
 #[derive(Debug)]
@@ -43,7 +51,8 @@ impl ProxyLink {
     /// Not connected yet: the proxy counts as dead until it has said that it serves.
     pub(crate) fn new(path: &Path, now: MonoTime) -> Self {
         let why = "not heard of yet".to_owned();
-        Self { path: path.to_owned(), connection: None, retry_at: now, report: ProxyReport::NONE, why }
+        let said = Said { report: ProxyReport::NONE, maintenance: false };
+        Self { path: path.to_owned(), connection: None, retry_at: now, said, why }
     }
 
     /// An earlier process that ended just now knew a serving proxy: that holds until it speaks, at most as long as any silence
@@ -53,13 +62,18 @@ impl ProxyLink {
         if let Some(connection) = &mut self.connection {
             // Its end then means death, also before the first word.
             connection.silent_since = now;
-            self.report = ProxyReport { health: ProxyHealth::Serving, primary: true, epoch: 0 };
+            self.said.report = ProxyReport { health: ProxyHealth::Serving, primary: true, epoch: 0 };
         }
     }
 
     /// What is known now.
     pub(crate) fn report(&self) -> ProxyReport {
-        self.report
+        self.said.report
+    }
+
+    /// Whether the cluster is in maintenance mode, by the last word of the proxy.
+    pub(crate) fn maintenance(&self) -> bool {
+        self.said.maintenance
     }
 
     /// Why it is dead, for the log.
@@ -90,7 +104,7 @@ impl ProxyLink {
         let outcome = connection.read(now);
         match outcome {
             Ok(Some(said)) => {
-                self.report = said;
+                self.said = said;
                 "it says that it does not serve".clone_into(&mut self.why);
             }
             Ok(None) if now.since(connection.silent_since) >= SILENCE_LIMIT => {
@@ -130,7 +144,7 @@ impl ProxyLink {
     }
 
     fn dead(&mut self, now: MonoTime, why: String) {
-        self.report = ProxyReport { health: ProxyHealth::Dead, primary: false, ..self.report };
+        self.said.report = ProxyReport { health: ProxyHealth::Dead, primary: false, ..self.said.report };
         self.why = why;
         self.connection = None;
         self.retry_at = now + RETRY_PAUSE;
@@ -139,7 +153,7 @@ impl ProxyLink {
 
 impl Connection {
     /// The last whole line that has arrived; an error when the stream has ended or is not what it should be.
-    fn read(&mut self, now: MonoTime) -> io::Result<Option<ProxyReport>> {
+    fn read(&mut self, now: MonoTime) -> io::Result<Option<Said>> {
         let mut said = None;
         let mut buffer = [0; 1024];
         loop {
@@ -171,7 +185,7 @@ impl Connection {
 }
 
 /// One line of the stream; fields that are unknown here are for others.
-fn read_line(line: &[u8]) -> io::Result<ProxyReport> {
+fn read_line(line: &[u8]) -> io::Result<Said> {
     let value: serde_json::Value = serde_json::from_slice(line)
         .map_err(|error| io::Error::other(format!("the proxy's stream is not JSON: {error}")))?;
     let flag = |name: &str| value.get(name).and_then(serde_json::Value::as_bool).unwrap_or(false);
@@ -182,7 +196,8 @@ fn read_line(line: &[u8]) -> io::Result<ProxyReport> {
         (false, false) => ProxyHealth::Dead,
     };
     let epoch = value.get("epoch").and_then(serde_json::Value::as_u64).unwrap_or(0);
-    Ok(ProxyReport { health, primary: flag("primary"), epoch })
+    let report = ProxyReport { health, primary: flag("primary"), epoch };
+    Ok(Said { report, maintenance: flag("maintenance") })
 }
 
 #[cfg(test)]
@@ -209,11 +224,12 @@ mod tests {
 
     #[test]
     fn a_line_says_how_the_proxy_is_and_whether_it_has_a_primary() {
-        let read = |text: &str| read_line(text.as_bytes()).ok().map(|report| report.health);
-        let serving = ProxyReport { health: ProxyHealth::Serving, primary: false, epoch: 0 };
-        assert_eq!(read_line(SERVING).unwrap(), serving);
-        let with_one = br#"{"serving":true,"draining":false,"primary":true,"epoch":7}"#;
-        assert_eq!(read_line(with_one).unwrap(), ProxyReport { primary: true, epoch: 7, ..serving });
+        let read = |text: &str| read_line(text.as_bytes()).ok().map(|said| said.report.health);
+        let report = ProxyReport { health: ProxyHealth::Serving, primary: false, epoch: 0 };
+        assert_eq!(read_line(SERVING).unwrap(), Said { report, maintenance: false });
+        let with_one = br#"{"serving":true,"draining":false,"primary":true,"epoch":7,"maintenance":true}"#;
+        let report = ProxyReport { primary: true, epoch: 7, ..report };
+        assert_eq!(read_line(with_one).unwrap(), Said { report, maintenance: true });
         assert_eq!(read(r#"{"serving":true,"draining":true,"primary":true}"#), Some(ProxyHealth::Draining));
         assert_eq!(read(r#"{"serving":false,"draining":true}"#), Some(ProxyHealth::Draining));
         assert_eq!(read(r#"{"serving":false,"primary":true}"#), Some(ProxyHealth::Dead));

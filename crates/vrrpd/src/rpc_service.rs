@@ -165,6 +165,7 @@ fn reply(about: &About, snapshot: &Snapshot, beside: &Beside) -> VrrpStatusReply
         proxy: snapshot.proxy.to_string(),
         routers: snapshot.routers.iter().map(|router| virtual_router(router, snapshot, beside)).collect(),
         drained: snapshot.drained,
+        maintenance: snapshot.maintenance,
         late_wakes: snapshot.routers.iter().map(|router| router.status.counters.late_ticks).sum(),
         latest_wake_ms: snapshot
             .routers

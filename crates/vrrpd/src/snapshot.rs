@@ -20,6 +20,8 @@ pub(crate) struct Snapshot {
     pub(crate) said: ProxyReport,
     /// An operator keeps floating addresses off this host.
     pub(crate) drained: bool,
+    /// Maintenance mode of the cluster.
+    pub(crate) maintenance: bool,
     /// What makes this process weaker than it should be, such as no real-time priority.
     pub(crate) degraded: Vec<String>,
     pub(crate) routers: Vec<RouterView>,
@@ -55,6 +57,7 @@ impl Snapshot {
             proxy,
             said,
             drained: false,
+            maintenance: false,
             degraded: Vec::new(),
             routers: Vec::new(),
         }
@@ -96,6 +99,7 @@ pub(crate) mod tests {
             proxy: ProxyHealth::Serving,
             said: ProxyReport { health: ProxyHealth::Serving, primary: true, epoch: 7 },
             drained: false,
+            maintenance: false,
             degraded,
             routers: vec![router],
         }

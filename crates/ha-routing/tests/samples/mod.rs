@@ -43,6 +43,7 @@ fn claim(member: &str, role: ClaimedRole, epoch: u64) -> Claim {
         leader: None,
         reason: String::new(),
         synchronous: false,
+        maintenance: false,
     }
 }
 

@@ -367,6 +367,23 @@ fn a_member_in_maintenance_loses_its_sessions_once() {
 }
 
 #[test]
+fn maintenance_mode_is_known_by_the_last_word_of_whoever_is_heard() {
+    let mut world = healthy();
+    let told = |world: &World| world.table().maintenance;
+    assert!(!told(&world));
+    world.pushes(Claim { maintenance: true, ..standby("pg2", 6, "pg1") });
+    assert!(told(&world), "one who knows of it is enough");
+    assert_eq!((world.writes().as_str(), world.reads().as_str()), ("open pg1 @6", "open pg2 pg3 @6"));
+    for member in ["pg1", "pg2", "pg3"] {
+        world.stream_ends(member);
+    }
+    world.passes(600_000);
+    assert!(told(&world), "silence is no end of it");
+    world.pushes(standby("pg3", 6, "pg1"));
+    assert!(!told(&world));
+}
+
+#[test]
 fn a_leader_seen_by_checks_only_is_known_by_the_word_of_others() {
     let mut world = World::new(setup(&["pg1", "pg2", "pg3"]));
     // The stream of pg1 is blocked for this proxy only; pg3 is an old primary whose agent is just as silent.

@@ -113,6 +113,11 @@ impl World {
         std::mem::take(&mut self.diary)
     }
 
+    /// The table as it is now.
+    pub(crate) fn table(&self) -> std::sync::Arc<ha_routing::Table> {
+        self.router.table()
+    }
+
     /// Where new write sessions go: `open pg1 @6`, or `holding: why`.
     pub(crate) fn writes(&self) -> String {
         self.describe(&self.router.table().writes)
@@ -124,7 +129,7 @@ impl World {
     }
 
     fn describe(&self, route: &Route) -> String {
-        let table = self.router.table();
+        let table = self.table();
         let names: Vec<&str> = route.upstreams.iter().map(|&i| table.upstreams[i].member.as_str()).collect();
         match route.state {
             RouteState::Open if route.epoch == Epoch(0) => format!("open {}", names.join(" ")),

@@ -86,6 +86,12 @@ fn notes(floating: &[Floating<'_>], colored: bool) -> Vec<String> {
             colored,
         ));
     }
+    let seats = || floating.first().into_iter().flat_map(|one| &one.seats);
+    if seats().any(|seat| seat.asked.reply().is_some_and(|reply| reply.maintenance)) {
+        notes.push(
+            "maintenance mode: addresses move only when their holder fails, or by hactl vip".to_owned(),
+        );
+    }
     // The hosts are the same for every address.
     for seat in floating.first().map_or(&[] as &[_], |one| &one.seats) {
         notes.extend(seat.asked.silence().map(|why| format!("? {}: {why}", seat.host())));
@@ -136,6 +142,10 @@ struct SeatDocument<'a> {
     state: &'static str,
     /// The local proxy: serving, draining, dead.
     proxy: Option<&'a str>,
+    /// An operator keeps floating addresses off this host.
+    drained: Option<bool>,
+    /// Maintenance mode: addresses move only when their holder fails or somebody asks for it.
+    maintenance: Option<bool>,
     version: Option<&'a str>,
     file_digest: Option<&'a str>,
     #[serde(flatten)]
@@ -187,6 +197,8 @@ fn seat<'a>(seat: &'a Seat<'a>) -> SeatDocument<'a> {
         unreachable: seat.asked.silence(),
         state: seat.state(),
         proxy: reply.map(|reply| reply.proxy.as_str()),
+        drained: reply.map(|reply| reply.drained),
+        maintenance: reply.map(|reply| reply.maintenance),
         version: reply.map(|reply| reply.version.as_str()),
         file_digest: reply.map(|reply| reply.file_digest.as_str()),
         router: seat.router.map(|router| RouterDocument {

@@ -57,9 +57,19 @@ fn an_established_leader_takes_writes() {
         leader: "pg1".to_owned(),
         reason: "nothing".to_owned(),
         synchronous: false,
+        maintenance: false,
     };
     assert_eq!(told, expected);
     assert_eq!(holds_until(&leader(), &told), leader().status.deadline);
+}
+
+#[test]
+fn maintenance_mode_is_told_by_whoever_knows_of_it() {
+    for mut picture in [leader(), standby(MemberRole::SyncStandby, 0)] {
+        assert!(!claim(&picture).maintenance);
+        picture.status.paused = Some("the disks are changed".to_owned());
+        assert!(claim(&picture).maintenance);
+    }
 }
 
 #[test]

@@ -76,6 +76,7 @@ pub(super) fn read(member: &MemberName, wire: proto::RoleClaim) -> Result<Claim,
         leader: name("leader", Some(wire.leader))?,
         reason: shortened(wire.reason),
         synchronous: wire.synchronous,
+        maintenance: wire.maintenance,
     })
 }
 
@@ -102,6 +103,7 @@ mod tests {
             lag_bytes: Some(16),
             leader: "pg2".to_owned(),
             reason: "streams".to_owned(),
+            maintenance: true,
             ..proto::RoleClaim::default()
         }
     }
@@ -113,6 +115,7 @@ mod tests {
         assert_eq!((claim.sequence, claim.epoch, claim.role), (7, Epoch(3), ClaimedRole::Standby));
         assert_eq!((claim.timeline, claim.position, claim.lag_bytes), (None, None, Some(16)));
         assert_eq!((claim.leader, claim.successor), (Some("pg2".parse().unwrap()), None));
+        assert!(claim.maintenance && !claim.synchronous);
         let alone = proto::RoleClaim { leader: String::new(), timeline: 4, ..wire() };
         let claim = read(&member, alone).unwrap();
         assert_eq!((claim.leader, claim.timeline), (None, Some(Timeline(4))));

@@ -42,7 +42,7 @@ impl VirtualRouter {
             PriorityModel::Tiers => self.tier() == Tier::Serving && self.primary,
             PriorityModel::Weights { .. } => true,
         };
-        self.setup.preempt && !self.aside && priority < self.priority() && serves
+        self.setup.preempt && !self.aside && !self.maintenance && priority < self.priority() && serves
     }
 
     /// Whether `priority` is better by so much that a router which is asked to take over does.
@@ -108,7 +108,7 @@ impl VirtualRouter {
         match self.state {
             State::Active => {
                 self.advertise(now);
-                if self.has_fallen(from, to) {
+                if self.has_fallen(from, to) && !self.maintenance {
                     self.ask_the_best_peer();
                 }
             }

@@ -181,6 +181,64 @@ fn an_operator_moves_the_address_and_it_stays_where_it_is() {
     }
 }
 
+/// Both hosts hear of maintenance mode.
+fn maintenance(link: &mut Link, on: bool) {
+    for host in [0, 1] {
+        link.event(host, Event::MaintenanceChanged(on));
+    }
+}
+
+#[test]
+fn in_maintenance_the_address_stays_until_its_holder_fails_or_somebody_asks() {
+    let mut link = Link::settled();
+    link.proxy(0, Dead);
+    link.run(ms(500));
+    assert_eq!(link.actives(), [1]);
+    // A preferred host that comes back: begun before, or in the mode.
+    link.proxy(0, Serving);
+    link.run(ms(500));
+    maintenance(&mut link, true);
+    link.run(Duration::from_secs(3600));
+    assert_eq!((link.actives(), link.owners()), (vec![1], vec![1]));
+    assert_eq!(link.status(0).priority, 189, "what it would advertise is as ever");
+    assert!(link.noted(0, |reason| matches!(reason, vrrp::Reason::Frozen)));
+    maintenance(&mut link, true);
+    // Its holder fails: as ever.
+    link.proxy(1, Dead);
+    let after = link.run_until(Duration::from_secs(1), |link| link.actives().contains(&0));
+    assert!(after <= skew() + link.delay, "{after:?}");
+    link.proxy(1, Serving);
+    link.run(Duration::from_secs(1));
+    // An operator moves it: as ever.
+    link.event(0, Event::StepAside);
+    link.run(Duration::from_secs(60));
+    assert_eq!(link.actives(), [1]);
+    link.kill(1);
+    link.run(Duration::from_secs(1));
+    assert_eq!(link.actives(), [0]);
+    link.replace(1, setup(1));
+    link.event(1, Event::MaintenanceChanged(true));
+    link.proxy(1, Serving);
+    link.run(Duration::from_secs(60));
+    assert_eq!((link.actives(), link.owners()), (vec![0], vec![0]));
+}
+
+#[test]
+fn after_maintenance_a_preferred_host_waits_its_delay_and_takes_the_address_back() {
+    let mut link = Link::settled();
+    maintenance(&mut link, true);
+    link.proxy(0, Dead);
+    link.run(ms(500));
+    link.proxy(0, Serving);
+    link.run(Duration::from_secs(600));
+    assert_eq!(link.actives(), [1]);
+    maintenance(&mut link, false);
+    link.run(setup(0).preempt_delay - ms(100));
+    assert_eq!(link.actives(), [1]);
+    link.run(ms(100) + skew() + link.delay * 2);
+    assert_eq!(link.actives(), [0]);
+}
+
 #[test]
 fn an_address_that_nobody_takes_stays() {
     let mut link = Link::settled();

@@ -24,6 +24,7 @@ enum Step {
     Mend,
     Lose(u64),
     AddressLost(usize),
+    Maintenance(usize, bool),
     Stop(usize),
 }
 
@@ -43,6 +44,7 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => Just(Step::Mend),
         1 => (0..900_u64).prop_map(Step::Lose),
         1 => host().prop_map(Step::AddressLost),
+        1 => (host(), any::<bool>()).prop_map(|(host, on)| Step::Maintenance(host, on)),
         1 => host().prop_map(Step::Stop),
     ]
 }
@@ -88,6 +90,7 @@ impl World {
             | Step::Restart(host)
             | Step::Unplug(host)
             | Step::AddressLost(host)
+            | Step::Maintenance(host, _)
             | Step::Stop(host)
                 if self.frozen[host] => {}
             Step::Proxy(host, health) => self.link.proxy(host, health),
@@ -104,6 +107,7 @@ impl World {
                 self.link.unplug(host);
             }
             Step::AddressLost(host) => self.link.event(host, Event::AddressLost),
+            Step::Maintenance(host, on) => self.link.event(host, Event::MaintenanceChanged(on)),
             Step::Stop(host) => self.link.event(host, Event::Stop),
         }
     }
@@ -140,6 +144,7 @@ impl World {
         }
         self.link.run(ms(50)); // a stop that has begun comes to its end
         for host in 0..HOSTS {
+            self.link.event(host, Event::MaintenanceChanged(false));
             if self.link.hosts[host].router.is_stopped() {
                 self.link.event(host, Event::Started);
             }

@@ -64,6 +64,29 @@ fn without_preemption_a_weight_moves_nothing_but_a_fault_does() {
 }
 
 #[test]
+fn in_maintenance_a_weight_moves_nothing_but_a_fault_does() {
+    let mut link = pair(setup, true);
+    for host in [0, 1] {
+        link.event(host, Event::MaintenanceChanged(true));
+    }
+    check(&mut link, 0, 2, Sample::Failed);
+    link.run(Duration::from_secs(60));
+    assert_eq!((link.status(0).priority, link.actives()), (101, vec![0]));
+    check(&mut link, 0, 0, Sample::Failed);
+    link.run(ms(300));
+    assert_eq!((link.actives(), link.owners()), (vec![1], vec![1]));
+    check(&mut link, 0, 0, Sample::Well);
+    check(&mut link, 0, 2, Sample::Well);
+    link.run(Duration::from_secs(60));
+    assert_eq!((link.status(0).priority, link.actives()), (103, vec![1]));
+    for host in [0, 1] {
+        link.event(host, Event::MaintenanceChanged(false));
+    }
+    link.run(Duration::from_secs(1));
+    assert_eq!(link.actives(), [0]);
+}
+
+#[test]
 fn a_fault_lasts_through_a_link_that_comes_and_goes() {
     let mut link = Link::settled();
     check(&mut link, 0, 0, Sample::Failed);

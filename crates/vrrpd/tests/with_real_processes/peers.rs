@@ -16,8 +16,12 @@ fn let_pass(millis: u64) {
     wait_for("time to pass", || (Instant::now() >= end).then_some(()));
 }
 
-fn reason(world: &World, host: &Host) -> String {
-    world.status(host).routers.first().expect("one router").reason.clone()
+/// Waits until a host gives this reason for the state of its router.
+fn gives_reason(world: &World, host: &Host, text: &str) {
+    wait_for(&format!("{} to say {text:?}", host.name), || {
+        let routers = world.status(host).routers;
+        routers.first().expect("one router").reason.contains(text).then_some(())
+    });
 }
 
 #[test]
@@ -88,7 +92,7 @@ fn moves_that_are_asked_for_do_not_wait_for_the_skew_time() {
     assert_eq!(moved.expect("a move").active_address, "10.0.1.22");
     println!("hactl vip move: answered after {took:?}, both for {:?}", observer.end().overlap());
     assert!(took < ms(1000), "{took:?}");
-    assert!(reason(&world, &world.ha2).contains("ha1 asked for it"), "{}", reason(&world, &world.ha2));
+    gives_reason(&world, &world.ha2, "ha1 asked for it");
 
     let observer = Observer::begin(&world);
     let died = Instant::now();
@@ -100,7 +104,7 @@ fn moves_that_are_asked_for_do_not_wait_for_the_skew_time() {
         died.elapsed(),
         observer.end().overlap()
     );
-    assert!(reason(&world, &world.ha1).contains("ha2 asked for it"), "{}", second.log());
+    gives_reason(&world, &world.ha1, "ha2 asked for it");
 
     world.ha2.proxy.serve();
     wait_for("ha1 to hear that ha2 serves", || {
@@ -110,7 +114,7 @@ fn moves_that_are_asked_for_do_not_wait_for_the_skew_time() {
     first.signal(Signal::SIGTERM);
     wait_for("ha2 to hold the address", || world.ha2.holds().then_some(()));
     println!("SIGTERM: the other holds it after {:?}", asked.elapsed());
-    assert!(second.said("ha1 asked for it"), "{}", second.log());
+    second.says("ha1 asked for it");
 }
 
 #[test]
@@ -146,6 +150,42 @@ fn a_drained_host_gives_the_address_away_and_stays_drained_over_a_restart() {
     wait_for("ha1 to hear of it", || (world.status(&world.ha1).peers[0].proxy == "dead").then_some(()));
     assert_eq!(drain(&world.ha1, true), [VIP.to_string()]);
     assert!(world.ha1.holds());
+}
+
+#[test]
+fn in_maintenance_the_address_stays_until_its_holder_fails() {
+    if !is_root() {
+        return;
+    }
+    // T27
+    let (world, mut first, second) = World::with_channel(SHORT);
+    let in_maintenance = |on| {
+        for host in [&world.ha1, &world.ha2] {
+            host.proxy.in_maintenance(on);
+            wait_for("vrrpd to know", || (world.status(host).maintenance == on).then_some(()));
+        }
+    };
+    in_maintenance(true);
+    let page = world.ha1.http(7003, "/metrics");
+    assert!(page.lines().any(|line| line == "matriarch_vrrp_maintenance 1"), "{page}");
+    let observer = Observer::begin(&world);
+    world.ha1.proxy.has_primary(false);
+    let_pass(2500);
+    assert!(observer.end().nothing_moved(), "{}", first.log());
+    world.ha1.proxy.has_primary(true);
+    world.ha1.proxy.die();
+    wait_for("ha2 to hold the address", || world.ha2.holds().then_some(()));
+    world.ha1.proxy.serve();
+    // A vrrpd that begins within the mode hears of it from its proxy.
+    first.signal(Signal::SIGTERM);
+    first.wait();
+    let again = world.ha1.start();
+    wait_for("ha1 to know again", || world.status(&world.ha1).maintenance.then_some(()));
+    let_pass(2500);
+    assert!(world.ha2.holds() && !world.ha1.holds(), "{}", again.log());
+    in_maintenance(false);
+    wait_for("ha1 to take it back", || world.ha1.holds().then_some(()));
+    second.says("maintenance mode is over");
 }
 
 #[test]

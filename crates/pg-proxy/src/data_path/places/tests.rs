@@ -31,7 +31,13 @@ impl World {
     fn new(upstreams: usize, upstream_connections: u32) -> Self {
         let now = Instant::now();
         let closed = || route(RouteState::Holding, &[]);
-        let table = Table { generation: 1, writes: closed(), reads: closed(), upstreams: Vec::new() };
+        let table = Table {
+            generation: 1,
+            writes: closed(),
+            reads: closed(),
+            upstreams: Vec::new(),
+            maintenance: false,
+        };
         let table = Arc::new(ArcSwap::from_pointee(table));
         let balance = Balance::RoundRobin;
         let shares = vec![Share::default(); upstreams];

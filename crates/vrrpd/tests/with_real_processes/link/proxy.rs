@@ -20,13 +20,14 @@ pub(crate) struct PretendedProxy {
     path: PathBuf,
     mood: Arc<AtomicU8>,
     primary: Arc<AtomicBool>,
+    maintenance: Arc<AtomicBool>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl PretendedProxy {
     pub(crate) fn new(path: PathBuf) -> Self {
         let (mood, primary) = (Arc::new(AtomicU8::new(DEAD)), Arc::new(AtomicBool::new(true)));
-        Self { path, mood, primary, thread: Mutex::new(None) }
+        Self { path, mood, primary, maintenance: Arc::default(), thread: Mutex::new(None) }
     }
 
     /// Serves, also after it has died.
@@ -36,13 +37,19 @@ impl PretendedProxy {
         if thread.is_none() {
             let listener = UnixListener::bind(&self.path).expect("listen");
             let (mood, primary) = (Arc::clone(&self.mood), Arc::clone(&self.primary));
-            *thread = Some(std::thread::spawn(move || talk(&listener, &mood, &primary)));
+            let maintenance = Arc::clone(&self.maintenance);
+            *thread = Some(std::thread::spawn(move || talk(&listener, &mood, &primary, &maintenance)));
         }
     }
 
     /// Has a primary, or none.
     pub(crate) fn has_primary(&self, has: bool) {
         self.primary.store(has, Ordering::SeqCst);
+    }
+
+    /// Knows that the cluster is in maintenance mode, or is not.
+    pub(crate) fn in_maintenance(&self, on: bool) {
+        self.maintenance.store(on, Ordering::SeqCst);
     }
 
     /// Takes no new sessions.
@@ -76,12 +83,13 @@ impl Drop for PretendedProxy {
     }
 }
 
-fn talk(listener: &UnixListener, mood: &AtomicU8, primary: &AtomicBool) {
+fn talk(listener: &UnixListener, mood: &AtomicU8, primary: &AtomicBool, maintenance: &AtomicBool) {
     listener.set_nonblocking(true).expect("a listener that does not wait");
     let mut connections = Vec::new();
-    let (mut sequence, mut told) = (0, (DEAD, true));
+    let (mut sequence, mut told) = (0, (DEAD, true, false));
     loop {
-        let (now, primary) = (mood.load(Ordering::SeqCst), primary.load(Ordering::SeqCst));
+        let now = mood.load(Ordering::SeqCst);
+        let (primary, maintenance) = (primary.load(Ordering::SeqCst), maintenance.load(Ordering::SeqCst));
         if now == DEAD {
             return;
         }
@@ -91,14 +99,14 @@ fn talk(listener: &UnixListener, mood: &AtomicU8, primary: &AtomicBool) {
             new = true;
         }
         // As the real one: at once when something changes, and every 200 ms.
-        if now != SILENT && (new || (now, primary) != told || sequence % 20 == 0) {
+        if now != SILENT && (new || (now, primary, maintenance) != told || sequence % 20 == 0) {
             let line = format!(
-                "{{\"seq\":{sequence},\"serving\":{},\"draining\":{},\"primary\":{primary},\"epoch\":3}}\n",
+                "{{\"seq\":{sequence},\"serving\":{},\"draining\":{},\"primary\":{primary},\"epoch\":3,\"maintenance\":{maintenance}}}\n",
                 now == SERVING,
                 now == DRAINING
             );
             connections.retain_mut(|connection| connection.write_all(line.as_bytes()).is_ok());
-            told = (now, primary);
+            told = (now, primary, maintenance);
         }
         sequence += 1;
         std::thread::sleep(ms(10)); // the pace of the pretended proxy
