@@ -204,7 +204,9 @@ fn vrrpd_is_told_ten_times_a_second_and_learns_of_the_end_at_once() {
     let first = link.next().unwrap();
     assert_eq!(
         first,
-        serde_json::json!({"seq": 1, "serving": true, "draining": false, "primary": false, "epoch": 0})
+        serde_json::json!({
+            "seq": 1, "serving": true, "draining": false, "primary": false, "epoch": 0, "maintenance": false
+        })
     );
     let began = Instant::now();
     for seq in 2..12 {
@@ -213,6 +215,8 @@ fn vrrpd_is_told_ten_times_a_second_and_learns_of_the_end_at_once() {
     assert!(began.elapsed() < MS(2_000), "ten lines in {:?}", began.elapsed());
     agent.claim(leader(1));
     wait_for("a primary", SOON, || (link.next().unwrap()["primary"] == true).then_some(()));
+    agent.claim(RoleClaim { maintenance: true, ..leader(1) });
+    wait_for("maintenance mode", SOON, || (link.next().unwrap()["maintenance"] == true).then_some(()));
 
     world.signal(Signal::SIGSTOP);
     world.signal(Signal::SIGCONT);
