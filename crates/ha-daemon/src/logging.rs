@@ -2,7 +2,10 @@
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::EnvFilter;
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Environment variable with the filter (`info`, `pg_agent=debug,info`, ...).
 pub const FILTER_VARIABLE: &str = "MATRIARCH_LOG";
@@ -11,17 +14,15 @@ pub const FILTER_VARIABLE: &str = "MATRIARCH_LOG";
 /// nothing, so that tests may share a process.
 pub fn init_logging() {
     let wanted = std::env::var(FILTER_VARIABLE).unwrap_or_else(|_| "info".to_owned());
-    let (filter, refused) = match EnvFilter::try_new(&wanted) {
+    // By module and level: filters by what a record says would bring regular expressions into every daemon.
+    let (filter, refused) = match wanted.parse::<Targets>() {
         Ok(filter) => (filter, None),
-        Err(error) => (EnvFilter::new("info"), Some(error)),
+        Err(error) => (Targets::new().with_default(Level::INFO), Some(error)),
     };
     let terminal = std::io::stderr().is_terminal();
-    let begun = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(terminal)
-        .with_target(false)
-        .try_init();
+    let lines =
+        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(terminal).with_target(false);
+    let begun = tracing_subscriber::registry().with(lines).with(filter).try_init();
     if begun.is_ok()
         && let Some(error) = refused
     {
