@@ -42,20 +42,37 @@ fn set_real_time(policy: RealTime, priority: i32) -> io::Result<()> {
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// What is to be in memory although nobody has touched it yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Locked {
+    /// Nothing: what is touched stays. For a program that mostly waits more would be waste.
+    Touched,
+    /// All that the program has now, its code before anything. What it does once in a year then waits neither for a disk that
+    /// hangs nor for memory. Allocations that follow are as with [`Self::Touched`].
+    All,
+}
+
 /// Keeps the program's memory from being paged out.
 ///
 /// # Errors
 /// What the kernel refuses, in words. Without it the program may be late under memory pressure.
-pub fn lock_memory() -> Result<(), String> {
+pub fn lock_memory(locked: Locked) -> Result<(), String> {
     let (limit, _) = getrlimit(Resource::RLIMIT_MEMLOCK)
         .map_err(|error| format!("memory is not locked (getrlimit: {error}): may be late"))?;
     if limit != RLIM_INFINITY && !nix::unistd::geteuid().is_root() {
         // Under a finite limit later allocations would fail instead of being unlocked.
         return Err(format!("memory is not locked (LimitMEMLOCK is {limit}, not infinity): may be late"));
     }
-    // Lock what is touched, as it is touched: locking the whole of a program that mostly waits would only waste memory.
-    let locked = MlockAllFlags::MCL_CURRENT
-        | MlockAllFlags::MCL_FUTURE
-        | MlockAllFlags::from_bits_retain(libc::MCL_ONFAULT);
-    mlockall(locked).map_err(|error| format!("memory is not locked (mlockall: {error}): may be late"))
+    let lock = |flags| {
+        mlockall(flags).map_err(|error| format!("memory is not locked (mlockall: {error}): may be late"))
+    };
+    if locked == Locked::All {
+        lock(MlockAllFlags::MCL_CURRENT)?;
+    }
+    // What comes is locked as it is touched; what is there already stays.
+    lock(
+        MlockAllFlags::MCL_CURRENT
+            | MlockAllFlags::MCL_FUTURE
+            | MlockAllFlags::from_bits_retain(libc::MCL_ONFAULT),
+    )
 }

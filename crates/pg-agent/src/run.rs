@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use ha_config::{Cluster, DatabaseHost, GRPC_PORT, GuardMode, REST_PORT, Secrets};
 use ha_core::BootId;
+use ha_daemon::scheduling::{Locked, lock_memory};
 use ha_daemon::{ExitCode, Signals};
 use ha_decision::{Decider, Event};
 use ha_store::{EtcdOptions, EtcdStore, Keys, Store, TlsFiles};
@@ -75,7 +76,7 @@ async fn drive(args: &Args, cluster: &Cluster, secrets: Secrets) -> anyhow::Resu
         startup::setup(cluster, host, node_state.load()?, boot.clone()).context("drawing a random seed")?;
     tracing::info!(cluster = %cluster.name, member = %host.name, digest = %cluster.digest, "agent starts");
 
-    if let Err(why) = ha_daemon::scheduling::lock_memory() {
+    if let Err(why) = lock_memory(Locked::Touched) {
         tracing::warn!(why, "the agent");
     }
     let heartbeats = heartbeats(cluster, host, &secrets)?;

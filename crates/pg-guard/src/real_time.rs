@@ -44,8 +44,10 @@ pub(crate) fn raise_quietly() {
     drop(set_real_time(PRIORITY));
 }
 
-/// Locks what is touched, as it is touched: locking the whole of a program that sleeps would only waste memory.
+/// All of the program is in memory from now on, the code of a fence before anything: a fence must not wait for a disk that
+/// hangs. What is allocated later is locked as it is touched.
 fn lock_memory() -> nix::Result<()> {
     let on_fault = MlockAllFlags::from_bits_retain(libc::MCL_ONFAULT);
+    mlockall(MlockAllFlags::MCL_CURRENT)?;
     mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE | on_fault)
 }

@@ -48,6 +48,19 @@ fn resident_kb(pid: u32) -> u64 {
     text.trim().trim_end_matches("kB").trim().parse().expect("a size")
 }
 
+/// The mapping with the code of a process's program: all of it and what of that is in memory, in KiB.
+fn code_kb(pid: u32) -> (u64, u64) {
+    let program = fs::read_link(format!("/proc/{pid}/exe")).expect("a program");
+    let all = fs::read_to_string(format!("/proc/{pid}/smaps")).expect("its mappings");
+    let is_code = |line: &&str| line.contains(" r-xp ") && line.ends_with(&*program.to_string_lossy());
+    let mut code = all.lines().skip_while(|line| !is_code(line)).skip(1);
+    let mut size = |name: &str| {
+        let line = code.find(|line| line.starts_with(name)).expect("a size");
+        line.split_whitespace().nth(1).expect("a size").parse::<u64>().expect("a size")
+    };
+    (size("Size:"), size("Rss:"))
+}
+
 #[test]
 fn each_process_keeps_only_the_capabilities_that_it_needs() {
     let host = Host::new();
@@ -86,6 +99,10 @@ fn each_process_keeps_only_the_capabilities_that_it_needs() {
     let locked = fs::read_to_string(format!("/proc/{fuse}/status")).unwrap();
     let locked = locked.lines().find_map(|line| line.strip_prefix("VmLck:")).unwrap_or_default();
     assert!(!locked.trim().starts_with("0 "), "memory of the fuse is not locked");
+    for pid in [guard, fuse] {
+        let (code, in_memory) = code_kb(pid);
+        assert!(code > 100 && in_memory == code, "a fence would wait for a disk: {in_memory} of {code} KiB");
+    }
     // Nothing is open but what it needs: three standard files, two sockets, the wire to init, signals.
     let open = fs::read_dir(format!("/proc/{fuse}/fd")).unwrap().count();
     assert!(open <= 10, "{open} descriptors");

@@ -10,7 +10,7 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use ha_daemon::boottime;
-use ha_daemon::scheduling::{RealTime, become_real_time, lock_memory};
+use ha_daemon::scheduling::{Locked, RealTime, become_real_time, lock_memory};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
@@ -45,7 +45,7 @@ fn main() -> anyhow::Result<()> {
 /// The gaps between ticks, as the receiver of the advertisements would see them on a perfect link.
 fn gaps_of(interval_ms: u64, seconds: u64, real_time: bool) -> anyhow::Result<Vec<Duration>> {
     if real_time {
-        lock_memory().map_err(anyhow::Error::msg)?;
+        lock_memory(Locked::All).map_err(anyhow::Error::msg)?;
         become_real_time(RealTime::Fifo, PRIORITY).map_err(anyhow::Error::msg)?;
     }
     let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?;

@@ -20,7 +20,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use ha_core::MonoTime;
 use ha_daemon::boottime;
-use ha_daemon::scheduling::{RealTime, become_real_time, lock_memory};
+use ha_daemon::scheduling::{Locked, RealTime, become_real_time, lock_memory};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
@@ -135,7 +135,7 @@ impl Driver {
     ) -> anyhow::Result<Self> {
         let Outlets { mut log, peers, shared } = outlets;
         raw_socket::permitted().context("open a raw socket (this needs CAP_NET_RAW)")?;
-        let degraded: Vec<String> = [lock_memory(), become_real_time(RealTime::Fifo, PRIORITY)]
+        let degraded: Vec<String> = [lock_memory(Locked::All), become_real_time(RealTime::Fifo, PRIORITY)]
             .into_iter()
             .filter_map(Result::err)
             .collect();

@@ -198,6 +198,37 @@ impl Vrrpd {
         ms(10 * ticks.sum::<u64>())
     }
 
+    /// How often the thread that advertises had to wait for a page, in memory or from a disk.
+    pub(crate) fn page_faults(&self) -> u64 {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.id())).expect("its threads");
+        let stats = tasks.map(|task| task.expect("a thread").path().join("stat"));
+        let stats = stats.map(|stat| std::fs::read_to_string(stat).expect("its counters"));
+        let stat = stats.into_iter().find(|stat| stat.contains("(vrrp)")).expect("the thread vrrp");
+        let (_, fields) = stat.rsplit_once(") ").expect("a name");
+        // minflt and majflt are the 10th and 12th field (proc(5)); the name is the second.
+        let fields: Vec<&str> = fields.split(' ').collect();
+        [7, 9].iter().map(|index| fields[*index].parse::<u64>().expect("a number")).sum()
+    }
+
+    /// What it has mapped of its program file: all of it and what of that is in memory, in KiB, and whether it is locked.
+    pub(crate) fn program(&self) -> (u64, u64, bool) {
+        let file = std::fs::read_link(format!("/proc/{}/exe", self.id())).expect("its program");
+        let text = std::fs::read_to_string(format!("/proc/{}/smaps", self.id())).expect("its mappings");
+        let (mut size, mut resident, mut locked, mut own) = (0, 0, true, false);
+        for line in text.lines() {
+            let mut words = line.split_whitespace();
+            let (first, second) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+            match first {
+                "Size:" if own => size += second.parse::<u64>().expect("a number"),
+                "Rss:" if own => resident += second.parse::<u64>().expect("a number"),
+                "VmFlags:" if own => locked &= line.split(' ').any(|flag| flag == "lo"),
+                _ if !first.ends_with(':') => own = Path::new(words.last().unwrap_or_default()) == file,
+                _ => {}
+            }
+        }
+        (size, resident, locked)
+    }
+
     /// Memory that it has now, in KiB.
     pub(crate) fn resident_kib(&self) -> u64 {
         let path = format!("/proc/{}/status", self.id());
