@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_postgres::config::SslMode;
 use tokio_postgres::{Config, NoTls, SimpleQueryMessage};
@@ -43,6 +44,10 @@ pub fn sampling_role() -> String {
     )
 }
 
+/// Sessions of one way that wait for an answer at the same time; while so many do, no other begins. They would all wait for
+/// the same, and a server that begins fewer sessions than are asked for would never again answer one in time.
+const WAITING: usize = 32;
+
 /// Who answered a new session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
@@ -72,7 +77,8 @@ pub struct Sample {
 pub struct SampleOptions {
     /// Names and addresses.
     pub through: Vec<(String, SocketAddrV4)>,
-    /// Pause between the beginnings of two sessions; the ways take turns.
+    /// Pause between the beginnings of two sessions; the ways take turns, and one that has too many without an answer lets
+    /// its turn pass.
     pub interval: Duration,
     /// Limit of one session. Longer than a proxy holds it.
     pub limit: Duration,
@@ -128,13 +134,17 @@ fn run(options: &SampleOptions, stop: &AtomicBool) -> Result<Vec<Sample>> {
         let mut ticks = interval(options.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut tasks = Vec::new();
-        for (name, address) in options.through.iter().cycle() {
+        let ways: Vec<_> =
+            options.through.iter().map(|way| (way, Arc::new(Semaphore::new(WAITING)))).collect();
+        for ((name, address), places) in ways.iter().cycle() {
             if stop.load(Ordering::Relaxed) {
                 break;
             }
             ticks.tick().await;
+            let Ok(place) = Arc::clone(places).try_acquire_owned() else { continue };
             let (name, address, limit) = (name.clone(), *address, options.limit);
             tasks.push(tokio::spawn(async move {
+                let _place = place;
                 let asked = clock::now();
                 let answer = ask(address, SAMPLER, None, limit).await;
                 Sample { through: name, asked, ended: clock::now(), answer }
