@@ -35,7 +35,7 @@ impl Router {
         upstream.next_check = None;
         upstream.note_lag(self.setup.maximum_read_lag);
         let mut heard = self.upstreams.iter().filter_map(Upstream::fresh_claim);
-        self.maintenance = heard.any(|claim| claim.maintenance);
+        self.maintenance = Some(heard.any(|claim| claim.maintenance));
         self.note_old_claim(index);
     }
 

@@ -35,8 +35,8 @@ pub struct Router {
     pub(crate) leader: Option<usize>,
     /// How the last leader lost its role, in words.
     pub(crate) leader_words: String,
-    /// Maintenance mode, by the last word.
-    pub(crate) maintenance: bool,
+    /// Maintenance mode, by the last word; none before the first.
+    pub(crate) maintenance: Option<bool>,
     table: Arc<Table>,
     /// Since when the ports are not open.
     writes_closed: Option<MonoTime>,
@@ -63,7 +63,7 @@ impl Router {
             writes: route.clone(),
             reads: route,
             upstreams: views,
-            maintenance: false,
+            maintenance: None,
         });
         let mut router = Self {
             setup,
@@ -74,7 +74,7 @@ impl Router {
             named: None,
             leader: None,
             leader_words: String::new(),
-            maintenance: false,
+            maintenance: None,
             table,
             writes_closed: Some(now),
             reads_closed: Some(now),

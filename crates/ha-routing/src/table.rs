@@ -15,9 +15,9 @@ pub struct Table {
     pub reads: Route,
     /// All members, in the order of the file; routes point into this.
     pub upstreams: Vec<UpstreamView>,
-    /// Maintenance mode is on, as an agent that is heard claims, or claimed when the last of them was heard. Routes do not
-    /// depend on it.
-    pub maintenance: bool,
+    /// Whether maintenance mode is on, as an agent that is heard claims, or claimed when the last of them was heard; `None`
+    /// before the first claim. Routes do not depend on it.
+    pub maintenance: Option<bool>,
 }
 
 /// What a port does with a new session.

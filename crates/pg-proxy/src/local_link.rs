@@ -40,8 +40,9 @@ pub struct LinkState {
     pub primary: bool,
     /// The leadership that this rests on, or the newest that was heard of; 0 where nobody counts them.
     pub epoch: u64,
-    /// Maintenance mode of the cluster: the floating address is to stay where it is while it can.
-    pub maintenance: bool,
+    /// Whether the cluster is in maintenance mode, in which the floating address is to stay where it is while it can; not
+    /// known before an agent was heard.
+    pub maintenance: Option<bool>,
 }
 
 #[derive(Serialize)]
@@ -51,7 +52,7 @@ struct Line {
     draining: bool,
     primary: bool,
     epoch: u64,
-    maintenance: bool,
+    maintenance: Option<bool>,
 }
 
 impl LinkState {
@@ -226,9 +227,10 @@ mod tests {
         let first = lines.next_line().await.unwrap().unwrap();
         assert_eq!(
             first,
-            r#"{"seq":1,"serving":true,"draining":false,"primary":false,"epoch":0,"maintenance":false}"#
+            r#"{"seq":1,"serving":true,"draining":false,"primary":false,"epoch":0,"maintenance":null}"#
         );
-        let all = LinkState { serving: true, draining: true, primary: true, epoch: 7, maintenance: true };
+        let all =
+            LinkState { serving: true, draining: true, primary: true, epoch: 7, maintenance: Some(true) };
         state.send_replace(all);
         let second = lines.next_line().await.unwrap().unwrap();
         assert_eq!(

@@ -205,7 +205,7 @@ fn vrrpd_is_told_ten_times_a_second_and_learns_of_the_end_at_once() {
     assert_eq!(
         first,
         serde_json::json!({
-            "seq": 1, "serving": true, "draining": false, "primary": false, "epoch": 0, "maintenance": false
+            "seq": 1, "serving": true, "draining": false, "primary": false, "epoch": 0, "maintenance": null
         })
     );
     let began = Instant::now();

@@ -25,7 +25,9 @@ pub(crate) struct ProxyLink {
     connection: Option<Connection>,
     /// When to connect again, while there is no connection.
     retry_at: MonoTime,
-    said: Said,
+    report: ProxyReport,
+    /// Maintenance mode of the cluster, by the last word of a proxy that knew.
+    maintenance: bool,
     /// Why it counts as dead, in words.
     why: String,
 }
@@ -34,8 +36,8 @@ pub(crate) struct ProxyLink {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Said {
     report: ProxyReport,
-    /// Maintenance mode of the cluster, as far as the proxy knows.
-    maintenance: bool,
+    /// Maintenance mode of the cluster; none as long as the proxy has heard of no agent.
+    maintenance: Option<bool>,
 }
 
 #[derive(Debug)]
@@ -51,8 +53,8 @@ impl ProxyLink {
     /// Not connected yet: the proxy counts as dead until it has said that it serves.
     pub(crate) fn new(path: &Path, now: MonoTime) -> Self {
         let why = "not heard of yet".to_owned();
-        let said = Said { report: ProxyReport::NONE, maintenance: false };
-        Self { path: path.to_owned(), connection: None, retry_at: now, said, why }
+        let report = ProxyReport::NONE;
+        Self { path: path.to_owned(), connection: None, retry_at: now, report, maintenance: false, why }
     }
 
     /// An earlier process that ended just now knew a serving proxy: that holds until it speaks, at most as long as any silence
@@ -62,18 +64,18 @@ impl ProxyLink {
         if let Some(connection) = &mut self.connection {
             // Its end then means death, also before the first word.
             connection.silent_since = now;
-            self.said.report = ProxyReport { health: ProxyHealth::Serving, primary: true, epoch: 0 };
+            self.report = ProxyReport { health: ProxyHealth::Serving, primary: true, epoch: 0 };
         }
     }
 
     /// What is known now.
     pub(crate) fn report(&self) -> ProxyReport {
-        self.said.report
+        self.report
     }
 
-    /// Whether the cluster is in maintenance mode, by the last word of the proxy.
+    /// Whether the cluster is in maintenance mode. One that has just started knows nothing, which ends no mode.
     pub(crate) fn maintenance(&self) -> bool {
-        self.said.maintenance
+        self.maintenance
     }
 
     /// Why it is dead, for the log.
@@ -104,7 +106,8 @@ impl ProxyLink {
         let outcome = connection.read(now);
         match outcome {
             Ok(Some(said)) => {
-                self.said = said;
+                self.report = said.report;
+                self.maintenance = said.maintenance.unwrap_or(self.maintenance);
                 "it says that it does not serve".clone_into(&mut self.why);
             }
             Ok(None) if now.since(connection.silent_since) >= SILENCE_LIMIT => {
@@ -144,7 +147,7 @@ impl ProxyLink {
     }
 
     fn dead(&mut self, now: MonoTime, why: String) {
-        self.said.report = ProxyReport { health: ProxyHealth::Dead, primary: false, ..self.said.report };
+        self.report = ProxyReport { health: ProxyHealth::Dead, primary: false, ..self.report };
         self.why = why;
         self.connection = None;
         self.retry_at = now + RETRY_PAUSE;
@@ -197,7 +200,8 @@ fn read_line(line: &[u8]) -> io::Result<Said> {
     };
     let epoch = value.get("epoch").and_then(serde_json::Value::as_u64).unwrap_or(0);
     let report = ProxyReport { health, primary: flag("primary"), epoch };
-    Ok(Said { report, maintenance: flag("maintenance") })
+    let maintenance = value.get("maintenance").and_then(serde_json::Value::as_bool);
+    Ok(Said { report, maintenance })
 }
 
 #[cfg(test)]
@@ -226,15 +230,33 @@ mod tests {
     fn a_line_says_how_the_proxy_is_and_whether_it_has_a_primary() {
         let read = |text: &str| read_line(text.as_bytes()).ok().map(|said| said.report.health);
         let report = ProxyReport { health: ProxyHealth::Serving, primary: false, epoch: 0 };
-        assert_eq!(read_line(SERVING).unwrap(), Said { report, maintenance: false });
+        assert_eq!(read_line(SERVING).unwrap(), Said { report, maintenance: None });
         let with_one = br#"{"serving":true,"draining":false,"primary":true,"epoch":7,"maintenance":true}"#;
         let report = ProxyReport { primary: true, epoch: 7, ..report };
-        assert_eq!(read_line(with_one).unwrap(), Said { report, maintenance: true });
+        assert_eq!(read_line(with_one).unwrap(), Said { report, maintenance: Some(true) });
         assert_eq!(read(r#"{"serving":true,"draining":true,"primary":true}"#), Some(ProxyHealth::Draining));
         assert_eq!(read(r#"{"serving":false,"draining":true}"#), Some(ProxyHealth::Draining));
         assert_eq!(read(r#"{"serving":false,"primary":true}"#), Some(ProxyHealth::Dead));
         assert_eq!(read(r#"{"new":"field"}"#), Some(ProxyHealth::Dead));
         assert_eq!(read("hello"), None);
+    }
+
+    #[test]
+    fn a_proxy_that_has_just_started_ends_no_maintenance_mode() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut link, mut stream, listener) = connected(dir.path());
+        assert!(!link.maintenance());
+        stream.write_all(b"{\"serving\":true,\"maintenance\":true}\n").unwrap();
+        link.work(at(10));
+        drop(stream);
+        link.work(at(20));
+        let (mut next, _) = listener.accept().unwrap();
+        next.write_all(b"{\"serving\":true,\"maintenance\":null}\n").unwrap();
+        link.work(at(30));
+        assert!(link.report().health == ProxyHealth::Serving && link.maintenance());
+        next.write_all(b"{\"serving\":true,\"maintenance\":false}\n").unwrap();
+        link.work(at(40));
+        assert!(!link.maintenance());
     }
 
     #[test]

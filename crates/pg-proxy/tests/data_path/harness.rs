@@ -102,7 +102,7 @@ impl Proxy {
             writes: route(RouteState::Holding, &[], "no agent has been heard yet"),
             reads: route(RouteState::Holding, &[], "no agent has been heard yet"),
             upstreams: upstreams.iter().map(view).collect(),
-            maintenance: false,
+            maintenance: None,
         }));
         let (sender, reports) = unbounded_channel();
         let path = start(options, Arc::clone(&table), sender).expect("the data path starts");

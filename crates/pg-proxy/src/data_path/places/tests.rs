@@ -36,7 +36,7 @@ impl World {
             writes: closed(),
             reads: closed(),
             upstreams: Vec::new(),
-            maintenance: false,
+            maintenance: None,
         };
         let table = Arc::new(ArcSwap::from_pointee(table));
         let balance = Balance::RoundRobin;
