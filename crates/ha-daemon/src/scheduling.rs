@@ -66,13 +66,12 @@ pub fn lock_memory(locked: Locked) -> Result<(), String> {
     let lock = |flags| {
         mlockall(flags).map_err(|error| format!("memory is not locked (mlockall: {error}): may be late"))
     };
-    if locked == Locked::All {
-        lock(MlockAllFlags::MCL_CURRENT)?;
-    }
-    // What comes is locked as it is touched; what is there already stays.
+    let all = if locked == Locked::All { lock(MlockAllFlags::MCL_CURRENT) } else { Ok(()) };
+    // What comes is locked as it is touched; what is there already stays. Also where not all could be read in.
     lock(
         MlockAllFlags::MCL_CURRENT
             | MlockAllFlags::MCL_FUTURE
             | MlockAllFlags::from_bits_retain(libc::MCL_ONFAULT),
     )
+    .and(all)
 }

@@ -45,9 +45,9 @@ pub(crate) fn raise_quietly() {
 }
 
 /// All of the program is in memory from now on, the code of a fence before anything: a fence must not wait for a disk that
-/// hangs. What is allocated later is locked as it is touched.
+/// hangs. What is allocated later is locked as it is touched, also where not all could be read in.
 fn lock_memory() -> nix::Result<()> {
     let on_fault = MlockAllFlags::from_bits_retain(libc::MCL_ONFAULT);
-    mlockall(MlockAllFlags::MCL_CURRENT)?;
-    mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE | on_fault)
+    let all = mlockall(MlockAllFlags::MCL_CURRENT);
+    mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE | on_fault).and(all)
 }
