@@ -86,8 +86,9 @@ fn notes(floating: &[Floating<'_>], colored: bool) -> Vec<String> {
             colored,
         ));
     }
-    let seats = || floating.first().into_iter().flat_map(|one| &one.seats);
-    if seats().any(|seat| seat.asked.reply().is_some_and(|reply| reply.maintenance)) {
+    let replies =
+        || floating.first().into_iter().flat_map(|one| &one.seats).filter_map(|seat| seat.asked.reply());
+    if replies().any(|reply| reply.maintenance) {
         notes.push(
             "maintenance mode: addresses move only when their holder fails, or by hactl vip".to_owned(),
         );
@@ -96,8 +97,6 @@ fn notes(floating: &[Floating<'_>], colored: bool) -> Vec<String> {
     for seat in floating.first().map_or(&[] as &[_], |one| &one.seats) {
         notes.extend(seat.asked.silence().map(|why| format!("? {}: {why}", seat.host())));
     }
-    let replies =
-        || floating.first().into_iter().flat_map(|one| &one.seats).filter_map(|seat| seat.asked.reply());
     if replies().map(|reply| &reply.file_digest).collect::<BTreeSet<_>>().len() > 1 {
         let listed: Vec<String> = replies().map(|r| format!("{} {}", r.host, r.file_digest)).collect();
         notes.push(format!("cluster.toml differs between the proxy hosts: {}", listed.join(", ")));
