@@ -2,8 +2,7 @@
 
 use nix::sys::signal::Signal;
 
-use crate::keepalived::let_pass;
-use crate::link::{Frr, World, is_root, wait_for};
+use crate::link::{Frr, World, is_root, let_pass, wait_for};
 
 /// Lets the client ask until it believes that the floating address is there. Only of our own: whether FRR's macvlan answers
 /// at once is FRR's.

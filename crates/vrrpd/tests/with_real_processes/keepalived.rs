@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use nix::sys::signal::Signal;
 
-use crate::link::{Keepalived, Observer, Pinger, World, is_root, ms, wait_for};
+use crate::link::{Keepalived, Observer, Pinger, World, is_root, let_pass, ms, wait_for};
 
 /// The guide's configuration of its second host; the check script fails, because no haproxy runs here.
 const GUIDE: &str = r#"
@@ -36,12 +36,6 @@ chk_haproxy
 
 /// Ours for it.
 const VERSION_2: &str = "version = 2\nvrid = 51\ninterval = \"1s\"";
-
-/// Lets that much time pass while somebody observes: nothing may happen in it.
-pub(crate) fn let_pass(millis: u64) {
-    let end = Instant::now() + ms(millis);
-    wait_for("time to pass", || (Instant::now() >= end).then_some(()));
-}
 
 #[test]
 fn the_guides_keepalived_waits_behind_us_and_takes_over() {

@@ -6,15 +6,10 @@ use std::time::Instant;
 use ha_rpc::proto::{DrainRequest, MoveRequest};
 use nix::sys::signal::Signal;
 
-use crate::link::{Host, Observer, VIP, World, is_root, ms, wait_for};
+use crate::link::{Host, Observer, VIP, World, is_root, let_pass, ms, wait_for};
 
 /// Short times of `[vrrp]`, behind the lines of `[[vip]]`.
 const SHORT: &str = "preempt_delay = \"1s\"\n[vrrp]\nno_primary_hold = \"1s\"\nprimary_hysteresis = \"1s\"";
-
-fn let_pass(millis: u64) {
-    let end = Instant::now() + ms(millis);
-    wait_for("time to pass", || (Instant::now() >= end).then_some(()));
-}
 
 /// Waits until a host gives this reason for the state of its router.
 fn gives_reason(world: &World, host: &Host, text: &str) {

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use nix::sys::signal::Signal;
 
-use crate::link::{Burners, Flood, Observer, VIP, World, is_root, ms, wait_for};
+use crate::link::{Burners, Flood, Observer, VIP, World, is_root, let_pass, ms, wait_for};
 
 #[test]
 fn a_flood_keeps_nobody_from_anything_and_costs_less_than_a_processor() {
@@ -56,8 +56,7 @@ fn what_a_takeover_needs_is_in_memory_before_it_is_needed() {
     // move one meanwhile.
     let faults = second.page_faults();
     let few = || assert!(second.page_faults() <= faults + MOVED_PAGES, "{faults}, {}", second.page_faults());
-    let begun = Instant::now();
-    wait_for("two seconds to pass", || (begun.elapsed() >= ms(2000)).then_some(()));
+    let_pass(2000);
     few();
     world.ha1.proxy.die();
     wait_for("ha2 to hold the address", || world.ha2.holds().then_some(()));

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use nix::sys::signal::Signal;
 
-use crate::keepalived::{elects, let_pass, over_ipv6, version_3};
-use crate::link::{Capture, Frame, Host, Observer, World, is_root, ms, wait_for};
+use crate::keepalived::{elects, over_ipv6, version_3};
+use crate::link::{Capture, Frame, Host, Observer, World, is_root, let_pass, ms, wait_for};
 
 const SETTINGS: &str = "vrid = 51\nvirtual_mac = true";
 const DEVICE: &str = "vrrp4-51";

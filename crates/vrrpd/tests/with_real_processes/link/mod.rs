@@ -59,6 +59,12 @@ pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T 
     }
 }
 
+/// Lets that much time pass while somebody observes: nothing may happen in it.
+pub(crate) fn let_pass(millis: u64) {
+    let end = Instant::now() + ms(millis);
+    wait_for("time to pass", || (Instant::now() >= end).then_some(()));
+}
+
 /// Whether these tests can run here; says why not.
 pub(crate) fn is_root() -> bool {
     let root = Uid::effective().is_root();
