@@ -30,7 +30,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 /// What a decider may use beside `ha-core`: nothing that waits, opens, rolls dice or looks at a clock.
 const PURE: &[&str] =
-    &["crc32fast", "ha-core", "hmac", "serde", "serde_json", "sha2", "thiserror", "tracing"];
+    &["crc32fast", "ha-core", "hmac", "serde", "serde_json", "sha2", "smallvec", "thiserror", "tracing"];
 const PURE_CRATES: [&str; 5] = ["ha-core", "ha-decision", "ha-fencing", "ha-routing", "vrrp"];
 
 /// What must never get into the guard: it may share neither a runtime nor a bug with what it fences.

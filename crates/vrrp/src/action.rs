@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use ha_core::MemberName;
 
+use crate::packet::Message;
 use crate::reason::Reason;
 
 /// One thing to do, in the order handed out: an advertisement goes out before the address is installed, so that the
@@ -18,7 +19,7 @@ pub enum Action {
         /// The group of the router's family, or one peer: with unicast there is one such action for each, because the checksum may differ.
         destination: IpAddr,
         /// The message after the IP header.
-        packet: Vec<u8>,
+        packet: Message,
     },
     /// Install [`crate::Setup::addresses`] of every member, each as a /32 or /128, with this lifetime, or refresh them. Comes with each
     /// advertisement: when the program dies or hangs, the kernel removes them.

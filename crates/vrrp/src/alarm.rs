@@ -3,9 +3,12 @@
 use std::fmt;
 use std::mem;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ha_core::{MemberName, MonoTime};
+
+use crate::packet::{Addresses, Discarded};
 
 /// What was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,7 +67,7 @@ pub enum AlarmKind {
     /// The same virtual router with other addresses: another cluster, or an old file.
     OtherAddresses {
         /// Theirs.
-        theirs: Vec<IpAddr>,
+        theirs: Addresses,
     },
     /// Our own address as source: a loop, or a copy of this machine.
     OwnSource,
@@ -77,8 +80,8 @@ pub enum AlarmKind {
     },
     /// Not a usable packet; no alarm, a note only.
     Malformed {
-        /// In words.
-        why: String,
+        /// What is wrong with it.
+        why: Discarded,
     },
     /// Another virtual router on the link; no alarm, a note only.
     OtherVirtualRouter {
@@ -97,7 +100,7 @@ pub enum AlarmKind {
         /// Who.
         peer: MemberName,
         /// What differs, in words.
-        what: String,
+        what: Arc<str>,
     },
 }
 
@@ -197,8 +200,8 @@ const LIMIT: usize = 64;
 /// Things told within [`MEMORY`] at most, for the same reason.
 const TOLD_LIMIT: usize = 20;
 
-/// Everything seen lately.
-#[derive(Debug, Default)]
+/// Everything seen lately. It has its whole room from the beginning.
+#[derive(Debug)]
 pub(crate) struct AlarmBook {
     entries: Vec<Entry>,
     told: Vec<MonoTime>,
@@ -208,6 +211,12 @@ pub(crate) struct AlarmBook {
 struct Entry {
     alarm: Alarm,
     told_at: Option<MonoTime>,
+}
+
+impl Default for AlarmBook {
+    fn default() -> Self {
+        Self { entries: Vec::with_capacity(LIMIT), told: Vec::with_capacity(TOLD_LIMIT) }
+    }
 }
 
 impl AlarmBook {
@@ -254,8 +263,8 @@ impl AlarmBook {
     }
 
     /// What a human must see now.
-    pub(crate) fn current(&self, now: MonoTime) -> Vec<Alarm> {
+    pub(crate) fn current(&self, now: MonoTime) -> impl Iterator<Item = &Alarm> {
         let alarms = self.entries.iter().map(|entry| &entry.alarm);
-        alarms.filter(|a| a.kind.needs_attention() && now.since(a.last) <= MEMORY).cloned().collect()
+        alarms.filter(move |alarm| alarm.kind.needs_attention() && now.since(alarm.last) <= MEMORY)
     }
 }

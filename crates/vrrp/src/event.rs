@@ -1,6 +1,7 @@
 //! What happens to a virtual router.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ha_core::MemberName;
 
@@ -14,7 +15,7 @@ use crate::tracking::ProxyHealth;
 /// After a pause of the program (stopped, starved, suspended) queued packets should be handed in before
 /// [`crate::VirtualRouter::handle_timeout`] is called: they may show that the Active is alive after all.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
+pub enum Event<'p> {
     /// The program is ready: sockets are open. Answered with [`crate::Action::DropAddress`] for what a predecessor may
     /// have left behind. The state becomes Backup, or Fault until [`Self::LinkUp`] came.
     Started,
@@ -31,7 +32,7 @@ pub enum Event {
         source: IpAddr,
         /// The whole IP packet, header first. Raw sockets hand out IPv4 packets like that; of an IPv6 packet they give
         /// the message only, and the rest as ancillary data, from which the program makes the header again.
-        packet: Vec<u8>,
+        packet: &'p [u8],
     },
     /// The link works and has a source address. Also to be sent when the source address changes. May come before
     /// [`Self::Started`].
@@ -42,7 +43,7 @@ pub enum Event {
     /// No carrier, interface down or gone, or no source address.
     LinkDown {
         /// In words, for people.
-        why: String,
+        why: Arc<str>,
     },
     /// The local proxy changed. Until the first of these it counts as dead.
     ProxyChanged(ProxyHealth),

@@ -15,9 +15,15 @@ const LEAST: Duration = Duration::from_secs(1);
 const REMEMBERED: usize = 32;
 
 /// Moves of one address, as far as this host has seen them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Moves {
     at: VecDeque<MonoTime>,
+}
+
+impl Default for Moves {
+    fn default() -> Self {
+        Self { at: VecDeque::with_capacity(REMEMBERED) }
+    }
 }
 
 impl Moves {

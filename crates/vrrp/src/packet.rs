@@ -5,8 +5,10 @@ mod envelope;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use smallvec::{SmallVec, smallvec};
+
 use crate::checksum::{self, Coverage};
-use crate::signature::Signature;
+use crate::signature::{SIGNATURE_LEN, Signature};
 use crate::version::Version;
 
 /// The multicast group of VRRP over IPv4.
@@ -31,6 +33,14 @@ const ADVERTISEMENT: u8 = 1;
 const HEADER: usize = 8;
 const AUTH_DATA: usize = 8;
 
+/// Addresses of one advertisement. Those of our own virtual routers take no memory of the heap: one, and over IPv6 the
+/// link-local one before it.
+pub type Addresses = SmallVec<[IpAddr; 2]>;
+
+/// A message as it is sent, signature included. With no more addresses than [`Addresses`] has room for it takes no memory
+/// of the heap.
+pub type Message = SmallVec<[u8; HEADER + 2 * 16 + SIGNATURE_LEN]>;
+
 /// Authentication of version 2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Auth {
@@ -53,7 +63,7 @@ pub struct Advertisement {
     pub interval: Duration,
     /// The floating addresses, all of one family, at most 255. Over IPv6 the first is link-local (RFC 9568 section
     /// 5.2.9).
-    pub addresses: Vec<IpAddr>,
+    pub addresses: Addresses,
     /// Authentication.
     pub auth: Auth,
 }
@@ -168,14 +178,14 @@ impl Discarded {
 /// The VRRP message, from the version to the last address or the authentication data. An interval that does not fit
 /// is brought into the range of the version; addresses beyond 255 are left out. Version 2 ignores
 /// [`Coverage::PseudoHeader`], version 3 ignores the authentication.
-pub fn encode(advertisement: &Advertisement, coverage: Coverage) -> Vec<u8> {
+pub fn encode(advertisement: &Advertisement, coverage: Coverage) -> Message {
     let Advertisement { version, vrid, priority, addresses, .. } = advertisement;
     let addresses = &addresses[..addresses.len().min(usize::from(u8::MAX))];
     let count = u8::try_from(addresses.len()).unwrap_or(u8::MAX);
     let units = advertisement.interval.as_nanos() / version.interval_unit().as_nanos();
     let units = u16::try_from(units).unwrap_or(u16::MAX).clamp(1, version.longest_interval());
     let [high, low] = units.to_be_bytes();
-    let mut message = vec![version.number() << 4 | ADVERTISEMENT, *vrid, *priority, count];
+    let mut message: Message = smallvec![version.number() << 4 | ADVERTISEMENT, *vrid, *priority, count];
     match (version, advertisement.auth) {
         (Version::V3, _) => message.extend([high, low]),
         (Version::V2, Auth::None) => message.extend([0, low]),
@@ -246,7 +256,7 @@ pub fn decode(ip_packet: &[u8]) -> Result<Received<'_>, Discarded> {
         }
         (Version::V2, kind) => return Err(Discarded::AuthType { heard, kind }),
     };
-    let addresses: Vec<IpAddr> = addresses.chunks_exact(size).filter_map(envelope::address).collect();
+    let addresses: Addresses = addresses.chunks_exact(size).filter_map(envelope::address).collect();
     if let Some(IpAddr::V6(first)) = addresses.first().filter(|first| !is_link_local(**first)) {
         return Err(Discarded::NoLinkLocal { heard, first: *first });
     }

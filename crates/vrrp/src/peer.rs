@@ -2,6 +2,7 @@
 //! would know nothing of the others: not even whether there are any.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::state::State;
 
@@ -17,7 +18,7 @@ pub struct PeerRouter {
     /// The newest holding that was its own; 0 = none.
     pub held_epoch: u64,
     /// What is not as it is here and should be, in words; see [`difference`].
-    pub differs: Option<String>,
+    pub differs: Option<Arc<str>>,
 }
 
 /// Settings that must be the same on all hosts of a virtual router, by name. Two routers that differ in them discard each

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ha_core::MemberName;
@@ -24,12 +25,12 @@ pub enum Cause {
     /// Link or source address are missing.
     LinkDown {
         /// In words.
-        why: String,
+        why: Arc<str>,
     },
     /// Something that is tracked with weight 0 failed.
     TrackFailed {
         /// What, in words.
-        what: String,
+        what: Arc<str>,
     },
     /// It is well again.
     TracksWell,

@@ -46,6 +46,24 @@ pub struct ActiveSeen {
     pub heard_at: MonoTime,
 }
 
+/// What of a virtual router's status others wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Headline {
+    /// Its state.
+    pub state: State,
+    /// What it advertises, or would.
+    pub priority: u8,
+    /// Number of the newest holding that is known.
+    pub epoch: u64,
+}
+
+impl Status {
+    /// What of it others wait for.
+    pub fn headline(&self) -> Headline {
+        Headline { state: self.state, priority: self.priority, epoch: self.epoch }
+    }
+}
+
 /// One look at a virtual router.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {

@@ -3,6 +3,7 @@
 //! tiers of the proxy's health need none of this.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// Lowest and highest priority that weights can lead to: 0 and 255 have meanings of their own.
 const LOWEST: i32 = 1;
@@ -48,7 +49,7 @@ pub struct Tracking {
     /// To be added to the base priority.
     pub sum: i32,
     /// What makes a fault, in words.
-    pub fault: Option<String>,
+    pub fault: Option<Arc<str>>,
 }
 
 impl Counter {
@@ -118,7 +119,7 @@ impl Tracking {
         for (name, weight, sample) in all {
             match weight.effect(sample) {
                 Some(effect) => tracking.sum += effect,
-                None if tracking.fault.is_none() => tracking.fault = Some(format!("{name}: {sample}")),
+                None if tracking.fault.is_none() => tracking.fault = Some(format!("{name}: {sample}").into()),
                 None => {}
             }
         }

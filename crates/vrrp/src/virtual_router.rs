@@ -11,14 +11,15 @@ mod signing;
 mod tracked;
 mod validation;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ha_core::{MemberName, MonoTime};
 
 use crate::action::Action;
-use crate::alarm::{AlarmBook, AlarmKind};
+use crate::alarm::{Alarm, AlarmBook, AlarmKind};
 use crate::announcing::Announcing;
 use crate::event::Event;
 use crate::flapping::Moves;
@@ -26,13 +27,18 @@ use crate::peer::PeerRouter;
 use crate::priority::Tier;
 use crate::reason::{Cause, Reason};
 use crate::setup::{Setup, SetupError};
-use crate::state::{ActiveSeen, State, Status};
+use crate::state::{ActiveSeen, Headline, State, Status};
 use crate::timers::{self, Timer, Timers};
 use crate::track::Tracking;
 use crate::tracking::ProxyHealth;
 
 use backup::{Conflict, Foreign};
 use member::Member;
+
+/// Actions that may wait before more memory is asked for: an Active's in a group of a dozen.
+const ACTIONS: usize = 64;
+/// The same of other hosts.
+const PEERS: usize = 16;
 
 /// One virtual router on one interface, or a group of them that hold or leave their addresses together.
 #[derive(Debug)]
@@ -53,7 +59,7 @@ pub struct VirtualRouter {
     /// An operator wants another host to hold the address.
     aside: bool,
     /// The other hosts that are heard over the peer channel and know this virtual router.
-    peers: BTreeMap<MemberName, PeerRouter>,
+    peers: Vec<(MemberName, PeerRouter)>,
     /// The newest holding that is known.
     epoch: u64,
     /// The newest that was our own.
@@ -132,7 +138,7 @@ impl VirtualRouter {
             primary: true,
             maintenance: false,
             aside: false,
-            peers: BTreeMap::new(),
+            peers: Vec::with_capacity(PEERS),
             epoch: 0,
             held_epoch: 0,
             epoch_floor: 0,
@@ -145,7 +151,7 @@ impl VirtualRouter {
             latest_tick: Duration::ZERO,
             utc: (now, Duration::ZERO),
             alarms: AlarmBook::default(),
-            actions: VecDeque::new(),
+            actions: VecDeque::with_capacity(ACTIONS),
             active: None,
             alive_at: now,
             gives_way: None,
@@ -155,19 +161,19 @@ impl VirtualRouter {
             foreign: None,
             announcing: Announcing::default(),
             sent_at: MonoTime::default(),
-            restored: VecDeque::new(),
+            restored: VecDeque::with_capacity(active::RESTORE_LIMIT),
             farewells: 0,
         })
     }
 
     /// Something happened, to the only or the first member or to all.
-    pub fn handle_event(&mut self, now: MonoTime, event: Event) {
+    pub fn handle_event(&mut self, now: MonoTime, event: Event<'_>) {
         self.handle_event_of(now, 0, event);
     }
 
     /// Something happened. What concerns a link concerns that of this member, in the order of [`Self::group`]; one that
     /// there is not is ignored.
-    pub fn handle_event_of(&mut self, now: MonoTime, member: usize, event: Event) {
+    pub fn handle_event_of(&mut self, now: MonoTime, member: usize, event: Event<'_>) {
         if member >= self.members.len() {
             return;
         }
@@ -175,7 +181,7 @@ impl VirtualRouter {
         match event {
             Event::Started => self.start(now),
             Event::Resumed { epoch } => self.resume(now, epoch),
-            Event::Received { source, packet } => self.receive(now, member, source, &packet),
+            Event::Received { source, packet } => self.receive(now, member, source, packet),
             Event::LinkUp { source } => self.link_up(now, member, source),
             Event::LinkDown { why } => self.link_down(now, member, why),
             Event::ProxyChanged(health) => self.proxy_changed(now, health),
@@ -183,7 +189,7 @@ impl VirtualRouter {
             Event::PrimaryChanged(there) => self.primary_changed(now, there),
             Event::MaintenanceChanged(on) => self.maintenance_changed(now, on),
             Event::PeerReported { peer, router } => self.peer_reported(now, peer, router),
-            Event::PeerLost { peer } => drop(self.peers.remove(&peer)),
+            Event::PeerLost { peer } => self.peers.retain(|(other, _)| *other != peer),
             Event::AskedToTakeOver { peer, priority, epoch } => {
                 self.asked_to_take_over(now, peer, priority, epoch);
             }
@@ -239,6 +245,13 @@ impl VirtualRouter {
 
     /// The same with the counters of this member.
     pub fn status_of(&self, now: MonoTime, member: usize) -> Status {
+        self.status_in(now, member, Vec::new())
+    }
+
+    /// The same, with its alarms in place of others, whose memory is used again.
+    pub fn status_in(&self, now: MonoTime, member: usize, mut alarms: Vec<Alarm>) -> Status {
+        alarms.clear();
+        alarms.extend(self.alarms.current(now).cloned());
         Status {
             state: self.state,
             since: self.since,
@@ -253,8 +266,13 @@ impl VirtualRouter {
             down_interval: self.down_interval(),
             latest_tick: self.latest_tick,
             counters: self.members.get(member).map(|member| member.counters).unwrap_or_default(),
-            alarms: self.alarms.current(now),
+            alarms,
         }
+    }
+
+    /// What of its status others wait for.
+    pub fn headline(&self) -> Headline {
+        Headline { state: self.state, priority: self.priority(), epoch: self.epoch }
     }
 
     /// Whether it has left after [`Event::Stop`], so that the program may end once the actions are done.
@@ -281,7 +299,7 @@ impl VirtualRouter {
     }
 
     /// Why the first member that has no link has none.
-    fn missing(&self) -> Option<String> {
+    fn missing(&self) -> Option<Arc<str>> {
         self.members.iter().find_map(|member| member.source.clone().err())
     }
 
@@ -303,7 +321,7 @@ impl VirtualRouter {
         }
     }
 
-    fn link_down(&mut self, now: MonoTime, member: usize, why: String) {
+    fn link_down(&mut self, now: MonoTime, member: usize, why: Arc<str>) {
         let source = Err(why.clone());
         self.link_was_down = self.started;
         match self.state {

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use vrrp::Version;
 use vrrp::checksum::Coverage;
 use vrrp::frame::{Headers, virtual_hardware};
-use vrrp::packet::{Advertisement, Auth, Discarded, GROUP, GROUP_V6, decode, encode};
+use vrrp::packet::{Advertisement, Auth, Discarded, GROUP, GROUP_V6, decode};
 
 const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 1, 1));
 const PSEUDO: Coverage = Coverage::PseudoHeader { source: SOURCE, destination: GROUP };
@@ -19,6 +19,10 @@ const CAPTURED: &str = "45c0 0028 0001 0000 ff70 cf91 0a00 0101 e000 0012 \
 /// The same over IPv6: version 3, 200 ms, without authentication.
 const CAPTURED_V6: &str = "6c0f c9cf 0028 70ff fe80 0000 0000 0000 0000 00ff fe00 0021 ff02 0000 0000 0000 0000 0000 0000 0012 \
                            3133 6702 0014 6ebb fe80 0000 0000 0000 0000 0000 000a 0010 fd00 0000 0000 0000 0000 0000 0000 0010";
+
+fn encode(advertisement: &Advertisement, coverage: Coverage) -> Vec<u8> {
+    vrrp::packet::encode(advertisement, coverage).to_vec()
+}
 
 fn bytes(hex: &str) -> Vec<u8> {
     let digits: String = hex.split_whitespace().collect();
@@ -34,7 +38,7 @@ fn version_2(priority: u8, auth: Auth) -> Advertisement {
         vrid: 51,
         priority,
         interval: Duration::from_secs(1),
-        addresses: vec![Ipv4Addr::new(10, 0, 1, 10).into()],
+        addresses: vec![Ipv4Addr::new(10, 0, 1, 10).into()].into(),
         auth,
     }
 }
@@ -127,7 +131,7 @@ fn version_3_in_both_forms_of_the_checksum() {
 fn version_3_over_ipv6() {
     let source: IpAddr = "fe80::1".parse().unwrap();
     let first: Ipv6Addr = "fe80::a:10".parse().unwrap();
-    let addresses = vec![first.into(), "fd00::10".parse().unwrap()];
+    let addresses = vec![first.into(), "fd00::10".parse().unwrap()].into();
     let advertisement = Advertisement { addresses, ..version_3(100) };
     let pseudo = Coverage::PseudoHeader { source, destination: GROUP_V6 };
     let message = encode(&advertisement, pseudo);
@@ -163,7 +167,7 @@ fn version_3_over_ipv6() {
     assert!(matches!(broken(&|p| p[40..].copy_from_slice(&plain)), Discarded::Checksum { .. }));
     assert_eq!(broken(&|p| p[40] = 0x21), Discarded::Version(2));
     let global =
-        encode(&Advertisement { addresses: advertisement.addresses[1..].to_vec(), ..version_3(100) }, pseudo);
+        encode(&Advertisement { addresses: advertisement.addresses[1..].into(), ..version_3(100) }, pseudo);
     let error = decode(&packet(source, GROUP_V6, 255, &global)).unwrap_err();
     assert!(matches!(error, Discarded::NoLinkLocal { heard, .. } if heard.source == source), "{error}");
 }
@@ -275,7 +279,7 @@ fn advertisements() -> impl Strategy<Value = Advertisement> {
             let (version, units, auth) =
                 if second { (Version::V2, units.min(255), auth) } else { (Version::V3, units, Auth::None) };
             let interval = version.interval_unit() * units;
-            Advertisement { version, vrid, priority, interval, addresses, auth }
+            Advertisement { version, vrid, priority, interval, addresses: addresses.into(), auth }
         },
     )
 }

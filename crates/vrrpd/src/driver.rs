@@ -9,12 +9,16 @@
 //!   signalfd: TERM, INT, HUP ─────┘                        └─> log (another thread writes it)
 //! ```
 //!
-//! gRPC, metrics and the log live on another thread of normal priority. Nothing there can hold an advertisement back.
+//! gRPC, metrics and the log live on another thread of normal priority. Nothing there can hold an advertisement back. In
+//! particular no lock is shared with it, the allocator's included: whatever this thread does again and again, and a takeover
+//! itself, takes no memory and gives none back. Only the start, other files, other links and what is seen for the first
+//! time do.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::AsFd as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -27,19 +31,20 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+use smallvec::SmallVec;
 use vrrp::track::Tracking;
 use vrrp::{Event, PrimaryWatch, ProxyHealth, ProxyReport};
 
 use crate::configuration::RouterPlan;
-use crate::log_queue::LogQueue;
+use crate::log_queue::{LogQueue, Text};
 use crate::member::Identity;
-use crate::netlink::{Heard, Monitor, Requests};
+use crate::netlink::{Heard, Monitor, Picture, Requests};
 use crate::peer_channel::{Outgoing, PeerQueue};
 use crate::proxy_link::ProxyLink;
 use crate::raw_socket;
 use crate::resumption::Earlier;
-use crate::router::{Headline, Router, Tools};
-use crate::snapshot::{Shared, Snapshot};
+use crate::router::{Router, Tools};
+use crate::snapshot::{Publisher, RouterView, Shared};
 use crate::virtual_device::Parents;
 use crate::wishes::{Wish, WishesIn};
 
@@ -59,6 +64,8 @@ const FLOOD: usize = 64;
 const FLOOD_PAUSE: Duration = Duration::from_micros(500);
 /// How long the thread may go on without a moment of sleep in any case, well below that limit.
 const AWAKE_LIMIT: Duration = Duration::from_millis(250);
+/// Descriptors that are waited for without memory of the heap; one for each address, and some more.
+const DESCRIPTORS: usize = 64;
 /// How old what gRPC and metrics show may become.
 const SNAPSHOT_AGE: Duration = Duration::from_millis(100);
 /// Saying good-bye takes 60 ms, or 160 when another host was asked first; after this the addresses are dropped anyhow.
@@ -84,13 +91,17 @@ pub(crate) struct Outlets {
 pub(crate) struct Driver {
     routers: Vec<Router>,
     /// Those of them that the file no longer has, by address: since when they say good-bye.
-    leaving: BTreeMap<String, MonoTime>,
+    leaving: BTreeMap<IpAddr, MonoTime>,
     /// Those that it has now. They begin when the others have gone: both may have the same identifier.
     coming: Vec<Coming>,
     /// The floating addresses of the file.
     floating: Vec<IpAddr>,
     tools: Tools,
     monitor: Monitor,
+    /// All links and addresses, as last seen.
+    picture: Picture,
+    /// By which packets find their routers, as of this turn.
+    identities: Vec<Identity>,
     proxy: ProxyLink,
     wishes: WishesIn,
     /// Whether the proxy is worse off than others'.
@@ -104,8 +115,6 @@ pub(crate) struct Driver {
     maintenance: bool,
     /// An operator keeps floating addresses off this host.
     drained: bool,
-    /// What the outside was told last.
-    published: (ProxyReport, Vec<Headline>),
     timer: TimerFd,
     signals: SignalFd,
     /// When links and addresses are looked at next.
@@ -115,8 +124,8 @@ pub(crate) struct Driver {
     rested: MonoTime,
     stopping: Option<MonoTime>,
     began: MonoTime,
-    degraded: Vec<String>,
-    shared: Shared,
+    degraded: Arc<[String]>,
+    publisher: Publisher,
 }
 
 impl Driver {
@@ -135,14 +144,15 @@ impl Driver {
     ) -> anyhow::Result<Self> {
         let Outlets { mut log, peers, shared } = outlets;
         raw_socket::permitted().context("open a raw socket (this needs CAP_NET_RAW)")?;
-        let degraded: Vec<String> = [lock_memory(Locked::All), become_real_time(RealTime::Fifo, PRIORITY)]
+        let degraded: Arc<[String]> = [lock_memory(Locked::All), become_real_time(RealTime::Fifo, PRIORITY)]
             .into_iter()
             .filter_map(Result::err)
             .collect();
-        for text in &degraded {
+        for text in &*degraded {
             log.warn(None, text.clone());
         }
         let now = boottime();
+        let members = plans.iter().flatten().count();
         let routers: Result<Vec<Router>, _> =
             plans.iter().map(|plans| Router::new(plans.clone(), now)).collect();
         let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK);
@@ -159,6 +169,8 @@ impl Driver {
                 .unwrap_or_default(),
             // The monitor before the first look: no change may fall between them.
             monitor: Monitor::open().context("listen to links and addresses")?,
+            picture: Picture::with_room(),
+            identities: Vec::with_capacity(members),
             tools: Tools {
                 requests: Requests::open().context("open a netlink socket")?,
                 parents: Parents::default(),
@@ -173,7 +185,6 @@ impl Driver {
             primary_told: true,
             maintenance: false,
             drained: false,
-            published: (ProxyReport::NONE, Vec::new()),
             timer: timer.context("open a timerfd")?,
             signals: signals.context("open a signalfd")?,
             look_at: now,
@@ -182,7 +193,7 @@ impl Driver {
             stopping: None,
             began: now,
             degraded,
-            shared,
+            publisher: Publisher::new(shared, now, members),
         };
         driver.drain(drained);
         let resumed = driver.recognise(earlier);
@@ -192,7 +203,7 @@ impl Driver {
             driver.work_proxy();
         }
         for router in &mut driver.routers {
-            let epoch = resumed.get(&router.address()).copied();
+            let epoch = router.address().and_then(|address| resumed.get(&address).copied());
             router.start(boottime(), epoch, &mut driver.tools);
         }
         driver.work_proxy();
@@ -201,11 +212,14 @@ impl Driver {
     }
 
     /// Of what an earlier process held when it ended, that which it held until just now.
-    fn recognise(&mut self, earlier: Earlier) -> BTreeMap<String, u64> {
-        let Ok(picture) = self.tools.requests.picture() else { return BTreeMap::new() };
+    fn recognise(&mut self, earlier: Earlier) -> BTreeMap<IpAddr, u64> {
+        let Self { routers, tools, picture, .. } = self;
+        if tools.requests.look(picture).is_err() {
+            return BTreeMap::new();
+        }
         let mut holdings = if earlier.served { earlier.holdings } else { BTreeMap::new() };
         holdings.retain(|address, _| {
-            self.routers.iter_mut().any(|router| router.address() == *address && router.recognise(&picture))
+            routers.iter_mut().any(|router| router.address() == Some(*address) && router.recognise(picture))
         });
         holdings
     }
@@ -254,11 +268,12 @@ impl Driver {
             router.timeout(boottime(), &mut self.tools);
         }
         self.replace();
-        if self.headlines() != self.published {
+        let (has_news, age) = self.published();
+        if has_news || age >= SNAPSHOT_AGE {
             self.publish();
+        }
+        if has_news {
             self.tools.peers.put(Outgoing::Changed);
-        } else if boottime().since(self.shared.load().taken) >= SNAPSHOT_AGE {
-            self.publish();
         }
         Ok(())
     }
@@ -281,7 +296,7 @@ impl Driver {
     fn wait(&self) -> anyhow::Result<bool> {
         let fixed = [self.signals.as_fd(), self.timer.as_fd(), self.monitor.as_fd(), self.wishes.as_fd()];
         let routers = self.routers.iter().flat_map(Router::descriptors);
-        let mut waits: Vec<PollFd<'_>> = fixed
+        let mut waits: SmallVec<[PollFd<'_>; DESCRIPTORS]> = fixed
             .into_iter()
             .chain(self.proxy.descriptor())
             .chain(routers)
@@ -312,10 +327,11 @@ impl Driver {
     }
 
     fn receive(&mut self) {
-        let all: Vec<Identity> = self.routers.iter().flat_map(Router::identities).collect();
+        self.identities.clear();
+        self.identities.extend(self.routers.iter().flat_map(Router::identities));
         let mut packets = 0;
         for router in &mut self.routers {
-            packets += router.receive(boottime(), &all, &mut self.tools);
+            packets += router.receive(boottime(), &self.identities, &mut self.tools);
         }
         if packets > FLOOD || boottime().since(self.rested) >= AWAKE_LIMIT {
             std::thread::sleep(FLOOD_PAUSE);
@@ -327,15 +343,13 @@ impl Driver {
     fn hear_changes(&mut self) -> anyhow::Result<()> {
         let mut concerned = false;
         loop {
-            match self.monitor.hear().context("listen to links and addresses")? {
+            let heard = self.monitor.hear(|change| {
+                concerned |= self.routers.iter().any(|router| router.is_concerned(change));
+            });
+            match heard.context("listen to links and addresses")? {
                 Heard::Nothing => break,
                 Heard::Overrun => concerned = true,
-                Heard::Changes(changes) => {
-                    concerned |= self
-                        .routers
-                        .iter()
-                        .any(|router| changes.iter().any(|change| router.is_concerned(change)));
-                }
+                Heard::Changes => {}
             }
         }
         if concerned {
@@ -345,19 +359,18 @@ impl Driver {
     }
 
     fn look(&mut self) {
-        match self.tools.requests.picture() {
-            Ok(picture) => {
-                for (name, set) in self.tools.parents.keep(&picture.links, &mut self.tools.requests) {
+        let Self { routers, tools, picture, .. } = self;
+        match tools.requests.look(picture) {
+            Ok(()) => {
+                for (name, set) in tools.parents.keep(&picture.links, &mut tools.requests) {
                     let result = set.map_or_else(|error| error.to_string(), |()| "set again".to_owned());
-                    self.tools
-                        .log
-                        .warn(None, format!("somebody has changed how {name} answers ARP: {result}"));
+                    tools.log.warn(None, format!("somebody has changed how {name} answers ARP: {result}"));
                 }
-                for router in &mut self.routers {
-                    router.look(&picture, &mut self.tools);
+                for router in routers {
+                    router.look(picture, tools);
                 }
             }
-            Err(error) => self.tools.log.warn(None, format!("read links and addresses: {error}")),
+            Err(error) => tools.log.warn(None, format!("read links and addresses: {error}")),
         }
         self.looked = boottime();
         let all_stand = self.routers.iter().all(Router::is_standing);
@@ -382,10 +395,10 @@ impl Driver {
             self.proxy_told = health;
             match health {
                 ProxyHealth::Dead => {
-                    self.tools.log.warn(None, format!("the proxy is dead: {}", self.proxy.why()));
+                    self.tools.log.warn(None, Text::ProxyIsDead(self.proxy.why().clone()));
                 }
-                ProxyHealth::Alive => self.tools.log.warn(None, format!("the proxy is {health}")),
-                _ => self.tools.log.info(None, format!("the proxy is {health}")),
+                ProxyHealth::Alive => self.tools.log.warn(None, Text::ProxyIs(health)),
+                _ => self.tools.log.info(None, Text::ProxyIs(health)),
             }
             self.tell_routers(&Event::ProxyChanged(health));
         }
@@ -395,41 +408,41 @@ impl Driver {
         }
     }
 
-    fn tell_routers(&mut self, event: &Event) {
+    fn tell_routers(&mut self, event: &Event<'_>) {
         for router in &mut self.routers {
             router.event(boottime(), event.clone(), &mut self.tools);
         }
     }
 
     fn fulfil_wishes(&mut self) {
-        for wish in self.wishes.take() {
+        while let Some(wish) = self.wishes.take() {
             match wish {
                 Wish::Drain(drained) => {
                     self.drain(drained);
                     self.work_proxy();
                 }
                 Wish::Tracking { address, tracking } => {
-                    if let Some(coming) = self.coming.iter_mut().find(|coming| coming.address() == address) {
+                    if let Some(coming) =
+                        self.coming.iter_mut().find(|coming| coming.address() == Some(address))
+                    {
                         coming.tracking = tracking.clone();
                     }
-                    self.tell_leader(&address, Event::TrackingChanged(tracking));
+                    self.tell_leader(address, Event::TrackingChanged(tracking));
                 }
                 Wish::Tuned { tunings, times } => {
                     self.watch.set_times(boottime(), times.no_primary_hold, times.primary_hysteresis);
                     for (address, tuning) in tunings {
-                        self.tell_leader(&address, Event::Tuned(tuning));
+                        self.tell_leader(address, Event::Tuned(tuning));
                     }
                 }
                 Wish::Changed { added, removed, floating } => self.change(added, &removed, floating),
-                Wish::StepAside(address) => self.tell_router(&address, Event::StepAside),
+                Wish::StepAside(address) => self.tell_router(address, Event::StepAside),
                 Wish::TakeOver { peer, address, priority, epoch } => {
-                    self.tell_router(&address, Event::AskedToTakeOver { peer, priority, epoch });
+                    self.tell_router(address, Event::AskedToTakeOver { peer, priority, epoch });
                 }
-                Wish::PeerReported { peer, proxy, routers } => {
-                    self.watch.peer_reported(boottime(), peer.clone(), proxy);
-                    for (address, router) in routers {
-                        self.tell_router(&address, Event::PeerReported { peer: peer.clone(), router });
-                    }
+                Wish::ProxyReported { peer, proxy } => self.watch.peer_reported(boottime(), peer, proxy),
+                Wish::RouterReported { peer, address, router } => {
+                    self.tell_router(address, Event::PeerReported { peer, router });
                 }
                 Wish::PeerLost(peer) => {
                     self.watch.peer_lost(boottime(), &peer);
@@ -440,16 +453,18 @@ impl Driver {
     }
 
     /// The file has other floating addresses now.
-    fn change(&mut self, added: Vec<Vec<RouterPlan>>, removed: &[String], floating: Vec<IpAddr>) {
+    fn change(&mut self, added: Vec<Vec<RouterPlan>>, removed: &[IpAddr], floating: Vec<IpAddr>) {
         if self.stopping.is_some() {
             return;
         }
         let now = boottime();
-        for router in self.routers.iter_mut().filter(|router| removed.contains(&router.address())) {
-            router.event(now, Event::Stop, &mut self.tools);
-            self.leaving.entry(router.address()).or_insert(now);
+        for router in &mut self.routers {
+            if let Some(address) = router.address().filter(|address| removed.contains(address)) {
+                router.event(now, Event::Stop, &mut self.tools);
+                self.leaving.entry(address).or_insert(now);
+            }
         }
-        self.coming.retain(|coming| !removed.contains(&coming.address()));
+        self.coming.retain(|coming| !coming.address().is_some_and(|address| removed.contains(&address)));
         let coming = |plans| Coming { plans, tracking: Tracking::default() };
         self.coming.extend(added.into_iter().map(coming));
         // Those that leave are not yet sources.
@@ -465,8 +480,8 @@ impl Driver {
         }
         let now = boottime();
         self.routers.retain_mut(|router| {
-            let address = router.address();
-            let Some(since) = self.leaving.get(&address) else { return true };
+            let leaves = router.address().and_then(|address| self.leaving.get_key_value(&address));
+            let Some((&address, since)) = leaves else { return true };
             if !router.is_stopped() && now.since(*since) < STOP_LIMIT {
                 return true;
             }
@@ -481,7 +496,7 @@ impl Driver {
         }
         let old = self.routers.len();
         for coming in std::mem::take(&mut self.coming) {
-            let address = coming.address();
+            let Some(address) = coming.address() else { continue };
             match Router::new(coming.plans, now) {
                 Ok(mut router) => {
                     self.tools.log.info(None, format!("{address} is new in the file"));
@@ -515,39 +530,42 @@ impl Driver {
     }
 
     /// Tells a router by the address that decides in its group: what other members of it follow counts nothing.
-    fn tell_leader(&mut self, address: &str, event: Event) {
-        if let Some(router) = self.routers.iter_mut().find(|router| router.address() == address) {
+    fn tell_leader(&mut self, address: IpAddr, event: Event<'_>) {
+        if let Some(router) = self.routers.iter_mut().find(|router| router.address() == Some(address)) {
             router.event(boottime(), event, &mut self.tools);
         }
     }
 
-    fn tell_router(&mut self, address: &str, event: Event) {
+    fn tell_router(&mut self, address: IpAddr, event: Event<'_>) {
         if let Some(router) = self.routers.iter_mut().find(|router| router.is_of(address)) {
             router.event(boottime(), event, &mut self.tools);
         }
     }
 
-    /// What others are told at once when it changes.
-    fn headlines(&self) -> (ProxyReport, Vec<Headline>) {
-        let now = boottime();
-        (self.watch.own(), self.routers.iter().map(|router| router.headline(now)).collect())
+    /// Whether something has changed, since what was published last, that others are told at once; and how old that is.
+    fn published(&self) -> (bool, Duration) {
+        let last = self.publisher.last();
+        let now = self.routers.iter().flat_map(Router::headlines);
+        let same = last.said == self.watch.own() && now.eq(last.routers.iter().map(RouterView::headline));
+        (!same, boottime().since(last.taken))
     }
 
     fn publish(&mut self) {
         let now = boottime();
-        self.published = self.headlines();
         let floor = epoch_floor();
         self.tell_routers(&Event::EpochFloor(floor));
-        self.shared.store(std::sync::Arc::new(Snapshot {
-            taken: now,
-            began: self.began,
-            proxy: self.proxy_told,
-            said: self.published.0,
-            drained: self.drained,
-            maintenance: self.maintenance,
-            degraded: self.degraded.clone(),
-            routers: self.routers.iter().flat_map(|router| router.views(now)).collect(),
-        }));
+        self.publisher.publish(|snapshot| {
+            snapshot.taken = now;
+            snapshot.began = self.began;
+            snapshot.proxy = self.proxy_told;
+            snapshot.said = self.watch.own();
+            snapshot.drained = self.drained;
+            snapshot.maintenance = self.maintenance;
+            snapshot.degraded.clone_from(&self.degraded);
+            let views = &mut snapshot.routers;
+            let end = self.routers.iter().fold(0, |place, router| router.show(now, views, place));
+            views.truncate(end);
+        });
     }
 }
 
@@ -559,8 +577,8 @@ struct Coming {
 
 impl Coming {
     /// As of [`Router::address`].
-    fn address(&self) -> String {
-        self.plans.first().map(|plan| plan.setup.address.to_string()).unwrap_or_default()
+    fn address(&self) -> Option<IpAddr> {
+        self.plans.first().map(|plan| plan.setup.address)
     }
 }
 

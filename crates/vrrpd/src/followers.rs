@@ -1,9 +1,10 @@
 //! What runs beside the driver because the file says so: tracks and hooks. Made anew when the file changes them.
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ha_config::Cluster;
+use ha_config::{Cluster, Vip};
 use tokio::task::JoinHandle;
 
 use crate::hook_runner::{HookRunner, Programs};
@@ -26,12 +27,12 @@ pub(crate) struct Followers {
 impl Followers {
     /// Starts what the file names. Must be called in a runtime.
     pub(crate) fn start(cluster: &Cluster, shared: &Shared, wishes: &Wishes) -> Self {
-        let address = |vip: &ha_config::Vip| vip.address.to_string();
         // Those without tracks too: what an earlier file had must count no more.
-        let board = |vip| Board::new(address(vip), vip.tracks.clone(), Arc::clone(shared), wishes.clone());
+        let board =
+            |vip: &Vip| Board::new(vip.address, vip.tracks.clone(), Arc::clone(shared), wishes.clone());
         let boards: Vec<Arc<Board>> = cluster.vips.iter().map(board).collect();
         let programs = Programs::of(&cluster.hooks);
-        let hook = |vip| Some(HookRunner::new(address(vip), programs.clone()?, Arc::clone(shared)));
+        let hook = |vip: &Vip| Some(HookRunner::new(vip.address, programs.clone()?, Arc::clone(shared)));
         let hooks: Vec<Arc<HookRunner>> = cluster.vips.iter().filter_map(hook).collect();
         let looking = boards.iter().flat_map(Board::start).map(Task).collect();
         let follow = |hook: &Arc<HookRunner>| (Arc::clone(hook), Task(tokio::spawn(Arc::clone(hook).run())));
@@ -40,7 +41,7 @@ impl Followers {
     }
 
     /// Takes the hooks of these addresses out, which go on.
-    pub(crate) fn hooks_of(&self, is_one: impl Fn(&str) -> bool) -> Leaving {
+    pub(crate) fn hooks_of(&self, is_one: impl Fn(IpAddr) -> bool) -> Leaving {
         let mut following = self.following.lock().unwrap_or_else(PoisonError::into_inner);
         Leaving(following.extract_if(.., |(hook, _)| is_one(hook.address())).collect())
     }

@@ -1,6 +1,7 @@
 //! Runs the operator's program that makes a floating address lead to its holder where announcements on the link are not
 //! enough. What runs when is decided in [`vrrp::hook`].
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -46,7 +47,7 @@ impl Programs {
 /// The hook of one floating address.
 #[derive(Debug)]
 pub(crate) struct HookRunner {
-    address: String,
+    address: IpAddr,
     programs: Programs,
     shared: Shared,
     /// How it stands, for people.
@@ -56,7 +57,7 @@ pub(crate) struct HookRunner {
 }
 
 impl HookRunner {
-    pub(crate) fn new(address: String, programs: Programs, shared: Shared) -> Arc<Self> {
+    pub(crate) fn new(address: IpAddr, programs: Programs, shared: Shared) -> Arc<Self> {
         Arc::new(Self { address, programs, shared, state: Mutex::default(), ending: AtomicBool::new(false) })
     }
 
@@ -65,8 +66,8 @@ impl HookRunner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(crate) fn address(&self) -> &str {
-        &self.address
+    pub(crate) fn address(&self) -> IpAddr {
+        self.address
     }
 
     /// From now on this host shall have nothing; [`Self::run`] comes to its end once that has been told.
@@ -126,12 +127,12 @@ impl HookRunner {
         let words = vec![
             program.display().to_string(),
             what.to_owned(),
-            self.address.clone(),
+            self.address.to_string(),
             wanted.epoch.to_string(),
             wanted.reason.clone(),
         ];
         let (user, limit) = (self.programs.user.clone(), self.programs.timeout);
-        let (address, epoch) = (self.address.clone(), wanted.epoch);
+        let (address, epoch) = (self.address.to_string(), wanted.epoch);
         tokio::spawn(async move {
             let ended = program::run(&words, user.as_deref(), limit).await;
             let program = &words[0];

@@ -6,13 +6,14 @@ use ha_config::Vip;
 
 use crate::announcer::HardwareAddress;
 use crate::netlink::{Address, Link, Message, Picture, whole_prefix};
+use crate::short_text::InterfaceName;
 
 /// Where a virtual router stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Place {
     /// Index of the interface; a new one when an interface is made anew.
     pub(crate) index: u32,
-    pub(crate) name: String,
+    pub(crate) name: InterfaceName,
     pub(crate) hardware: HardwareAddress,
     /// What advertisements are sent from.
     pub(crate) source: IpAddr,
@@ -44,7 +45,7 @@ impl Wanted {
     /// Where the virtual router can stand now, or why it cannot.
     pub(crate) fn find(&self, picture: &Picture) -> Result<Place, String> {
         let link = self.link(picture)?;
-        let name = &link.name;
+        let name = link.name;
         if !link.up {
             return Err(format!("{name} is down"));
         }
@@ -52,10 +53,9 @@ impl Wanted {
             return Err(format!("{name} has no carrier"));
         }
         let hardware = link.hardware.ok_or_else(|| format!("{name} has no Ethernet address"))?;
-        let sources: Vec<IpAddr> = self.own_addresses(picture, link.index).collect();
-        let preferred = sources.iter().find(|address| **address == self.own);
-        let source = preferred.or(sources.first()).copied();
-        let source = source.ok_or_else(|| {
+        let mut sources = self.own_addresses(picture, link.index);
+        let first = sources.clone().next();
+        let source = sources.find(|address| *address == self.own).or(first).ok_or_else(|| {
             let kind = match self.vip.address {
                 IpAddr::V4(_) => "address",
                 IpAddr::V6(_) if self.vip.unicast => "IPv6 address",
@@ -63,7 +63,7 @@ impl Wanted {
             };
             format!("{name} has no {kind} of its own")
         })?;
-        Ok(Place { index: link.index, name: name.clone(), hardware, source })
+        Ok(Place { index: link.index, name, hardware, source })
     }
 
     /// Whether this change may lead to another answer of [`Self::find`]. The comings and goings of floating addresses
@@ -72,14 +72,14 @@ impl Wanted {
         let elsewhere = |index: u32| place.is_some_and(|place| place.index != index);
         match change {
             Message::Link(link) => {
-                let named = self.vip.interface.as_ref().is_some_and(|name| *name == link.name);
+                let named = self.vip.interface.as_ref().is_some_and(|name| name == link.name.as_str());
                 named || !elsewhere(link.index)
             }
             Message::LinkGone(index) => !elsewhere(*index),
             Message::Address(address) | Message::AddressGone(address) => {
                 !self.floating.contains(&address.address) && !elsewhere(address.interface)
             }
-            Message::Other => false,
+            Message::Outcome(_) | Message::Done | Message::Other => false,
         }
     }
 
@@ -97,7 +97,7 @@ impl Wanted {
 
     fn link<'p>(&self, picture: &'p Picture) -> Result<&'p Link, String> {
         if let Some(name) = &self.vip.interface {
-            let found = picture.links.iter().find(|link| link.name == *name);
+            let found = picture.links.iter().find(|link| link.name.as_str() == name);
             return found.ok_or_else(|| format!("there is no interface {name}"));
         }
         let mut inside = picture.addresses.iter().filter(|address| {
@@ -123,7 +123,7 @@ impl Wanted {
         &self,
         picture: &'p Picture,
         index: u32,
-    ) -> impl Iterator<Item = IpAddr> + use<'p, '_> {
+    ) -> impl Iterator<Item = IpAddr> + Clone + use<'p, '_> {
         let suitable = |address: &IpAddr| match (self.vip.address, address) {
             (IpAddr::V4(_), IpAddr::V4(_)) => true,
             (IpAddr::V6(_), IpAddr::V6(address)) => address.is_unicast_link_local() != self.vip.unicast,
@@ -151,7 +151,7 @@ mod tests {
 
     fn link(index: u32, name: &str) -> Link {
         let hardware = Some([2, 0, 0, 0, 0, 1]);
-        Link { index, name: name.to_owned(), up: true, running: true, hardware, ..Link::default() }
+        Link { index, name: name.into(), up: true, running: true, hardware, ..Link::default() }
     }
 
     fn address(interface: u32, last: u8, prefix: u8) -> Address {

@@ -1,6 +1,7 @@
 //! One virtual router of a group and what it acts through: the sockets of its interface and the kernel's list of addresses.
 
 use std::io;
+use std::mem;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use crate::netlink::{Message, Picture, Requests, whole_prefix};
 use crate::raw_socket::{Receiver, Sender};
 use crate::resumption::is_fresh;
 use crate::router::Tools;
+use crate::short_text::InterfaceName;
 use crate::snapshot::RouterView;
 use crate::virtual_device::VirtualDevice;
 
@@ -66,14 +68,14 @@ impl Standing {
             None
         };
         let receiver = if setup.unicast {
-            Receiver::of_address(&place.name, place.index, place.source)
+            Receiver::of_address(place.name.as_str(), place.index, place.source)
         } else {
-            Receiver::of_group(&place.name, place.index, place.source)
+            Receiver::of_group(place.name.as_str(), place.index, place.source)
         };
         let receiver = receiver.map_err(failed)?;
         let (sends, announcer) = match device {
             None => {
-                let sender = Sender::open(&place.name, place.index, place.source).map_err(failed)?;
+                let sender = Sender::open(place.name.as_str(), place.index, place.source).map_err(failed)?;
                 (Sends::Plain(sender), Announcer::open(place.index, place.hardware))
             }
             Some(device) => {
@@ -388,18 +390,37 @@ impl Member {
         self.trouble = trouble;
     }
 
-    /// How it looks from outside; it is the member with this number of the machine.
-    pub(crate) fn view(&self, now: MonoTime, machine: &VirtualRouter, number: usize) -> RouterView {
-        let name = self.standing.as_ref().map(|standing| standing.place.name.clone());
-        RouterView {
-            address: self.setup.address.to_string(),
+    /// Shows how it looks from outside at this place of `views`, in the memory of what stands there; it is the member with this
+    /// number of the machine.
+    pub(crate) fn show(
+        &self,
+        now: MonoTime,
+        machine: &VirtualRouter,
+        number: usize,
+        views: &mut Vec<RouterView>,
+        place: usize,
+    ) {
+        let earlier = views.get_mut(place).map(|view| mem::take(&mut view.status.alarms));
+        let view = RouterView {
+            address: self.setup.address,
             vrid: self.setup.vrid,
             version: self.setup.version.number(),
-            interface: name.or_else(|| self.wanted.vip.interface.clone()).unwrap_or_default(),
+            interface: self.interface(),
             interval: self.setup.interval,
             settings: Arc::clone(&self.settings),
             holds: self.holding.is_some(),
-            status: machine.status_of(now, number),
+            status: machine.status_in(now, number, earlier.unwrap_or_default()),
+        };
+        match views.get_mut(place) {
+            Some(earlier) => *earlier = view,
+            None => views.push(view),
         }
+    }
+
+    /// Where it stands, or is to stand.
+    fn interface(&self) -> InterfaceName {
+        let here = self.standing.as_ref().map(|standing| standing.place.name);
+        let named = || self.wanted.vip.interface.as_deref().map(InterfaceName::from);
+        here.or_else(named).unwrap_or_default()
     }
 }

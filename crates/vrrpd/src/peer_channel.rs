@@ -5,7 +5,8 @@
 //! other's report; what the other tells when it calls counts as well.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,11 +15,12 @@ use ha_core::MemberName;
 use ha_rpc::proto::vrrp_client::VrrpClient;
 use ha_rpc::proto::{self, ProxyCondition, TakeOverRequest, VirtualRouterState};
 use ha_rpc::{TlsFiles, channel};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 use tonic::Status;
 use tonic::transport::Channel;
 use vrrp::{PeerRouter, ProxyHealth, ProxyReport, SharedSettings, State};
 
+use crate::outlet::{Outlet, OutletEnd, outlet};
 use crate::snapshot::Shared;
 use crate::wishes::{Wish, Wishes};
 
@@ -41,24 +43,27 @@ pub(crate) enum Outgoing {
     /// Somebody asked, by a signal, that the file is read.
     Reload,
     /// Another host shall take an address over.
-    TakeOver { peer: MemberName, address: String, priority: u8, epoch: u64 },
+    TakeOver { peer: MemberName, address: IpAddr, priority: u8, epoch: u64 },
 }
 
 /// The driver's end: it never waits, and what does not fit is lost.
-#[derive(Debug, Clone)]
-pub(crate) struct PeerQueue(mpsc::Sender<Outgoing>);
+#[derive(Debug)]
+pub(crate) struct PeerQueue(Outlet<Outgoing>);
 
 impl PeerQueue {
     pub(crate) fn put(&self, outgoing: Outgoing) {
         // Lost only when the ordinary thread hangs; advertisements say the same.
-        drop(self.0.try_send(outgoing));
+        self.0.put(outgoing);
     }
 }
 
-/// Both ends of the driver's queue.
-pub(crate) fn peer_queue() -> (PeerQueue, mpsc::Receiver<Outgoing>) {
-    let (sender, receiver) = mpsc::channel(REQUESTS_WAITING);
-    (PeerQueue(sender), receiver)
+/// Both ends of the driver's queue. Must be called in a runtime.
+///
+/// # Errors
+/// As of [`outlet`].
+pub(crate) fn peer_queue() -> io::Result<(PeerQueue, OutletEnd<Outgoing>)> {
+    let (queue, end) = outlet(REQUESTS_WAITING)?;
+    Ok((PeerQueue(queue), end))
 }
 
 /// The other hosts, and what they have said.
@@ -93,7 +98,7 @@ pub(crate) struct PeerSaid {
 
 impl Peers {
     pub(crate) fn new(
-        others: impl IntoIterator<Item = (MemberName, std::net::IpAddr)>,
+        others: impl IntoIterator<Item = (MemberName, IpAddr)>,
         shared: Shared,
         wishes: Wishes,
         reload: Arc<Notify>,
@@ -110,7 +115,7 @@ impl Peers {
     pub(crate) fn own_report(&self) -> proto::PeerReport {
         let snapshot = self.shared.load();
         let router = |router: &crate::snapshot::RouterView| proto::PeerRouter {
-            address: router.address.clone(),
+            address: router.address.to_string(),
             state: state_to_wire(router.status.state).into(),
             priority: router.status.priority.into(),
             epoch: router.status.epoch,
@@ -143,30 +148,24 @@ impl Peers {
         if locked(&peer.connection).is_none() {
             peer.called.notify_one();
         }
-        let routers = self.routers(report);
-        self.wishes.wish(Wish::PeerReported { peer: name.clone(), proxy, routers });
-        true
-    }
-
-    /// Its virtual routers that are ours as well. What we have and it has not is a difference, too.
-    fn routers(&self, report: &proto::PeerReport) -> Vec<(String, PeerRouter)> {
-        let snapshot = self.shared.load();
-        let ours = snapshot.routers.iter();
-        ours.map(|own| {
-            let theirs = report.routers.iter().find(|theirs| theirs.address == own.address);
+        self.wishes.wish(Wish::ProxyReported { peer: name.clone(), proxy });
+        // Its virtual routers that are ours as well. What we have and it has not is a difference, too.
+        for own in &self.shared.load().routers {
+            let address = own.address;
+            let theirs = report.routers.iter().find(|theirs| theirs.address.parse() == Ok(address));
             let router = theirs.map_or_else(
                 || PeerRouter {
                     state: State::Initialize,
                     priority: 0,
                     epoch: 0,
                     held_epoch: 0,
-                    differs: Some("it does not have this floating address".to_owned()),
+                    differs: Some("it does not have this floating address".into()),
                 },
                 |theirs| router_from_wire(theirs, &own.settings),
             );
-            (own.address.clone(), router)
-        })
-        .collect()
+            self.wishes.wish(Wish::RouterReported { peer: name.clone(), address, router });
+        }
+        true
     }
 
     /// What is known of each other host.
@@ -185,21 +184,23 @@ impl Peers {
             return false;
         };
         let TakeOverRequest { address, priority, epoch } = request;
+        let Ok(address) = address.parse() else { return false };
         let priority = u8::try_from(priority).unwrap_or(u8::MAX);
         self.wishes.wish(Wish::TakeOver { peer, address, priority, epoch })
     }
 
     /// Talks to all of them for ever.
-    pub(crate) async fn talk(self: Arc<Self>, tls: TlsFiles, mut outgoing: mpsc::Receiver<Outgoing>) {
+    pub(crate) async fn talk(self: Arc<Self>, tls: TlsFiles, mut outgoing: OutletEnd<Outgoing>) {
         for name in self.peers.keys() {
             tokio::spawn(Arc::clone(&self).talk_to(name.clone(), tls.clone()));
         }
-        while let Some(outgoing) = outgoing.recv().await {
+        while let Some(outgoing) = outgoing.take().await {
             match outgoing {
                 Outgoing::Reload => self.reload.notify_one(),
                 Outgoing::Changed => self.peers.values().for_each(|peer| peer.changed.notify_one()),
                 Outgoing::TakeOver { peer, address, priority, epoch } => {
-                    let request = TakeOverRequest { address, priority: priority.into(), epoch };
+                    let (address, priority) = (address.to_string(), priority.into());
+                    let request = TakeOverRequest { address, priority, epoch };
                     let connection = self.peers.get(&peer).and_then(|peer| locked(&peer.connection).clone());
                     let Some(connection) = connection else { continue };
                     tokio::spawn(async move {
@@ -281,7 +282,7 @@ fn router_from_wire(theirs: &proto::PeerRouter, ours: &SharedSettings) -> PeerRo
         priority: u8::try_from(theirs.priority).unwrap_or(u8::MAX),
         epoch: theirs.epoch,
         held_epoch: theirs.held_epoch,
-        differs: vrrp::difference(ours, &settings),
+        differs: vrrp::difference(ours, &settings).map(Arc::from),
     }
 }
 
@@ -341,13 +342,13 @@ mod tests {
         let (peers, wishes_in) = peers();
         let report = peers.own_report();
         assert!(peers.heard("ha2", &report));
-        let [Wish::PeerReported { peer, proxy, routers }] = &wishes_in.take()[..] else {
-            panic!("one report")
-        };
+        let Some(Wish::ProxyReported { peer, proxy }) = wishes_in.take() else { panic!("one report") };
         let expected = ProxyReport { health: ProxyHealth::Serving, primary: true, epoch: 7 };
-        assert_eq!((peer.as_str(), *proxy), ("ha2", expected));
-        let [(address, router)] = &routers[..] else { panic!("one router") };
-        assert_eq!((address.as_str(), router.state, router.priority), ("10.0.1.10", State::Active, 150));
+        assert_eq!((peer.as_str(), proxy), ("ha2", expected));
+        let Some(Wish::RouterReported { address, router, .. }) = wishes_in.take() else {
+            panic!("one router")
+        };
+        assert_eq!((address, router.state, router.priority), ([10, 0, 1, 10].into(), State::Active, 150));
         assert_eq!((router.epoch, router.held_epoch, &router.differs), (1, 1, &None));
         assert_eq!(peers.said(), [(peer.clone(), PeerSaid { heard: true, report: Some(expected) })]);
         assert!(!peers.heard("ha9", &report), "no host of the file");
@@ -361,15 +362,14 @@ mod tests {
         peers.heard("ha2", &report);
         report.routers.clear();
         peers.heard("ha2", &report);
-        let differs: Vec<String> = wishes_in
-            .take()
-            .into_iter()
-            .map(|wish| match wish {
-                Wish::PeerReported { routers, .. } => routers[0].1.differs.clone().unwrap(),
-                other => panic!("{other:?}"),
+        let differs: Vec<Arc<str>> = std::iter::from_fn(|| wishes_in.take())
+            .filter_map(|wish| match wish {
+                Wish::RouterReported { router, .. } => router.differs,
+                _ => None,
             })
             .collect();
-        assert_eq!(differs, ["interval 1s instead of 200ms", "it does not have this floating address"]);
+        let expected = ["interval 1s instead of 200ms", "it does not have this floating address"];
+        assert_eq!(differs, expected.map(Arc::from));
     }
 
     #[test]

@@ -2,12 +2,15 @@
 //! the proxy lives. Whether it has a primary is told as well; what that is worth is decided elsewhere, because a database
 //! without one must never move the address.
 
+use std::fmt;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ha_core::MonoTime;
+use serde::Deserialize;
 use socket2::{Domain, SockAddr, Socket, Type};
 use vrrp::{ProxyHealth, ProxyReport};
 
@@ -17,19 +20,44 @@ const SILENCE_LIMIT: Duration = Duration::from_secs(1);
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// A line is below 100 bytes. Whoever sends longer ones is not our proxy.
 const LINE_MAX: usize = 4096;
+/// What is read at one go.
+const PIECE: usize = 1024;
 
 /// The connection to the proxy, and what is known of it.
 #[derive(Debug)]
 pub(crate) struct ProxyLink {
-    path: PathBuf,
+    path: Arc<Path>,
     connection: Option<Connection>,
+    /// The beginning of a line whose end has not come; as long as it may be from the beginning.
+    rest: Vec<u8>,
     /// When to connect again, while there is no connection.
     retry_at: MonoTime,
     report: ProxyReport,
     /// Maintenance mode of the cluster, by the last word of a proxy that knew.
     maintenance: bool,
-    /// Why it counts as dead, in words.
-    why: String,
+    /// Why it counts as dead.
+    why: Death,
+}
+
+/// Why a proxy counts as dead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Death {
+    /// It was not heard of yet.
+    NotHeardOf,
+    /// By its own word.
+    DoesNotServe,
+    /// It said nothing for too long.
+    Silent,
+    /// It closed the stream without having spoken.
+    Closed,
+    /// Nobody is at its socket.
+    NotReached { path: Arc<Path>, error: i32 },
+    /// The stream broke.
+    Broken { error: i32 },
+    /// What it says is longer than anything that it could have to say.
+    NoLines,
+    /// What it says is nothing that we know.
+    NotUnderstood { why: Arc<str> },
 }
 
 /// What a line of the stream says.
@@ -43,8 +71,6 @@ struct Said {
 #[derive(Debug)]
 struct Connection {
     socket: Socket,
-    /// The beginning of a line whose end has not come.
-    rest: Vec<u8>,
     silent_since: MonoTime,
     has_spoken: bool,
 }
@@ -52,9 +78,15 @@ struct Connection {
 impl ProxyLink {
     /// Not connected yet: the proxy counts as dead until it has said that it serves.
     pub(crate) fn new(path: &Path, now: MonoTime) -> Self {
-        let why = "not heard of yet".to_owned();
-        let report = ProxyReport::NONE;
-        Self { path: path.to_owned(), connection: None, retry_at: now, report, maintenance: false, why }
+        Self {
+            path: path.into(),
+            connection: None,
+            rest: Vec::with_capacity(LINE_MAX + PIECE),
+            retry_at: now,
+            report: ProxyReport::NONE,
+            maintenance: false,
+            why: Death::NotHeardOf,
+        }
     }
 
     /// An earlier process that ended just now knew a serving proxy: that holds until it speaks, at most as long as any silence
@@ -79,7 +111,7 @@ impl ProxyLink {
     }
 
     /// Why it is dead, for the log.
-    pub(crate) fn why(&self) -> &str {
+    pub(crate) fn why(&self) -> &Death {
         &self.why
     }
 
@@ -103,21 +135,18 @@ impl ProxyLink {
 
     fn read(&mut self, now: MonoTime) {
         let Some(connection) = &mut self.connection else { return };
-        let outcome = connection.read(now);
-        match outcome {
+        match connection.read(now, &mut self.rest) {
             Ok(Some(said)) => {
                 self.report = said.report;
                 self.maintenance = said.maintenance.unwrap_or(self.maintenance);
-                "it says that it does not serve".clone_into(&mut self.why);
+                self.why = Death::DoesNotServe;
             }
             Ok(None) if now.since(connection.silent_since) >= SILENCE_LIMIT => {
-                self.dead(now, format!("silent for {SILENCE_LIMIT:?}"));
+                self.dead(now, Death::Silent);
             }
             Ok(None) => {}
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && connection.has_spoken => {
-                self.come_back(now);
-            }
-            Err(error) => self.dead(now, error.to_string()),
+            Err(Death::Closed) if connection.has_spoken => self.come_back(now),
+            Err(why) => self.dead(now, why),
         }
     }
 
@@ -138,15 +167,21 @@ impl ProxyLink {
             Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None).and_then(|socket| {
                 // A full queue of the proxy gives "try again" instead of blocking.
                 socket.connect(&SockAddr::unix(&self.path)?)?;
-                Ok(Connection { socket, rest: Vec::new(), silent_since: now, has_spoken: false })
+                Ok(Connection { socket, silent_since: now, has_spoken: false })
             });
         match connected {
-            Ok(connection) => self.connection = Some(connection),
-            Err(error) => self.dead(now, format!("{}: {error}", self.path.display())),
+            Ok(connection) => {
+                self.connection = Some(connection);
+                self.rest.clear();
+            }
+            Err(error) => {
+                let path = Arc::clone(&self.path);
+                self.dead(now, Death::NotReached { path, error: error.raw_os_error().unwrap_or_default() });
+            }
         }
     }
 
-    fn dead(&mut self, now: MonoTime, why: String) {
+    fn dead(&mut self, now: MonoTime, why: Death) {
         self.report = ProxyReport { health: ProxyHealth::Dead, primary: false, ..self.report };
         self.why = why;
         self.connection = None;
@@ -156,52 +191,70 @@ impl ProxyLink {
 
 impl Connection {
     /// The last whole line that has arrived; an error when the stream has ended or is not what it should be.
-    fn read(&mut self, now: MonoTime) -> io::Result<Option<Said>> {
+    fn read(&mut self, now: MonoTime, rest: &mut Vec<u8>) -> Result<Option<Said>, Death> {
         let mut said = None;
-        let mut buffer = [0; 1024];
+        let mut buffer = [0; PIECE];
         loop {
             match self.socket.read(&mut buffer) {
-                Ok(0) => {
-                    let closed = "the proxy closed the stream";
-                    // What came before the end counts: a proxy that leaves says so first.
-                    return said.map_or_else(
-                        || Err(io::Error::new(io::ErrorKind::UnexpectedEof, closed)),
-                        |said| Ok(Some(said)),
-                    );
-                }
-                Ok(length) => self.rest.extend_from_slice(&buffer[..length]),
+                // What came before the end counts: a proxy that leaves says so first.
+                Ok(0) => return said.map_or(Err(Death::Closed), |said| Ok(Some(said))),
+                Ok(length) => rest.extend_from_slice(&buffer[..length]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
+                Err(error) => return Err(Death::Broken { error: error.raw_os_error().unwrap_or_default() }),
             }
-            while let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = self.rest.drain(..=end).collect();
-                said = Some(read_line(&line)?);
+            while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                let read = read_line(&rest[..end]);
+                rest.drain(..=end);
+                said = Some(read?);
                 (self.silent_since, self.has_spoken) = (now, true);
             }
-            if self.rest.len() > LINE_MAX {
-                return Err(io::Error::other("the proxy's stream holds no lines"));
+            if rest.len() > LINE_MAX {
+                return Err(Death::NoLines);
             }
         }
         Ok(said)
     }
 }
 
-/// One line of the stream; fields that are unknown here are for others.
-fn read_line(line: &[u8]) -> io::Result<Said> {
-    let value: serde_json::Value = serde_json::from_slice(line)
-        .map_err(|error| io::Error::other(format!("the proxy's stream is not JSON: {error}")))?;
-    let flag = |name: &str| value.get(name).and_then(serde_json::Value::as_bool).unwrap_or(false);
-    let health = match (flag("draining"), flag("serving")) {
+/// A line of the stream; what is absent is false, and what is unknown here is for others.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Line {
+    serving: bool,
+    draining: bool,
+    primary: bool,
+    epoch: u64,
+    maintenance: Option<bool>,
+}
+
+fn read_line(line: &[u8]) -> Result<Said, Death> {
+    let line: Line = serde_json::from_slice(line)
+        .map_err(|error| Death::NotUnderstood { why: error.to_string().into() })?;
+    let health = match (line.draining, line.serving) {
         // A draining proxy takes no new sessions, so it may well say that it does not serve.
         (true, _) => ProxyHealth::Draining,
         (false, true) => ProxyHealth::Serving,
         (false, false) => ProxyHealth::Dead,
     };
-    let epoch = value.get("epoch").and_then(serde_json::Value::as_u64).unwrap_or(0);
-    let report = ProxyReport { health, primary: flag("primary"), epoch };
-    let maintenance = value.get("maintenance").and_then(serde_json::Value::as_bool);
-    Ok(Said { report, maintenance })
+    let report = ProxyReport { health, primary: line.primary, epoch: line.epoch };
+    Ok(Said { report, maintenance: line.maintenance })
+}
+
+impl fmt::Display for Death {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = io::Error::from_raw_os_error;
+        match self {
+            Self::NotHeardOf => f.write_str("not heard of yet"),
+            Self::DoesNotServe => f.write_str("it says that it does not serve"),
+            Self::Silent => write!(f, "silent for {SILENCE_LIMIT:?}"),
+            Self::Closed => f.write_str("the proxy closed the stream"),
+            Self::NotReached { path, error } => write!(f, "{}: {}", path.display(), known(*error)),
+            Self::Broken { error } => known(*error).fmt(f),
+            Self::NoLines => f.write_str("the proxy's stream holds no lines"),
+            Self::NotUnderstood { why } => write!(f, "the proxy's stream is not understood: {why}"),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -272,7 +325,7 @@ mod tests {
         assert_eq!(link.report().health, ProxyHealth::Serving);
         stream.write_all(b"{\"serving\":false}\n").unwrap();
         link.work(at(25));
-        assert_eq!((link.report().health, link.why()), (ProxyHealth::Dead, "it says that it does not serve"));
+        assert_eq!((link.report().health, link.why()), (ProxyHealth::Dead, &Death::DoesNotServe));
         stream.write_all(SERVING).unwrap();
         link.work(at(26));
         drop((stream, listener));
@@ -328,7 +381,7 @@ mod tests {
         link.work(at(1500));
         assert_eq!((link.report().health, link.poll_timeout()), (ProxyHealth::Dead, at(2500)));
         link.work(at(2500));
-        assert!(link.why().contains("silent"), "{}", link.why());
+        assert_eq!(link.why(), &Death::Silent);
     }
 
     #[test]

@@ -119,7 +119,7 @@ impl Reload {
             state.groups.clone_from(&groups);
         }
         let both = groups.iter().flatten().filter_map(|old| Some((old, plan_of(found, old)?)));
-        let tunings = both.map(|(old, new)| (old.setup.address.to_string(), new.setup.tuning())).collect();
+        let tunings = both.map(|(old, new)| (old.setup.address, new.setup.tuning())).collect();
         if !taken || !self.wishes.wish(Wish::Tuned { tunings, times: found.cluster.vrrp.clone() }) {
             state.notes.push("cluster.toml: the driver takes nothing; send SIGHUP again".to_owned());
             return;
@@ -133,7 +133,7 @@ impl Reload {
             // The old ones end with their last reader, but for what there is to do yet for addresses that go.
             let old = self.followers.swap(Arc::new(followers));
             let gone = changes.gone();
-            let leaving = old.hooks_of(|address| gone.iter().any(|gone| gone.to_string() == address));
+            let leaving = old.hooks_of(|address| gone.contains(&address));
             tokio::spawn(leave(leaving, gone, Arc::clone(&self.shared)));
         }
         state.cluster = found.cluster.clone();
@@ -149,7 +149,7 @@ impl Reload {
 async fn leave(hooks: Leaving, gone: Vec<IpAddr>, shared: Shared) {
     let is_here = || {
         let snapshot = shared.load();
-        snapshot.routers.iter().any(|router| gone.iter().any(|gone| gone.to_string() == router.address))
+        snapshot.routers.iter().any(|router| gone.contains(&router.address))
     };
     while is_here() {
         tokio::time::sleep(GONE_LOOK).await;
@@ -191,7 +191,7 @@ impl Changes {
     }
 
     fn wish(&self, found: &Configuration) -> Wish {
-        let leader = |group: &Vec<RouterPlan>| group.first().map(|plan| plan.setup.address.to_string());
+        let leader = |group: &Vec<RouterPlan>| group.first().map(|plan| plan.setup.address);
         Wish::Changed {
             added: self.added.clone(),
             removed: self.removed.iter().filter_map(leader).collect(),
@@ -309,11 +309,12 @@ pub(crate) mod tests {
         let found = read("[[vip]]\naddress = \"10.0.1.9/24\"\n[[vip]]\naddress = \"10.0.1.8/24\"\n");
         let changes = Changes::between(&running.routers, &found.routers);
         let Wish::Changed { added, removed, floating } = changes.wish(&found) else { panic!("{changes:?}") };
-        let addresses = |groups: &[Vec<RouterPlan>]| -> Vec<String> {
-            groups.iter().flatten().map(|plan| plan.setup.address.to_string()).collect()
+        let addresses = |groups: &[Vec<RouterPlan>]| -> Vec<IpAddr> {
+            groups.iter().flatten().map(|plan| plan.setup.address).collect()
         };
-        assert_eq!((addresses(&added), removed), (vec!["10.0.1.8".to_owned()], vec!["10.0.1.10".to_owned()]));
-        assert_eq!(addresses(&changes.made_to(&running.routers)), ["10.0.1.9", "10.0.1.8"]);
+        let ip = |last: u8| IpAddr::from([10, 0, 1, last]);
+        assert_eq!((addresses(&added), removed), (vec![ip(8)], vec![ip(10)]));
+        assert_eq!(addresses(&changes.made_to(&running.routers)), [ip(9), ip(8)]);
         assert_eq!((changes.gone().len(), floating.len()), (1, 2));
         assert!(Changes::between(&found.routers, &found.routers).is_none());
     }

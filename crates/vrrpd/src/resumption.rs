@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ const LOOK: Duration = Duration::from_millis(50);
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Earlier {
     /// Holdings by address.
-    pub(crate) holdings: BTreeMap<String, u64>,
+    pub(crate) holdings: BTreeMap<IpAddr, u64>,
     /// Whether its proxy served.
     pub(crate) served: bool,
 }
@@ -47,7 +48,8 @@ impl ResumptionFile {
             return Earlier::default();
         }
         let held = value["held"].as_object().into_iter().flatten();
-        let holdings = held.filter_map(|(address, epoch)| Some((address.clone(), epoch.as_u64()?))).collect();
+        let holdings =
+            held.filter_map(|(address, epoch)| Some((address.parse().ok()?, epoch.as_u64()?))).collect();
         Earlier { holdings, served: value["served"].as_bool().unwrap_or(false) }
     }
 
@@ -83,7 +85,7 @@ impl ResumptionFile {
 fn now_of(snapshot: &Snapshot) -> Earlier {
     let active =
         snapshot.routers.iter().filter(|router| router.holds && router.status.state == State::Active);
-    let holdings = active.map(|router| (router.address.clone(), router.status.held_epoch)).collect();
+    let holdings = active.map(|router| (router.address, router.status.held_epoch)).collect();
     Earlier { holdings, served: snapshot.proxy == ProxyHealth::Serving }
 }
 
@@ -109,7 +111,7 @@ mod tests {
         let file = |boot: &str| ResumptionFile::new(&path, BootId(boot.to_owned()));
         assert_eq!(file("a").read(), Earlier::default());
         let now = now_of(&one_active());
-        assert_eq!((now.holdings.get("10.0.1.10"), now.served), (Some(&1), true));
+        assert_eq!((now.holdings.get(&IpAddr::from([10, 0, 1, 10])), now.served), (Some(&1), true));
         file("a").write(&now).unwrap();
         assert_eq!((file("a").read(), file("b").read()), (now, Earlier::default()));
         fs::write(&path, "{").unwrap();

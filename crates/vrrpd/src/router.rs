@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use ha_core::MonoTime;
 use ha_daemon::boottime;
-use vrrp::{Action, Event, SetupError, VirtualRouter};
+use vrrp::{Action, Event, Headline, SetupError, VirtualRouter};
 
 use crate::configuration::RouterPlan;
 use crate::log_queue::LogQueue;
@@ -28,15 +28,6 @@ pub(crate) struct Tools {
     pub(crate) parents: Parents,
     pub(crate) log: LogQueue,
     pub(crate) peers: PeerQueue,
-}
-
-/// What of a router's status others wait for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Headline {
-    state: vrrp::State,
-    priority: u8,
-    epoch: u64,
-    holds: Vec<bool>,
 }
 
 /// Since 1970, for the stamps of signatures.
@@ -80,11 +71,11 @@ impl Router {
         self.members.iter().filter_map(Member::identity)
     }
 
-    pub(crate) fn event(&mut self, now: MonoTime, event: Event, tools: &mut Tools) {
+    pub(crate) fn event(&mut self, now: MonoTime, event: Event<'_>, tools: &mut Tools) {
         self.event_of(now, 0, event, tools);
     }
 
-    fn event_of(&mut self, now: MonoTime, member: usize, event: Event, tools: &mut Tools) {
+    fn event_of(&mut self, now: MonoTime, member: usize, event: Event<'_>, tools: &mut Tools) {
         self.machine.set_utc(now, utc());
         self.machine.handle_event_of(now, member, event);
         self.carry_out(tools);
@@ -115,7 +106,6 @@ impl Router {
             let of_another = raw_socket::named_router(packet)
                 .is_some_and(|vrid| own.with(vrid) != own && all.contains(&own.with(vrid)));
             if let (false, Some(source)) = (of_another, raw_socket::source(packet)) {
-                let packet = packet.to_vec();
                 self.event_of(now, member, Event::Received { source, packet }, tools);
             }
         }
@@ -164,7 +154,7 @@ impl Router {
     /// The interface cannot take part.
     fn fall(&mut self, member: usize, why: String, tools: &mut Tools) {
         // The router may still want to say good-bye and to remove the address: the sockets go after that.
-        self.event_of(boottime(), member, Event::LinkDown { why }, tools);
+        self.event_of(boottime(), member, Event::LinkDown { why: why.into() }, tools);
         self.members[member].fall();
     }
 
@@ -181,13 +171,11 @@ impl Router {
                 Action::DropAddress => self.drop_address(tools),
                 Action::Announce => self.members.iter_mut().for_each(|member| member.announce(tools)),
                 Action::AskTakeOver { peer, priority, epoch } => {
-                    let address = self.address();
+                    let Some(address) = self.address() else { continue };
                     tools.peers.put(Outgoing::TakeOver { peer, address, priority, epoch });
                 }
-                Action::Note(reason) if reason.needs_attention() => {
-                    tools.log.warn(self.vrid(), reason.to_string());
-                }
-                Action::Note(reason) => tools.log.info(self.vrid(), reason.to_string()),
+                Action::Note(reason) if reason.needs_attention() => tools.log.warn(self.vrid(), reason),
+                Action::Note(reason) => tools.log.info(self.vrid(), reason),
             }
         }
         if !self.machine.is_speaking() {
@@ -223,11 +211,10 @@ impl Router {
         self.members.iter_mut().for_each(|member| member.leave(tools));
     }
 
-    /// What the outside is told at once when it changes.
-    pub(crate) fn headline(&self, now: MonoTime) -> Headline {
-        let vrrp::Status { state, priority, epoch, .. } = self.machine.status(now);
-        let holds = self.members.iter().map(|member| member.holding.is_some()).collect();
-        Headline { state, priority, epoch, holds }
+    /// What the outside is told at once when it changes: of every member, as of [`RouterView::headline`].
+    pub(crate) fn headlines(&self) -> impl Iterator<Item = (Headline, bool)> {
+        let headline = self.machine.headline();
+        self.members.iter().map(move |member| (headline, member.holding.is_some()))
     }
 
     /// Before the first look: whether an earlier process held the addresses until just now, so that they must not be taken
@@ -249,18 +236,20 @@ impl Router {
     }
 
     /// The floating address of the member that decides, as others name the router.
-    pub(crate) fn address(&self) -> String {
-        self.members.first().map(|member| member.setup.address.to_string()).unwrap_or_default()
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        self.members.first().map(|member| member.setup.address)
     }
 
     /// Whether it is the router of this floating address.
-    pub(crate) fn is_of(&self, address: &str) -> bool {
-        self.members.iter().any(|member| member.setup.address.to_string() == address)
+    pub(crate) fn is_of(&self, address: IpAddr) -> bool {
+        self.members.iter().any(|member| member.setup.address == address)
     }
 
-    /// Every member.
-    pub(crate) fn views(&self, now: MonoTime) -> impl Iterator<Item = RouterView> {
-        let members = self.members.iter().enumerate();
-        members.map(move |(number, member)| member.view(now, &self.machine, number))
+    /// Shows every member in `views` from `place` on; gives the place behind them.
+    pub(crate) fn show(&self, now: MonoTime, views: &mut Vec<RouterView>, place: usize) -> usize {
+        for (number, member) in self.members.iter().enumerate() {
+            member.show(now, &self.machine, number, views, place + number);
+        }
+        place + self.members.len()
     }
 }

@@ -1,7 +1,7 @@
 //! The gRPC interface: who holds the floating addresses, and why. Mutual TLS; who may call what stands in
 //! `ha_rpc::access`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -94,7 +94,7 @@ impl Vrrp for Service {
         let held = || -> Vec<String> {
             let snapshot = self.shared.load();
             let held = snapshot.routers.iter().filter(|router| router.holds);
-            held.map(|router| router.address.clone()).collect()
+            held.map(|router| router.address.to_string()).collect()
         };
         let begun = Instant::now();
         while drain && !held().is_empty() && begun.elapsed() < MOVE_LIMIT {
@@ -120,7 +120,11 @@ impl Vrrp for Service {
     }
 
     async fn r#move(&self, request: Request<MoveRequest>) -> Result<Response<MoveReply>, Status> {
-        let address = request.into_inner().address;
+        let asked = request.into_inner().address;
+        let host = &self.about.host;
+        let unknown =
+            || Outcome::Refused.status(format!("{asked} is no floating address of the file on {host}"));
+        let address: IpAddr = asked.parse().map_err(|_| unknown())?;
         let status_of = || {
             let snapshot = self.shared.load();
             snapshot
@@ -129,16 +133,13 @@ impl Vrrp for Service {
                 .find(|router| router.address == address)
                 .map(|router| router.status.clone())
         };
-        let host = &self.about.host;
-        let before = status_of().ok_or_else(|| {
-            Outcome::Refused.status(format!("{address} is no floating address of the file on {host}"))
-        })?;
+        let before = status_of().ok_or_else(unknown)?;
         if before.state != State::Active {
             return Err(
                 Outcome::Refused.status(format!("{host} does not hold {address}: it is {}", before.state))
             );
         }
-        if !self.wishes.wish(Wish::StepAside(address.clone())) {
+        if !self.wishes.wish(Wish::StepAside(address)) {
             return Err(Outcome::NotNow.status("too much is asked at once"));
         }
         let begun = Instant::now();
@@ -200,10 +201,10 @@ fn virtual_router(router: &RouterView, snapshot: &Snapshot, beside: &Beside) -> 
     let alarms = alarms.chain(beside.reload.shown().1);
     let alarms = alarms.chain(hook_fails.then(|| format!("hooks.vip_changed: {hook}")));
     VirtualRouter {
-        address: router.address.clone(),
+        address: router.address.to_string(),
         vrid: router.vrid.into(),
         version: router.version.into(),
-        interface: router.interface.clone(),
+        interface: router.interface.to_string(),
         state: state_to_wire(status.state).into(),
         priority: status.priority.into(),
         interval_ms: millis(router.interval),

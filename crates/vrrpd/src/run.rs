@@ -74,9 +74,11 @@ fn drive(args: &Args, configuration: Configuration) -> anyhow::Result<()> {
     tracing::info!(cluster = %cluster.name, host = %host.name, digest = %cluster.digest, "vrrpd starts");
 
     let shared: Shared = Arc::new(ArcSwap::from_pointee(Snapshot::empty(boottime())));
-    let (log, records) = log_queue();
     let (wishes, wishes_in) = wishes().context("open an eventfd")?;
-    let (peer_queue, outgoing) = peer_queue();
+    let inside = runtime.enter();
+    let (log, records) = log_queue().context("open an eventfd")?;
+    let (peer_queue, outgoing) = peer_queue().context("open an eventfd")?;
+    drop(inside);
     let resumption =
         ResumptionFile::new(&args.resumption_file, ha_daemon::boot_id().context("read the boot's id")?);
     let earlier = resumption.read();

@@ -1,11 +1,15 @@
 //! What the outside may see: published by the driver's thread, read by the gRPC service and the metrics.
 
+use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use ha_core::MonoTime;
-use vrrp::{ProxyHealth, ProxyReport, SharedSettings};
+use vrrp::{Headline, ProxyHealth, ProxyReport, SharedSettings};
+
+use crate::short_text::InterfaceName;
 
 /// One look at everything.
 #[derive(Debug, Clone)]
@@ -23,18 +27,18 @@ pub(crate) struct Snapshot {
     /// Maintenance mode of the cluster.
     pub(crate) maintenance: bool,
     /// What makes this process weaker than it should be, such as no real-time priority.
-    pub(crate) degraded: Vec<String>,
+    pub(crate) degraded: Arc<[String]>,
     pub(crate) routers: Vec<RouterView>,
 }
 
 /// One virtual router.
 #[derive(Debug, Clone)]
 pub(crate) struct RouterView {
-    pub(crate) address: String,
+    pub(crate) address: IpAddr,
     pub(crate) vrid: u8,
     pub(crate) version: u8,
     /// Empty while there is none.
-    pub(crate) interface: String,
+    pub(crate) interface: InterfaceName,
     pub(crate) interval: Duration,
     /// What must be the same on all hosts.
     pub(crate) settings: Arc<SharedSettings>,
@@ -58,8 +62,56 @@ impl Snapshot {
             said,
             drained: false,
             maintenance: false,
-            degraded: Vec::new(),
+            degraded: Arc::default(),
             routers: Vec::new(),
+        }
+    }
+}
+
+impl RouterView {
+    /// What others wait for when it changes.
+    pub(crate) fn headline(&self) -> (Headline, bool) {
+        (self.status.headline(), self.holds)
+    }
+}
+
+/// Snapshots that are there from the beginning: the one that is read, one that is being written, and as many that readers
+/// may still hold. The ordinary thread has few at a time.
+const ROOM: usize = 6;
+
+/// Publishes, in the memory of snapshots that nobody reads any more.
+#[derive(Debug)]
+pub(crate) struct Publisher {
+    shared: Shared,
+    /// The longest unused first.
+    earlier: VecDeque<Arc<Snapshot>>,
+}
+
+impl Publisher {
+    /// With room for so many virtual routers.
+    pub(crate) fn new(shared: Shared, now: MonoTime, routers: usize) -> Self {
+        let empty = || {
+            let routers = Vec::with_capacity(routers);
+            Arc::new(Snapshot { routers, ..Snapshot::empty(now) })
+        };
+        Self { shared, earlier: std::iter::repeat_with(empty).take(ROOM).collect() }
+    }
+
+    /// What was published last.
+    pub(crate) fn last(&self) -> arc_swap::Guard<Arc<Snapshot>> {
+        self.shared.load()
+    }
+
+    /// Lets `fill` bring an old snapshot up to date, and publishes it.
+    pub(crate) fn publish(&mut self, fill: impl FnOnce(&mut Snapshot)) {
+        let free = self.earlier.iter_mut().position(|earlier| Arc::get_mut(earlier).is_some());
+        let mut next = free
+            .and_then(|index| self.earlier.remove(index))
+            .unwrap_or_else(|| Arc::new(Snapshot::empty(MonoTime::default())));
+        fill(Arc::make_mut(&mut next));
+        let last = self.shared.swap(next);
+        if self.earlier.len() < ROOM {
+            self.earlier.push_back(last);
         }
     }
 }
@@ -83,16 +135,16 @@ pub(crate) mod tests {
             machine.handle_timeout(at(millis));
         }
         let router = RouterView {
-            address: "10.0.1.10".to_owned(),
+            address: [10, 0, 1, 10].into(),
             vrid: 10,
             version: 3,
-            interface: "eth0".to_owned(),
+            interface: "eth0".into(),
             interval: Duration::from_millis(200),
             settings: Arc::new([("interval".to_owned(), "200ms".to_owned())].into()),
             holds: true,
             status: machine.status(at(700)),
         };
-        let degraded = vec!["no real-time priority".to_owned()];
+        let degraded = ["no real-time priority".to_owned()].into();
         Snapshot {
             taken: at(700),
             began: at(0),
@@ -103,5 +155,34 @@ pub(crate) mod tests {
             degraded,
             routers: vec![router],
         }
+    }
+
+    #[test]
+    fn memory_is_used_again_once_nobody_reads_it() {
+        let shared: Shared = Arc::new(ArcSwap::from_pointee(Snapshot::empty(MonoTime(0))));
+        let mut publisher = Publisher::new(Arc::clone(&shared), MonoTime(0), 1);
+        let mut publish = |nanos: u64| {
+            publisher.publish(|snapshot| snapshot.taken = MonoTime(nanos));
+            (publisher.last().taken.0, Arc::as_ptr(&publisher.last()))
+        };
+        publish(1);
+        let held = shared.load_full();
+        let mut places = std::collections::BTreeSet::new();
+        for nanos in 2..100 {
+            let (taken, place) = publish(nanos);
+            assert_eq!(taken, nanos);
+            places.insert(place);
+        }
+        assert!(!places.contains(&Arc::as_ptr(&held)) && held.taken == MonoTime(1), "somebody reads it");
+        assert!(places.len() <= ROOM, "{}", places.len());
+        // Readers that hold everything keep nobody from publishing.
+        let all: Vec<Arc<Snapshot>> = (100..120)
+            .map(|nanos| {
+                publish(nanos);
+                shared.load_full()
+            })
+            .collect();
+        let taken: Vec<u64> = all.iter().map(|snapshot| snapshot.taken.0).collect();
+        assert_eq!(taken, (100..120).collect::<Vec<_>>());
     }
 }

@@ -3,6 +3,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, Read as _};
+use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,7 +29,7 @@ const NUMBER_LIMIT: u64 = 64;
 #[derive(Debug)]
 pub(crate) struct Board {
     /// Which address, as the driver knows it.
-    address: String,
+    address: IpAddr,
     tracks: Vec<Track>,
     samples: Mutex<Vec<Sample>>,
     wishes: Wishes,
@@ -36,7 +37,7 @@ pub(crate) struct Board {
 }
 
 impl Board {
-    pub(crate) fn new(address: String, tracks: Vec<Track>, shared: Shared, wishes: Wishes) -> Arc<Self> {
+    pub(crate) fn new(address: IpAddr, tracks: Vec<Track>, shared: Shared, wishes: Wishes) -> Arc<Self> {
         let counter = |track: &Track| Counter::new(track.rise, track.fall, track.init_fail).sample();
         let samples = Mutex::new(tracks.iter().map(counter).collect());
         Arc::new(Self { address, tracks, samples, wishes, shared })
@@ -89,7 +90,7 @@ impl Board {
         let old = std::mem::replace(&mut samples[index], sample);
         drop(samples);
         if old != sample {
-            tracing::info!(address = self.address, track = self.tracks[index].name(), %old, new = %sample, "tracked");
+            tracing::info!(address = %self.address, track = self.tracks[index].name(), %old, new = %sample, "tracked");
         }
         // Told each time: a wish may be lost.
         self.tell();
@@ -97,7 +98,7 @@ impl Board {
 
     fn tell(&self) {
         let tracking = self.tracking();
-        self.wishes.wish(Wish::Tracking { address: self.address.clone(), tracking });
+        self.wishes.wish(Wish::Tracking { address: self.address, tracking });
     }
 
     fn tracking(&self) -> Tracking {
@@ -116,8 +117,8 @@ impl Board {
         all.map(|(track, sample)| format!("{}: {sample} (weight {})", track.name(), track.weight)).collect()
     }
 
-    pub(crate) fn address(&self) -> &str {
-        &self.address
+    pub(crate) fn address(&self) -> IpAddr {
+        self.address
     }
 }
 
@@ -264,14 +265,12 @@ mod tests {
         };
         let (wishes, wishes_in) = wishes().unwrap();
         let shared = Arc::new(arc_swap::ArcSwap::from_pointee(one_active()));
-        let board = Board::new("10.0.1.10".to_owned(), vec![track], shared, wishes);
+        let board = Board::new([10, 0, 1, 10].into(), vec![track], shared, wishes);
         let _tasks = board.start();
         let sum = async |expected: i32| {
             let end = std::time::Instant::now() + Duration::from_secs(20);
             loop {
-                let told = wishes_in
-                    .take()
-                    .into_iter()
+                let told = std::iter::from_fn(|| wishes_in.take())
                     .any(|wish| matches!(wish, Wish::Tracking { tracking, .. } if tracking.sum == expected));
                 if told {
                     return;

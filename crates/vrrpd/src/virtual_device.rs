@@ -10,12 +10,15 @@
 //! takes a killed one's place can still restore them.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
 
 use vrrp::Setup;
 use vrrp::frame::{HardwareAddress, virtual_hardware};
 
 use crate::netlink::{ArpSettings, Link, NewDevice, Requests};
+use crate::short_text::InterfaceName;
 
 /// What is written on our devices, before the earlier settings of the interface below.
 const MARK: &str = "matriarch vrrpd";
@@ -45,10 +48,12 @@ enum There<'l> {
 
 impl Wanted {
     fn look<'l>(&self, links: &'l [Link]) -> There<'l> {
-        let Some(link) = links.iter().find(|link| link.name == self.name) else { return There::Nothing };
+        let Some(link) = links.iter().find(|link| link.name.as_str() == self.name) else {
+            return There::Nothing;
+        };
         let same =
             link.bridged_macvlan && link.parent == Some(self.parent) && link.hardware == Some(self.hardware);
-        match (same, link.alias.starts_with(MARK)) {
+        match (same, link.alias.as_str().starts_with(MARK)) {
             (true, _) => There::Same(link),
             (false, true) => There::Outdated(link),
             (false, false) => There::Foreign,
@@ -127,11 +132,13 @@ impl VirtualDevice {
     pub(crate) fn sweep(setup: &Setup, requests: &mut Requests) -> io::Result<bool> {
         let links = requests.links()?;
         let name = device_name(setup);
-        let ours = |link: &&Link| link.alias.starts_with(MARK);
-        let Some(left) = links.iter().filter(ours).find(|link| link.name == name) else { return Ok(false) };
+        let ours = |link: &&Link| link.alias.as_str().starts_with(MARK);
+        let Some(left) = links.iter().filter(ours).find(|link| link.name.as_str() == name) else {
+            return Ok(false);
+        };
         requests.remove_device(left.index)?;
         let mut others = links.iter().filter(ours).filter(|link| link.index != left.index);
-        if let (Some(below), Some(earlier)) = (left.parent, earlier_of(&left.alias))
+        if let (Some(below), Some(earlier)) = (left.parent, earlier_of(left.alias.as_str()))
             && !others.any(|other| other.parent == Some(below))
         {
             requests.set_arp(below, earlier)?;
@@ -183,7 +190,7 @@ impl VirtualDevice {
 
     /// Whether routers on the link may give it addresses and routes.
     pub(crate) fn hears_routers(&self) -> bool {
-        let value = |name| kernel_value(&format!("ipv6/conf/{}/{name}", self.name));
+        let value = |name| kernel_value(format_args!("ipv6/conf/{}/{name}", self.name));
         match value("accept_ra") {
             Some(1) => value("forwarding") == Some(0),
             Some(accepts) => accepts > 1,
@@ -250,12 +257,16 @@ impl Parents {
     }
 
     /// Somebody may have set them back, `sysctl --system` for instance. Gives the interfaces that had to be set again.
-    pub(crate) fn keep(&self, links: &[Link], requests: &mut Requests) -> Vec<(String, io::Result<()>)> {
+    pub(crate) fn keep(
+        &self,
+        links: &[Link],
+        requests: &mut Requests,
+    ) -> Vec<(InterfaceName, io::Result<()>)> {
         let mut again = Vec::new();
         for (index, earlier) in &self.0 {
             let link = links.iter().find(|link| link.index == *index);
             if let Some(link) = link.filter(|link| link.arp.is_some_and(|now| now != quiet(*earlier))) {
-                again.push((link.name.clone(), requests.set_arp(*index, quiet(*earlier))));
+                again.push((link.name, requests.set_arp(*index, quiet(*earlier))));
             }
         }
         again
@@ -277,7 +288,7 @@ impl Parents {
 /// How an interface was set before any process of ours changed it.
 fn as_before(index: u32, now: ArpSettings, links: &[Link]) -> ArpSettings {
     let on_it = links.iter().filter(|link| link.parent == Some(index));
-    on_it.filter_map(|link| earlier_of(&link.alias)).next().unwrap_or(now)
+    on_it.filter_map(|link| earlier_of(link.alias.as_str())).next().unwrap_or(now)
 }
 
 /// Settings of all interfaces that would make a device deaf, because it cannot be set to undo them: the kernel joins both.
@@ -294,12 +305,19 @@ fn deafness(value: impl Fn(&str) -> Option<u32>) -> Option<String> {
 }
 
 fn system_wide(name: &str) -> Option<u32> {
-    kernel_value(&format!("ipv4/conf/all/{name}"))
+    kernel_value(format_args!("ipv4/conf/all/{name}"))
 }
 
 /// Of the network namespace in which this thread is.
-fn kernel_value(path: &str) -> Option<u32> {
-    std::fs::read_to_string(format!("/proc/sys/net/{path}")).ok()?.trim().parse().ok()
+fn kernel_value(path: fmt::Arguments<'_>) -> Option<u32> {
+    // In place: this is also read by the thread that advertises.
+    let (mut name, mut text) = ([0; 128], [0; 16]);
+    let mut rest = &mut name[..];
+    write!(rest, "/proc/sys/net/{path}").ok()?;
+    let unused = rest.len();
+    let name = std::str::from_utf8(&name[..128 - unused]).ok()?;
+    let length = File::open(name).ok()?.read(&mut text).ok()?;
+    std::str::from_utf8(&text[..length]).ok()?.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -309,7 +327,7 @@ mod tests {
     const BEFORE: ArpSettings = ArpSettings { ignore: 0, announce: 1 };
 
     fn link(index: u32, name: &str) -> Link {
-        Link { index, name: name.to_owned(), ..Link::default() }
+        Link { index, name: name.into(), ..Link::default() }
     }
 
     fn device() -> Link {
@@ -317,7 +335,7 @@ mod tests {
             parent: Some(2),
             hardware: Some([0, 0, 0x5E, 0, 1, 51]),
             bridged_macvlan: true,
-            alias: mark(Some(BEFORE)),
+            alias: mark(Some(BEFORE)).as_str().into(),
             ..link(9, "vrrp4-51")
         }
     }
@@ -339,15 +357,15 @@ mod tests {
         assert_eq!(look(link(3, "eth1")), "nothing");
         assert_eq!(look(device()), "same");
         // Killed between making it and writing on it.
-        assert_eq!(look(Link { alias: String::new(), ..device() }), "same");
+        assert_eq!(look(Link { alias: "".into(), ..device() }), "same");
         let other = [0, 0, 0x5E, 0, 1, 52];
         for changed in [
             Link { parent: Some(3), ..device() },
             Link { hardware: Some(other), ..device() },
             Link { bridged_macvlan: false, ..device() },
         ] {
-            assert_eq!(look(changed.clone()), "outdated");
-            assert_eq!(look(Link { alias: "by hand".to_owned(), ..changed }), "foreign");
+            assert_eq!(look(changed), "outdated");
+            assert_eq!(look(Link { alias: "by hand".into(), ..changed }), "foreign");
         }
         let six = Setup::new(255, std::net::Ipv6Addr::LOCALHOST);
         assert_eq!(device_name(&six), "vrrp6-255");

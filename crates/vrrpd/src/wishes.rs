@@ -16,28 +16,30 @@ use crate::configuration::RouterPlan;
 
 /// What may wait: people are slow, and hosts tell five times a second how they are. When it is full, what comes is refused,
 /// and told again by whoever tells.
-const WAITING: usize = 64;
+const WAITING: usize = 256;
 
 /// One thing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Wish {
     /// The router of this address shall give it away.
-    StepAside(String),
+    StepAside(IpAddr),
     /// An operator keeps floating addresses off this host, or no longer.
     Drain(bool),
     /// What this address follows beside the proxy has come to this.
-    Tracking { address: String, tracking: Tracking },
+    Tracking { address: IpAddr, tracking: Tracking },
     /// The file was changed: what its addresses go by now, and the times that all have in common.
-    Tuned { tunings: Vec<(String, Tuning)>, times: ha_config::Vrrp },
+    Tuned { tunings: Vec<(IpAddr, Tuning)>, times: ha_config::Vrrp },
     /// The file was changed: these virtual routers or groups come, those go (by the address that decides), and these are the
     /// floating addresses that it has.
-    Changed { added: Vec<Vec<RouterPlan>>, removed: Vec<String>, floating: Vec<IpAddr> },
-    /// Another host says how it is: its proxy, and its virtual routers by address.
-    PeerReported { peer: MemberName, proxy: ProxyReport, routers: Vec<(String, PeerRouter)> },
+    Changed { added: Vec<Vec<RouterPlan>>, removed: Vec<IpAddr>, floating: Vec<IpAddr> },
+    /// Another host says how its proxy is.
+    ProxyReported { peer: MemberName, proxy: ProxyReport },
+    /// Another host says how its virtual router of this address is.
+    RouterReported { peer: MemberName, address: IpAddr, router: PeerRouter },
     /// Another host is not heard any more.
     PeerLost(MemberName),
     /// Another host asks to be relieved.
-    TakeOver { peer: MemberName, address: String, priority: u8, epoch: u64 },
+    TakeOver { peer: MemberName, address: IpAddr, priority: u8, epoch: u64 },
 }
 
 /// The side of whoever wishes.
@@ -73,11 +75,13 @@ impl Wishes {
 }
 
 impl WishesIn {
-    /// Those that have come.
-    pub(crate) fn take(&self) -> Vec<Wish> {
-        // Empty most of the time; what counts is the queue.
-        let _ = self.wake.read();
-        self.queue.try_iter().collect()
+    /// The next one that has come.
+    pub(crate) fn take(&self) -> Option<Wish> {
+        self.queue.try_recv().ok().or_else(|| {
+            // What comes from here on wakes again; empty most of the time.
+            let _ = self.wake.read();
+            self.queue.try_recv().ok()
+        })
     }
 }
 
@@ -94,11 +98,10 @@ mod tests {
     #[test]
     fn a_wish_arrives_once_and_too_many_are_refused() {
         let (wishes, wishes_in) = wishes().unwrap();
-        let aside = || Wish::StepAside("10.0.1.10".to_owned());
+        let aside = || Wish::StepAside([10, 0, 1, 10].into());
         assert!(wishes.wish(aside()));
-        assert_eq!(wishes_in.take(), [aside()]);
-        assert_eq!(wishes_in.take(), []);
-        let taken = (0..100).filter(|_| wishes.wish(aside())).count();
+        assert_eq!((wishes_in.take(), wishes_in.take()), (Some(aside()), None));
+        let taken = (0..2 * WAITING).filter(|_| wishes.wish(aside())).count();
         assert_eq!(taken, WAITING);
         drop(wishes_in);
         assert!(!wishes.wish(aside()), "nobody is there");

@@ -26,7 +26,7 @@ const ASIDE_LIMIT: Duration = Duration::from_secs(1);
 const ANSWER_GAP: Duration = Duration::from_millis(10);
 
 /// How often the address is put back within [`RESTORE_WINDOW`] before the router gives way: somebody means it.
-const RESTORE_LIMIT: usize = 5;
+pub(super) const RESTORE_LIMIT: usize = 5;
 const RESTORE_WINDOW: Duration = Duration::from_secs(60);
 
 impl VirtualRouter {
@@ -174,14 +174,16 @@ impl VirtualRouter {
                 addresses: setup.addresses().collect(),
                 auth,
             };
-            let destinations =
-                if setup.unicast { setup.peers.clone() } else { vec![group_of(setup.address)] };
-            for destination in destinations {
+            let group = group_of(setup.address);
+            let all = if setup.unicast { setup.peers.len() } else { 1 };
+            for number in 0..all {
+                let setup = &self.members[index].setup;
+                let destination = if setup.unicast { setup.peers[number] } else { group };
                 let coverage = self.members[index].coverage(now, source, destination);
                 let mut packet = packet::encode(&advertisement, coverage);
                 let utc = self.utc(now);
                 if let Some(signature) = self.members[index].sign(source, &packet, utc) {
-                    packet.extend(signature.bytes());
+                    packet.extend_from_slice(signature.bytes());
                 }
                 self.push(Action::Send { member: index, destination, packet });
                 let counters = &mut self.members[index].counters;

@@ -32,7 +32,10 @@ impl VirtualRouter {
             self.epoch += 1;
             self.held_epoch = self.epoch;
         }
-        self.peers.insert(peer, router);
+        match self.peers.iter_mut().find(|(other, _)| *other == peer) {
+            Some((_, known)) => *known = router,
+            None => self.peers.push((peer, router)),
+        }
     }
 
     /// Asks whoever is best off among the hosts that are better off than this one, if there is any.
@@ -48,7 +51,7 @@ impl VirtualRouter {
         let is_better =
             |router: &PeerRouter| router.state == State::Backup && self.is_better(router.priority, own);
         let better = self.peers.iter().filter(|(_, router)| is_better(router));
-        better.max_by_key(|(_, router)| router.priority).map(|(peer, _)| peer.clone())
+        better.max_by_key(|(peer, router)| (router.priority, peer)).map(|(peer, _)| peer.clone())
     }
 
     pub(super) fn asked_to_take_over(&mut self, now: MonoTime, peer: MemberName, priority: u8, epoch: u64) {

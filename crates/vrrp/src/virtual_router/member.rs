@@ -5,10 +5,11 @@
 //! Actives have the same priority, only the first member's addresses are compared: the addresses of different members may
 //! be ordered differently, and then each host would give way to the other.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::validation::Dialect;
+use crate::remembered::Remembered;
 use crate::setup::Setup;
 use crate::signature::Stamp;
 use crate::statistics::Counters;
@@ -18,26 +19,26 @@ use crate::statistics::Counters;
 pub(super) struct Member {
     pub(super) setup: Setup,
     /// Own address on the link, or why there is none.
-    pub(super) source: Result<IpAddr, String>,
+    pub(super) source: Result<IpAddr, Arc<str>>,
     pub(super) counters: Counters,
     /// Form of the checksum that each router uses.
-    pub(super) dialects: BTreeMap<IpAddr, Dialect>,
+    pub(super) dialects: Remembered<Dialect>,
     /// When we signed last.
     pub(super) signed: Stamp,
     /// The youngest signature of each router.
-    pub(super) heard_signed: BTreeMap<IpAddr, Stamp>,
+    pub(super) heard_signed: Remembered<Stamp>,
 }
 
 impl Member {
     pub(super) fn new(setup: Setup) -> Self {
-        let source = Err("no link yet".to_owned());
+        let source = Err("no link yet".into());
         Self {
             setup,
             source,
             counters: Counters::default(),
-            dialects: BTreeMap::new(),
+            dialects: Remembered::new(),
             signed: Stamp::default(),
-            heard_signed: BTreeMap::new(),
+            heard_signed: Remembered::new(),
         }
     }
 

@@ -9,9 +9,6 @@ use crate::packet::Received;
 use crate::setup::{Replay, Signing, SigningMode};
 use crate::signature::Signature;
 
-/// Routers whose last stamp is remembered. Only somebody who has a key gets a place.
-const STAMP_LIMIT: usize = 64;
-
 /// What a signature says.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -56,7 +53,7 @@ impl Member {
         }
         let other_key = id != signing.key.id;
         let (stamp, apart) = (signature.stamp(), signature.stamp().distance(utc));
-        let known = self.heard_signed.get(&received.source);
+        let known = self.heard_signed.get(received.source);
         let window = match signing.replay {
             Replay::Monotonic => None,
             Replay::Time(window) => Some(window),
@@ -69,24 +66,14 @@ impl Member {
         if !is_new {
             return Verdict::Wrong(AlarmKind::Replayed);
         }
-        self.remember_stamp(received.source, signature);
+        // Only somebody who has a key gets a place.
+        self.heard_signed.put(received.source, signature.stamp(), |stamp| *stamp);
         let far = window.is_some_and(|window| apart > window / 2);
         Verdict::Right(if far {
             Some(AlarmKind::ClockApart { by: apart })
         } else {
             other_key.then_some(AlarmKind::OtherKey { key: id })
         })
-    }
-
-    fn remember_stamp(&mut self, source: IpAddr, signature: &Signature) {
-        if !self.heard_signed.contains_key(&source)
-            && self.heard_signed.len() >= STAMP_LIMIT
-            && let Some(oldest) =
-                self.heard_signed.iter().min_by_key(|(_, stamp)| **stamp).map(|(source, _)| *source)
-        {
-            self.heard_signed.remove(&oldest);
-        }
-        self.heard_signed.insert(source, signature.stamp());
     }
 }
 

@@ -12,16 +12,13 @@ use super::member::Member;
 use super::signing::Verdict;
 use crate::alarm::AlarmKind;
 use crate::checksum::Coverage;
-use crate::packet::{self, Auth, Discarded, Heard, Received, TTL, group_of};
+use crate::packet::{self, Addresses, Auth, Discarded, Heard, Received, TTL, group_of};
 use crate::setup::ChecksumMode;
 use crate::state::State;
 use crate::version::Version;
 
 /// How long a router's form of the checksum is remembered.
 const DIALECT_MEMORY: Duration = Duration::from_secs(3600);
-
-/// Routers whose form is remembered. Sources can be forged: the one heard longest ago makes room.
-const DIALECT_LIMIT: usize = 64;
 
 /// A valid advertisement of this virtual router by somebody else.
 #[derive(Debug, Clone, Copy)]
@@ -206,7 +203,7 @@ impl VirtualRouter {
             Discarded::IntervalZero => counters.discarded_interval += 1,
             _ => counters.discarded_malformed += 1,
         }
-        self.discard(now, member, AlarmKind::Malformed { why: discarded.to_string() }, source);
+        self.discard(now, member, AlarmKind::Malformed { why: discarded.clone() }, source);
     }
 
     /// Right but for the settings: not used, but a peer that sends it is alive.
@@ -226,14 +223,7 @@ impl VirtualRouter {
 
     /// Its advertisements decide nothing here: following them would leave our address on no host. But whoever begins beside it
     /// waits, because ours would disturb the other cluster.
-    fn foreign(
-        &mut self,
-        now: MonoTime,
-        member: usize,
-        heard: Heard,
-        theirs: Vec<IpAddr>,
-        interval: Duration,
-    ) {
+    fn foreign(&mut self, now: MonoTime, member: usize, heard: Heard, theirs: Addresses, interval: Duration) {
         self.members[member].counters.discarded_source += 1;
         if self.state == State::Backup && heard.priority != 0 && self.active.is_none() {
             self.heard_foreign(now, heard.source, interval);
@@ -255,15 +245,8 @@ impl Member {
     }
 
     fn remember_dialect(&mut self, now: MonoTime, source: IpAddr, coverage: Coverage) {
-        if !self.dialects.contains_key(&source)
-            && self.dialects.len() >= DIALECT_LIMIT
-            && let Some(oldest) =
-                self.dialects.iter().min_by_key(|(_, d)| d.heard_at).map(|(source, _)| *source)
-        {
-            self.dialects.remove(&oldest);
-        }
         let pseudo = coverage != Coverage::Message;
-        self.dialects.insert(source, Dialect { pseudo, heard_at: now });
+        self.dialects.put(source, Dialect { pseudo, heard_at: now }, |dialect| dialect.heard_at);
     }
 
     /// The form in which to send.

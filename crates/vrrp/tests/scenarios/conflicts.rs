@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use vrrp::checksum::Coverage;
-use vrrp::packet::{self, Advertisement, Auth, GROUP};
+use vrrp::packet::{self, Addresses, Advertisement, Auth, GROUP};
 use vrrp::{AlarmKind, Cause, ChecksumMode, ProxyHealth, Reason, Setup, State, Version};
 
 use crate::link::{INTERVAL, Link, Seen, VIP, address, ip_packet, ms, setup, setup_v2};
@@ -72,7 +72,7 @@ fn by_unicast_a_peer_may_be_some_hops_away_and_one_that_is_too_far_is_waited_for
             vrid: 51,
             priority: 189,
             interval: INTERVAL,
-            addresses: vec![VIP],
+            addresses: vec![VIP].into(),
             auth: Auth::None,
         };
         let mut packet =
@@ -145,11 +145,11 @@ fn advertisement(change: impl Fn(&mut Advertisement)) -> Vec<u8> {
         vrid: 51,
         priority: 189,
         interval: INTERVAL,
-        addresses: vec![VIP],
+        addresses: vec![VIP].into(),
         auth: Auth::None,
     };
     change(&mut advertisement);
-    packet::encode(&advertisement, Coverage::Message)
+    packet::encode(&advertisement, Coverage::Message).to_vec()
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn packets_that_are_not_valid_do_not_keep_an_active_alive() {
 #[test]
 fn other_addresses_are_believed_and_told() {
     let mut link = Link::settled();
-    let theirs = vec![IpAddr::from([10, 0, 1, 99])];
+    let theirs: Addresses = vec![IpAddr::from([10, 0, 1, 99])].into();
     let message = advertisement(|a| a.addresses.clone_from(&theirs));
     link.kill(0);
     for _ in 0..20 {
@@ -202,7 +202,7 @@ fn other_addresses_are_believed_and_told() {
 fn foreign_cluster(link: &mut Link, priority: u8, seconds: u64) {
     let stranger = Ipv4Addr::new(10, 0, 1, 77);
     let message = advertisement(|a| {
-        (a.priority, a.addresses) = (priority, vec![Ipv4Addr::new(10, 0, 1, 99).into()]);
+        (a.priority, a.addresses) = (priority, vec![Ipv4Addr::new(10, 0, 1, 99).into()].into());
     });
     for _ in 0..seconds * 5 {
         for host in 0..link.hosts.len() {
@@ -245,7 +245,7 @@ fn the_owner_of_the_address_wins_without_a_duel() {
 /// The other cluster was there first: it is left alone. When it comes later, we stay.
 #[test]
 fn another_cluster_with_our_identifier_is_not_disturbed_and_does_not_disturb() {
-    let theirs = vec![IpAddr::from([10, 0, 1, 99])];
+    let theirs: Addresses = vec![IpAddr::from([10, 0, 1, 99])].into();
     let foreign = address(7);
     for priority in [1, 100, 254] {
         let message = advertisement(|a| {

@@ -48,14 +48,14 @@ fn one_family_that_is_heard_is_enough_for_both() {
 fn a_link_lost_for_one_family_gives_both_away_and_the_other_family_says_so() {
     for member in [0, 1] {
         let mut link = settled();
-        link.event_of(0, member, Event::LinkDown { why: "no link-local address".to_owned() });
+        link.event_of(0, member, Event::LinkDown { why: "no link-local address".into() });
         assert_eq!((link.state(0), link.owners()), (State::Fault, vec![]), "nothing is kept of the group");
         let after = link.run_until(Duration::from_secs(2), |link| link.actives() == [1]);
         assert!(after < INTERVAL, "priority 0 was heard over the other family: {after:?}");
         // Back again, it listens first; the group is whole only when both are there.
-        link.event_of(0, 1 - member, Event::LinkDown { why: "no carrier".to_owned() });
+        link.event_of(0, 1 - member, Event::LinkDown { why: "no carrier".into() });
         link.link_up(0, member);
-        assert_eq!(link.status(0).reason, Cause::LinkDown { why: "no carrier".to_owned() });
+        assert_eq!(link.status(0).reason, Cause::LinkDown { why: "no carrier".into() });
         link.link_up(0, 1 - member);
         assert_eq!(link.state(0), State::Backup);
         link.run(Duration::from_secs(1));
@@ -67,7 +67,7 @@ fn a_link_lost_for_one_family_gives_both_away_and_the_other_family_says_so() {
 fn a_fault_on_both_hosts_ends_with_one_active() {
     let mut link = settled();
     for (host, member) in [(0, 0), (1, 1)] {
-        link.event_of(host, member, Event::LinkDown { why: "no carrier".to_owned() });
+        link.event_of(host, member, Event::LinkDown { why: "no carrier".into() });
     }
     link.run(Duration::from_secs(20));
     assert_eq!((link.state(0), link.state(1)), (State::Fault, State::Fault));
@@ -159,7 +159,7 @@ proptest! {
                 Step::Unmute => link.mute.clear(),
                 Step::Link(host, member, true) => link.link_up(host, member),
                 Step::Link(host, member, false) => {
-                    link.event_of(host, member, Event::LinkDown { why: "no carrier".to_owned() });
+                    link.event_of(host, member, Event::LinkDown { why: "no carrier".into() });
                 }
                 Step::Proxy(host, health) => link.proxy(host, health),
                 Step::Lose(of_thousand) => link.loss = of_thousand,

@@ -24,9 +24,9 @@ fn a_link_that_goes_down_takes_the_address_with_it() {
 #[test]
 fn an_address_that_goes_while_the_link_works_is_told_to_the_others() {
     let mut link = Link::settled();
-    link.event(0, Event::LinkDown { why: "no source address".to_owned() });
+    link.event(0, Event::LinkDown { why: "no source address".into() });
     link.run_until(ms(60), |link| link.actives() == [1]);
-    assert_eq!(link.status(0).reason, Cause::LinkDown { why: "no source address".to_owned() });
+    assert_eq!(link.status(0).reason, Cause::LinkDown { why: "no source address".into() });
 }
 
 #[test]

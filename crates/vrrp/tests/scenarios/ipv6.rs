@@ -53,7 +53,7 @@ fn each_advertisement_goes_to_the_group_and_lists_the_link_local_address_first()
     let packet = ip_packet(address_v6(0), destination, &packet);
     let received = vrrp::packet::decode(&packet).unwrap();
     assert_eq!((destination, received.destination), (GROUP_V6, GROUP_V6));
-    assert_eq!(received.advertisement.addresses, [link_local(51).into(), VIP_V6]);
+    assert_eq!(received.advertisement.addresses[..], [link_local(51).into(), VIP_V6]);
 }
 
 /// keepalived does so unless it is strict.
@@ -66,7 +66,7 @@ fn a_peer_without_a_link_local_address_is_not_understood_and_keeps_us_from_takin
         vrid: 51,
         priority: 200,
         interval: INTERVAL,
-        addresses: vec![VIP_V6],
+        addresses: vec![VIP_V6].into(),
         auth: Auth::None,
     };
     let coverage = Coverage::PseudoHeader { source: address_v6(1), destination: GROUP_V6 };

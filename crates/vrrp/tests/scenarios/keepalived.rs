@@ -41,7 +41,7 @@ impl Plain {
             vrid: 51,
             priority: self.priority,
             interval: INTERVAL,
-            addresses: vec![VIP],
+            addresses: vec![VIP].into(),
             auth: Auth::Password(*b"cfgha26\0"),
         };
         ip_packet(address(1), GROUP, &packet::encode(&advertisement, Coverage::Message))

@@ -177,11 +177,11 @@ impl Link {
         self.event(host, Event::ProxyChanged(health));
     }
 
-    pub(crate) fn event(&mut self, host: usize, event: Event) {
+    pub(crate) fn event(&mut self, host: usize, event: Event<'_>) {
         self.event_of(host, 0, event);
     }
 
-    pub(crate) fn event_of(&mut self, host: usize, member: usize, event: Event) {
+    pub(crate) fn event_of(&mut self, host: usize, member: usize, event: Event<'_>) {
         self.hosts[host].router.handle_event_of(self.now, member, event);
         self.carry_out(host);
     }
@@ -215,7 +215,7 @@ impl Link {
     pub(crate) fn thaw(&mut self, host: usize) {
         self.hosts[host].condition = Condition::Running;
         for (member, source, packet) in std::mem::take(&mut self.hosts[host].queue) {
-            self.event_of(host, member, Event::Received { source, packet });
+            self.event_of(host, member, Event::Received { source, packet: &packet });
         }
         self.hosts[host].router.handle_timeout(self.now);
         self.carry_out(host);
@@ -232,7 +232,7 @@ impl Link {
     pub(crate) fn unplug(&mut self, host: usize) {
         self.hosts[host].link = false;
         for member in 0..self.hosts[host].sources.len() {
-            self.event_of(host, member, Event::LinkDown { why: "no carrier".to_owned() });
+            self.event_of(host, member, Event::LinkDown { why: "no carrier".into() });
         }
     }
 
@@ -259,7 +259,7 @@ impl Link {
 
     /// A packet from nowhere arrives at a host.
     pub(crate) fn inject(&mut self, host: usize, source: IpAddr, packet: Vec<u8>) {
-        self.event(host, Event::Received { source, packet });
+        self.event(host, Event::Received { source, packet: &packet });
     }
 
     pub(crate) fn run(&mut self, duration: Duration) {
@@ -315,7 +315,9 @@ impl Link {
             return;
         }
         match self.hosts[to].condition {
-            Condition::Running => self.event_of(to, member, Event::Received { source, packet }),
+            Condition::Running => {
+                self.event_of(to, member, Event::Received { source, packet: &packet });
+            }
             Condition::Frozen => self.hosts[to].queue.push((member, source, packet)),
             Condition::Off => {}
         }

@@ -1,5 +1,6 @@
 //! Two or three hosts that also hear each other over the peer channel, as the program drives them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ha_core::MemberName;
@@ -26,7 +27,7 @@ struct Pair {
     watches: Vec<PrimaryWatch>,
     /// Hosts whose channel works.
     channel: Vec<bool>,
-    differs: Option<String>,
+    differs: Option<Arc<str>>,
     millis: u64,
 }
 
@@ -342,7 +343,7 @@ fn holdings_are_numbered_across_the_hosts() {
 #[test]
 fn other_settings_are_an_alarm_while_they_last() {
     let mut pair = Pair::settled();
-    pair.differs = Some("version 2 instead of 3".to_owned());
+    pair.differs = Some("version 2 instead of 3".into());
     pair.run(ms(400));
     let alarms = pair.link.status(0).alarms;
     assert_eq!(alarms.len(), 1);

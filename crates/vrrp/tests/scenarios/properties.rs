@@ -265,7 +265,7 @@ fn mutated(changes: &[(usize, u8)], length: usize, mend: bool) -> Vec<u8> {
         vrid: 51,
         priority: 180,
         interval: INTERVAL,
-        addresses: vec![VIP],
+        addresses: vec![VIP].into(),
         auth: Auth::None,
     };
     let mut packet = ip_packet(address(2), GROUP, &encode(&advertisement, Coverage::Message));

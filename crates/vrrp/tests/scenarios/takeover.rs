@@ -200,7 +200,7 @@ fn equal_priorities_are_decided_by_the_address_compared_as_a_number() {
                 vrid: 51,
                 priority: 155,
                 interval: INTERVAL,
-                addresses: vec![VIP],
+                addresses: vec![VIP].into(),
                 auth: vrrp::packet::Auth::None,
             };
             let message = vrrp::packet::encode(&advertisement, vrrp::checksum::Coverage::Message);

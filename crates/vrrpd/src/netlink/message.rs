@@ -1,16 +1,11 @@
-//! The few messages of rtnetlink(7) that are needed here.
+//! The few messages of rtnetlink(7) that are needed here, written and read in place: the thread that advertises refreshes
+//! its address with each advertisement and hears of that, and asks for no memory. Libraries for this make a message of
+//! vectors of attributes of vectors.
 
+use std::io;
 use std::net::IpAddr;
 
-use netlink_packet_core::{
-    DecodeError, Emitable as _, NetlinkDeserializable, NetlinkHeader, NetlinkPayload, NetlinkSerializable,
-    NlasIterator, Parseable as _,
-};
-use netlink_packet_route::AddressFamily;
-use netlink_packet_route::address::{
-    AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressProtocol, AddressScope,
-    CacheInfo,
-};
+use crate::short_text::{InterfaceName, ShortText};
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
@@ -20,8 +15,30 @@ const RTM_NEWADDR: u16 = 20;
 const RTM_DELADDR: u16 = 21;
 const RTM_GETADDR: u16 = 22;
 
+/// Kinds of messages that say how a request went (netlink(7)).
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+/// Flags of every message.
+pub(super) const NLM_F_REQUEST: u16 = 0x1;
+pub(super) const NLM_F_ACK: u16 = 0x4;
+const NLM_F_DUMP_INTR: u16 = 0x10;
+/// Flags of requests.
+pub(super) const NLM_F_REPLACE: u16 = 0x100;
+pub(super) const NLM_F_EXCL: u16 = 0x200;
+pub(super) const NLM_F_CREATE: u16 = 0x400;
+pub(super) const NLM_F_DUMP: u16 = 0x300;
+
+/// `struct nlmsghdr` before everything.
+const HEADER_LEN: usize = 16;
 /// `struct ifinfomsg` before the attributes of a link.
 const LINK_HEADER_LEN: usize = 16;
+/// `struct ifaddrmsg` before those of an address.
+const ADDRESS_HEADER_LEN: usize = 8;
+/// The longest request is a new device: three names or numbers and what is nested, or the longest alias.
+const REQUEST_MAX: usize = 512;
+/// What is written on a device of ours has fewer than 80 bytes.
+const ALIAS_MAX: usize = 96;
+
 /// Attributes of a link.
 pub(super) const IFLA_ADDRESS: u16 = 1;
 pub(super) const IFLA_IFNAME: u16 = 3;
@@ -44,9 +61,25 @@ pub(super) const ARP_IGNORE: u16 = 19;
 pub(super) const IFF_UP: u32 = 1;
 const IFF_RUNNING: u32 = 1 << 6;
 
+/// Attributes of an address. On a point-to-point link the first is the other end; without the second it is our own.
+const IFA_ADDRESS: u16 = 1;
+const IFA_LOCAL: u16 = 2;
+const IFA_CACHEINFO: u16 = 6;
+const IFA_FLAGS: u16 = 8;
+const IFA_PROTO: u16 = 11;
+/// Flags of an address. Of IPv6 the first means a temporary one.
+const IFA_F_SECONDARY: u32 = 0x01;
+const IFA_F_NODAD: u8 = 0x02;
+const IFA_F_DADFAILED: u32 = 0x08;
+const IFA_F_DEPRECATED: u32 = 0x20;
+const IFA_F_TENTATIVE: u32 = 0x40;
+
 /// Marks addresses as installed by us (`IFA_PROTO`, Linux 5.18; older kernels ignore it). Any value from 4 up is free
 /// for user space.
-const OURS: AddressProtocol = AddressProtocol::Other(112);
+const OURS: u8 = 112;
+
+pub(super) const AF_INET: u8 = 2;
+pub(super) const AF_INET6: u8 = 10;
 
 /// How an interface deals with ARP (`arp_ignore` and `arp_announce` of the kernel's ip-sysctl).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,10 +91,10 @@ pub(crate) struct ArpSettings {
 }
 
 /// A network interface.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Link {
     pub(crate) index: u32,
-    pub(crate) name: String,
+    pub(crate) name: InterfaceName,
     /// The administrator wants it up.
     pub(crate) up: bool,
     /// It has a carrier.
@@ -72,14 +105,14 @@ pub(crate) struct Link {
     pub(crate) parent: Option<u32>,
     /// It is a macvlan in bridge mode.
     pub(crate) bridged_macvlan: bool,
-    /// What somebody has written on it.
-    pub(crate) alias: String,
+    /// What somebody has written on it; the beginning, if it is long.
+    pub(crate) alias: ShortText<ALIAS_MAX>,
     /// `None` where IPv4 is off.
     pub(crate) arp: Option<ArpSettings>,
 }
 
 /// An address of an interface.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Address {
     pub(crate) interface: u32,
     pub(crate) address: IpAddr,
@@ -96,7 +129,7 @@ pub(crate) struct Address {
 }
 
 /// What a netlink message says.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Message {
     /// A link, new or changed.
     Link(Link),
@@ -106,41 +139,74 @@ pub(crate) enum Message {
     Address(Address),
     /// An address is gone.
     AddressGone(Address),
+    /// A request was done, or failed with the error of this number (errno(3)).
+    Outcome(Result<(), i32>),
+    /// The end of what was asked for.
+    Done,
     /// Nothing that matters here.
     Other,
 }
 
-impl NetlinkDeserializable for Message {
-    type Error = DecodeError;
+/// A message that is shorter than it says, or whose attributes are.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Unreadable;
 
-    fn deserialize(header: &NetlinkHeader, payload: &[u8]) -> Result<Self, DecodeError> {
-        Ok(match header.message_type {
-            RTM_NEWLINK => Self::Link(link(payload)?),
-            RTM_DELLINK => Self::LinkGone(link(payload)?.index),
-            RTM_NEWADDR => address(payload)?.map_or(Self::Other, Self::Address),
-            RTM_DELADDR => address(payload)?.map_or(Self::Other, Self::AddressGone),
-            _ => Self::Other,
+/// A message as it came.
+#[derive(Debug)]
+pub(super) struct Envelope<'b> {
+    kind: u16,
+    flags: u16,
+    /// Of the request that it answers.
+    pub(super) sequence: u32,
+    payload: &'b [u8],
+}
+
+impl Envelope<'_> {
+    /// What it is a part of changed while it was read.
+    pub(super) fn is_interrupted(&self) -> bool {
+        self.flags & NLM_F_DUMP_INTR != 0
+    }
+
+    pub(super) fn open(&self) -> Result<Message, Unreadable> {
+        Ok(match self.kind {
+            RTM_NEWLINK => Message::Link(link(self.payload)?),
+            RTM_DELLINK => Message::LinkGone(link(self.payload)?.index),
+            RTM_NEWADDR => address(self.payload)?.map_or(Message::Other, Message::Address),
+            RTM_DELADDR => address(self.payload)?.map_or(Message::Other, Message::AddressGone),
+            NLMSG_ERROR => {
+                let negative = number(self.payload).ok_or(Unreadable)?.cast_signed();
+                Message::Outcome(if negative == 0 { Ok(()) } else { Err(negative.saturating_neg()) })
+            }
+            NLMSG_DONE => Message::Done,
+            _ => Message::Other,
         })
     }
 }
 
-/// Reads a link by hand: of its dozens of attributes a few are needed, and one that cannot be read must not hide a link.
-fn link(payload: &[u8]) -> Result<Link, DecodeError> {
-    let word = |at: usize| {
-        let bytes: Option<[u8; 4]> = payload.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
-        bytes.map(u32::from_ne_bytes).ok_or_else(|| DecodeError::from("link header cut short"))
-    };
+/// The messages in what one read gave; each is aligned to four bytes. Stops at one that is cut short.
+pub(super) fn split(mut bytes: &[u8]) -> impl Iterator<Item = Envelope<'_>> {
+    std::iter::from_fn(move || {
+        let length = usize::try_from(number(bytes)?).ok().filter(|length| *length >= HEADER_LEN)?;
+        let message = bytes.get(..length)?;
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        let (kind, flags) = (short(message, 4)?, short(message, 6)?);
+        Some(Envelope { kind, flags, sequence: number(&message[8..])?, payload: &message[HEADER_LEN..] })
+    })
+}
+
+/// Of a link's dozens of attributes a few are needed, and one that cannot be read must not hide a link.
+fn link(payload: &[u8]) -> Result<Link, Unreadable> {
+    let word = |at: usize| payload.get(at..).and_then(number).ok_or(Unreadable);
     let (index, flags) = (word(4)?, word(8)?);
     let mut link =
         Link { index, up: flags & IFF_UP != 0, running: flags & IFF_RUNNING != 0, ..Link::default() };
-    for attribute in NlasIterator::new(payload.get(LINK_HEADER_LEN..).unwrap_or_default()) {
-        let attribute = attribute?;
-        let value = attribute.value();
-        match attribute.kind() {
-            IFLA_IFNAME => link.name = text(value),
+    for attribute in attributes(payload.get(LINK_HEADER_LEN..).unwrap_or_default()) {
+        let (kind, value) = attribute?;
+        match kind {
+            IFLA_IFNAME => link.name = ShortText::read(value),
             IFLA_ADDRESS => link.hardware = value.try_into().ok(),
             IFLA_LINK => link.parent = number(value),
-            IFLA_IFALIAS => link.alias = text(value),
+            IFLA_IFALIAS => link.alias = ShortText::read(value),
             IFLA_LINKINFO => {
                 let mode = within(value, IFLA_INFO_DATA).and_then(|data| within(data, IFLA_MACVLAN_MODE));
                 let kind = within(value, IFLA_INFO_KIND).map(|kind| kind.strip_suffix(&[0]).unwrap_or(kind));
@@ -148,7 +214,7 @@ fn link(payload: &[u8]) -> Result<Link, DecodeError> {
                     kind == Some(MACVLAN) && mode.and_then(number) == Some(MACVLAN_MODE_BRIDGE);
             }
             IFLA_AF_SPEC => {
-                let inet = within(value, u16::from(u8::from(AddressFamily::Inet)));
+                let inet = within(value, AF_INET.into());
                 link.arp = inet.and_then(|inet| within(inet, IFLA_INET_CONF)).and_then(arp_settings);
             }
             _ => {}
@@ -157,125 +223,202 @@ fn link(payload: &[u8]) -> Result<Link, DecodeError> {
     Ok(link)
 }
 
-/// Up to a zero byte, if there is one.
-fn text(value: &[u8]) -> String {
-    let text = value.split(|byte| *byte == 0).next().unwrap_or_default();
-    String::from_utf8_lossy(text).into_owned()
-}
-
-fn number(value: &[u8]) -> Option<u32> {
-    Some(u32::from_ne_bytes(value.get(..4)?.try_into().ok()?))
-}
-
-/// The value of the first attribute of this kind within another.
-fn within(mut attributes: &[u8], kind: u16) -> Option<&[u8]> {
-    /// Two bits of the kind say what the value is like.
-    const KIND: u16 = 0x3FFF;
-    loop {
-        let field = |at: usize| Some(u16::from_ne_bytes(attributes.get(at..at + 2)?.try_into().ok()?));
-        let (length, found) = (usize::from(field(0)?), field(2)? & KIND);
-        let value = attributes.get(4..length)?;
-        if found == kind {
-            return Some(value);
-        }
-        attributes = attributes.get(length.next_multiple_of(4)..)?;
-    }
-}
-
 fn arp_settings(values: &[u8]) -> Option<ArpSettings> {
     let setting = |which: u16| number(values.get((usize::from(which) - 1) * 4..)?);
     Some(ArpSettings { ignore: setting(ARP_IGNORE)?, announce: setting(ARP_ANNOUNCE)? })
 }
 
-fn address(payload: &[u8]) -> Result<Option<Address>, DecodeError> {
-    let families = [AddressFamily::Inet, AddressFamily::Inet6].map(u8::from);
-    if !payload.first().is_some_and(|family| families.contains(family)) {
+/// `None` for one of another family.
+fn address(payload: &[u8]) -> Result<Option<Address>, Unreadable> {
+    let (header, rest) = payload.split_at_checked(ADDRESS_HEADER_LEN).ok_or(Unreadable)?;
+    let [family, prefix, flags, ..] = *header else { return Err(Unreadable) };
+    if ![AF_INET, AF_INET6].contains(&family) {
         return Ok(None);
     }
-    let message = AddressMessage::parse(payload)?;
+    let interface = number(&header[4..]).ok_or(Unreadable)?;
     let (mut local, mut other, mut ours, mut refreshed) = (None, None, false, 0);
-    let mut flags = AddressFlags::from_bits_retain(u32::from(message.header.flags.bits()));
-    for attribute in message.attributes {
-        match attribute {
-            AddressAttribute::Local(address) => local = Some(address),
-            // On a point-to-point link this is the other end; without IFA_LOCAL it is our own address.
-            AddressAttribute::Address(address) => other = Some(address),
-            AddressAttribute::Flags(all) => flags = all,
-            AddressAttribute::Protocol(protocol) => ours = protocol == OURS,
-            AddressAttribute::CacheInfo(times) => refreshed = times.tstamp,
+    let mut flags = u32::from(flags);
+    for attribute in attributes(rest) {
+        let (kind, value) = attribute?;
+        match kind {
+            IFA_LOCAL => local = ip_address(value),
+            IFA_ADDRESS => other = ip_address(value),
+            IFA_FLAGS => flags = number(value).ok_or(Unreadable)?,
+            IFA_PROTO => ours = value.first() == Some(&OURS),
+            // `struct ifa_cacheinfo`: how long it is preferred and valid, when it was made, when it was updated.
+            IFA_CACHEINFO => refreshed = value.get(12..).and_then(number).ok_or(Unreadable)?,
             _ => {}
         }
     }
-    let doubtful = AddressFlags::Tentative | AddressFlags::Dadfailed;
-    let unstable = AddressFlags::Secondary | AddressFlags::Deprecated | doubtful;
+    let doubtful = IFA_F_TENTATIVE | IFA_F_DADFAILED;
+    let unstable = IFA_F_SECONDARY | IFA_F_DEPRECATED | doubtful;
     Ok(local.or(other).map(|address| Address {
-        interface: message.header.index,
+        interface,
         address,
-        prefix: message.header.prefix_len,
-        primary: !flags.intersects(unstable),
-        doubtful: flags.intersects(doubtful),
+        prefix,
+        primary: flags & unstable == 0,
+        doubtful: flags & doubtful != 0,
         refreshed,
         ours,
     }))
 }
 
-/// What is asked of the kernel. The crate's own type for that knows every message there is, hundreds of kilobytes of it.
-#[derive(Debug, Clone)]
-pub(super) enum Request {
-    AllLinks,
-    AllAddresses,
-    NewAddress(AddressMessage),
-    OldAddress(AddressMessage),
-    /// A link to be made, changed or removed, as bytes.
-    NewLink(Vec<u8>),
-    SetLink(Vec<u8>),
-    OldLink(Vec<u8>),
+fn ip_address(value: &[u8]) -> Option<IpAddr> {
+    let four = value.try_into().map(|octets: [u8; 4]| IpAddr::from(octets));
+    four.or_else(|_| value.try_into().map(|octets: [u8; 16]| IpAddr::from(octets))).ok()
 }
 
-impl NetlinkSerializable for Request {
-    fn message_type(&self) -> u16 {
-        match self {
-            Self::AllLinks => RTM_GETLINK,
-            Self::AllAddresses => RTM_GETADDR,
-            Self::NewAddress(_) => RTM_NEWADDR,
-            Self::OldAddress(_) => RTM_DELADDR,
-            Self::NewLink(_) => RTM_NEWLINK,
-            Self::SetLink(_) => RTM_SETLINK,
-            Self::OldLink(_) => RTM_DELLINK,
+/// The four bytes at the beginning.
+fn number(value: &[u8]) -> Option<u32> {
+    Some(u32::from_ne_bytes(*value.first_chunk()?))
+}
+
+fn short(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+/// Attributes by their kind. Ends at one that is cut short, and says so.
+fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = Result<(u16, &[u8]), Unreadable>> {
+    /// Two bits of the kind say what the value is like.
+    const KIND: u16 = 0x3FFF;
+    std::iter::from_fn(move || {
+        if bytes.len() < 4 {
+            return None;
         }
+        let one = || {
+            let (length, kind) = (usize::from(short(bytes, 0)?), short(bytes, 2)? & KIND);
+            Some((length, kind, bytes.get(4..length)?))
+        };
+        let found = one();
+        bytes = found.and_then(|(length, ..)| bytes.get(length.next_multiple_of(4)..)).unwrap_or_default();
+        Some(found.map(|(_, kind, value)| (kind, value)).ok_or(Unreadable))
+    })
+}
+
+/// The value of the first attribute of this kind within another.
+fn within(value: &[u8], kind: u16) -> Option<&[u8]> {
+    attributes(value).map_while(Result::ok).find(|(found, _)| *found == kind).map(|(_, value)| value)
+}
+
+/// What is asked of the kernel: a message that grows in place.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Request {
+    bytes: [u8; REQUEST_MAX],
+    length: usize,
+    is_too_long: bool,
+}
+
+impl Request {
+    fn new(kind: u16) -> Self {
+        let mut request = Self { bytes: [0; REQUEST_MAX], length: HEADER_LEN, is_too_long: false };
+        request.bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
+        request
     }
 
-    fn buffer_len(&self) -> usize {
-        match self {
-            Self::AllLinks => LINK_HEADER_LEN,
-            Self::AllAddresses => all_addresses().buffer_len(),
-            Self::NewAddress(message) | Self::OldAddress(message) => message.buffer_len(),
-            Self::NewLink(bytes) | Self::SetLink(bytes) | Self::OldLink(bytes) => bytes.len(),
+    /// About the link with this index (0 = a new one, or all); of `mask` the bits in `flags` are set, the others cleared.
+    fn about_link(kind: u16, index: u32, flags: u32, mask: u32) -> Self {
+        let mut request = Self::new(kind);
+        request.put(&[0; 4]); // any family, any type
+        for word in [index, flags, mask] {
+            request.put(&word.to_ne_bytes());
         }
+        request
     }
 
-    fn serialize(&self, buffer: &mut [u8]) {
-        match self {
-            Self::AllLinks => buffer.fill(0), // any family, any index
-            Self::AllAddresses => all_addresses().emit(buffer),
-            Self::NewAddress(message) | Self::OldAddress(message) => message.emit(buffer),
-            Self::NewLink(bytes) | Self::SetLink(bytes) | Self::OldLink(bytes) => {
-                buffer.copy_from_slice(bytes);
+    pub(super) fn all_links() -> Self {
+        Self::about_link(RTM_GETLINK, 0, 0, 0)
+    }
+
+    pub(super) fn new_link() -> Self {
+        Self::about_link(RTM_NEWLINK, 0, 0, 0)
+    }
+
+    pub(super) fn set_link(index: u32, flags: u32, mask: u32) -> Self {
+        Self::about_link(RTM_SETLINK, index, flags, mask)
+    }
+
+    pub(super) fn old_link(index: u32) -> Self {
+        Self::about_link(RTM_DELLINK, index, 0, 0)
+    }
+
+    fn about_address(kind: u16, header: [u8; 4], interface: u32) -> Self {
+        let mut request = Self::new(kind);
+        request.put(&header);
+        request.put(&interface.to_ne_bytes());
+        request
+    }
+
+    pub(super) fn all_addresses() -> Self {
+        Self::about_address(RTM_GETADDR, [0; 4], 0)
+    }
+
+    /// For a /32 or /128 that the kernel removes after so many seconds. Over IPv6 it is deprecated from the beginning, so
+    /// that nothing takes it for its source; and nobody is asked beforehand whether he has it: that would take a second,
+    /// and forbid the address as long as the former holder is slow.
+    pub(super) fn new_address(interface: u32, address: IpAddr, lifetime_secs: u32) -> Self {
+        let (flags, preferred) = if address.is_ipv6() { (IFA_F_NODAD, 0) } else { (0, lifetime_secs) };
+        let mut request = Self::one_address(RTM_NEWADDR, interface, address, whole_prefix(address), flags);
+        request.nested(IFA_CACHEINFO, |times| {
+            for word in [preferred, lifetime_secs, 0, 0] {
+                times.put(&word.to_ne_bytes());
+            }
+        });
+        request.attribute(IFA_PROTO, &[OURS]);
+        request
+    }
+
+    pub(super) fn old_address(interface: u32, address: IpAddr, prefix: u8) -> Self {
+        Self::one_address(RTM_DELADDR, interface, address, prefix, 0)
+    }
+
+    fn one_address(kind: u16, interface: u32, address: IpAddr, prefix: u8, flags: u8) -> Self {
+        let family = if address.is_ipv4() { AF_INET } else { AF_INET6 };
+        let mut request = Self::about_address(kind, [family, prefix, flags, 0], interface);
+        for kind in [IFA_LOCAL, IFA_ADDRESS] {
+            match address {
+                IpAddr::V4(address) => request.attribute(kind, &address.octets()),
+                IpAddr::V6(address) => request.attribute(kind, &address.octets()),
             }
         }
+        request
     }
-}
 
-impl From<Request> for NetlinkPayload<Request> {
-    fn from(request: Request) -> Self {
-        Self::InnerMessage(request)
+    pub(super) fn attribute(&mut self, kind: u16, value: &[u8]) {
+        self.nested(kind, |request| request.put(value));
     }
-}
 
-fn all_addresses() -> AddressMessage {
-    let mut message = AddressMessage::default();
-    message.header.family = AddressFamily::Unspec;
-    message
+    /// Attributes within an attribute.
+    pub(super) fn nested(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) {
+        let begin = self.length;
+        self.put(&[0, 0]);
+        self.put(&kind.to_ne_bytes());
+        fill(self);
+        let length = u16::try_from(self.length - begin).unwrap_or(u16::MAX);
+        if let Some(field) = self.bytes.get_mut(begin..begin + 2) {
+            field.copy_from_slice(&length.to_ne_bytes());
+        }
+        self.put(&[0; 3][..self.length.next_multiple_of(4) - self.length]);
+    }
+
+    pub(super) fn put(&mut self, bytes: &[u8]) {
+        match self.bytes.get_mut(self.length..self.length + bytes.len()) {
+            Some(room) => {
+                room.copy_from_slice(bytes);
+                self.length += bytes.len();
+            }
+            None => self.is_too_long = true,
+        }
+    }
+
+    /// As it is sent, under this number.
+    pub(super) fn finish(&mut self, flags: u16, sequence: u32) -> io::Result<&[u8]> {
+        let length = u32::try_from(self.length).ok().filter(|_| !self.is_too_long);
+        let length = length.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        self.bytes[..4].copy_from_slice(&length.to_ne_bytes());
+        self.bytes[6..8].copy_from_slice(&flags.to_ne_bytes());
+        self.bytes[8..12].copy_from_slice(&sequence.to_ne_bytes());
+        Ok(&self.bytes[..self.length])
+    }
 }
 
 /// The prefix of an address that stands alone.
@@ -283,73 +426,34 @@ pub(crate) fn whole_prefix(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
 }
 
-/// A request for a /32 or /128 that the kernel removes after so many seconds. Over IPv6 it is deprecated from the
-/// beginning, so that nothing takes it for its source; and nobody is asked beforehand whether he has it: that would take
-/// a second, and forbid the address as long as the former holder is slow.
-pub(super) fn new_address(interface: u32, address: IpAddr, lifetime_seconds: u32) -> Request {
-    let mut message = one_address(interface, address, whole_prefix(address));
-    let mut lifetime = CacheInfo::default();
-    (lifetime.ifa_valid, lifetime.ifa_preferred) = (lifetime_seconds, lifetime_seconds);
-    if address.is_ipv6() {
-        lifetime.ifa_preferred = 0;
-        message.header.flags = AddressHeaderFlags::Nodad;
-    }
-    message.attributes.extend([AddressAttribute::CacheInfo(lifetime), AddressAttribute::Protocol(OURS)]);
-    Request::NewAddress(message)
-}
-
-pub(super) fn old_address(interface: u32, address: IpAddr, prefix: u8) -> Request {
-    Request::OldAddress(one_address(interface, address, prefix))
-}
-
-fn one_address(interface: u32, address: IpAddr, prefix: u8) -> AddressMessage {
-    let mut message = AddressMessage::default();
-    message.header.family = address.into();
-    message.header.prefix_len = prefix;
-    message.header.flags = AddressHeaderFlags::empty();
-    message.header.scope = AddressScope::Universe;
-    message.header.index = interface;
-    message.attributes = vec![AddressAttribute::Local(address), AddressAttribute::Address(address)];
-    message
-}
-
-/// The messages in what one read gave; each is aligned to four bytes. Stops at one that is cut short.
-pub(super) fn split(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
-    std::iter::from_fn(move || {
-        let length: [u8; 4] = bytes.get(..4)?.try_into().ok()?;
-        let length = usize::try_from(u32::from_ne_bytes(length)).ok().filter(|length| *length >= 16)?;
-        let message = bytes.get(..length)?;
-        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some(message)
-    })
-}
-
 #[cfg(test)]
-mod tests {
-    use netlink_packet_core::NetlinkMessage;
-
+pub(super) mod tests {
     use super::*;
 
-    fn bytes_of(message: Request) -> Vec<u8> {
-        let mut message = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::from(message));
-        message.finalize();
-        let mut bytes = vec![0; message.buffer_len()];
-        message.serialize(&mut bytes);
-        bytes
+    fn bytes_of(mut request: Request) -> Vec<u8> {
+        request.finish(NLM_F_REQUEST, 7).unwrap().to_vec()
+    }
+
+    /// What the kernel would read, were it as curious as we are.
+    pub(in super::super) fn read_back(request: Request) -> Message {
+        let mut bytes = bytes_of(request);
+        if bytes[4..6] == RTM_SETLINK.to_ne_bytes() {
+            bytes[4..6].copy_from_slice(&RTM_NEWLINK.to_ne_bytes());
+        }
+        let all: Vec<Message> = split(&bytes).map(|one| one.open().unwrap()).collect();
+        let [message] = all[..] else { panic!("{all:?}") };
+        message
+    }
+
+    /// What follows the header of a request.
+    pub(in super::super) fn words(request: Request) -> Vec<u32> {
+        let bytes = bytes_of(request);
+        bytes[HEADER_LEN..].chunks(4).map(|word| number(word).unwrap()).collect()
     }
 
     #[test]
     fn an_address_that_we_install_is_read_back_as_ours() {
         let (vip, vip_v6): (IpAddr, IpAddr) = ([10, 0, 1, 10].into(), "fd00::10".parse().unwrap());
-        let mut bytes = bytes_of(new_address(7, vip, 3));
-        bytes.extend(bytes_of(old_address(7, vip, 24)));
-        bytes.extend(bytes_of(new_address(7, vip_v6, 3)));
-        let read: Vec<Message> = split(&bytes)
-            .map(|part| match NetlinkMessage::<Message>::deserialize(part).unwrap().payload {
-                NetlinkPayload::InnerMessage(message) => message,
-                other => panic!("{other:?}"),
-            })
-            .collect();
         let address = Address {
             interface: 7,
             address: vip,
@@ -359,19 +463,67 @@ mod tests {
             ours: true,
             refreshed: 0,
         };
-        let gone = Address { prefix: 24, ours: false, ..address.clone() };
-        let six = Address { address: vip_v6, prefix: 128, ..address.clone() };
-        assert_eq!(read, [Message::Address(address), Message::AddressGone(gone), Message::Address(six)]);
+        let gone = Address { prefix: 24, ours: false, ..address };
+        let six = Address { address: vip_v6, prefix: 128, ..address };
+        assert_eq!(read_back(Request::new_address(7, vip, 3)), Message::Address(address));
+        assert_eq!(read_back(Request::old_address(7, vip, 24)), Message::AddressGone(gone));
+        assert_eq!(read_back(Request::new_address(7, vip_v6, 3)), Message::Address(six));
+    }
+
+    /// As the kernel's `linux/netlink.h` and `linux/if_addr.h` have it.
+    #[test]
+    fn an_address_byte_by_byte() {
+        let vip = u32::from_ne_bytes([10, 0, 1, 10]);
+        let length_and_kind = |length: u32, kind: u32| length | kind << 16;
+        let header = [u32::from_ne_bytes([2, 32, 0, 0]), 7];
+        let twice = [length_and_kind(8, 2), vip, length_and_kind(8, 1), vip];
+        let times = [length_and_kind(20, 6), 3, 3, 0, 0];
+        let ours = [length_and_kind(5, 11), 112];
+        if cfg!(target_endian = "little") {
+            let all = [&header[..], &twice, &times, &ours].concat();
+            assert_eq!(words(Request::new_address(7, vip.to_ne_bytes().into(), 3)), all);
+        }
+        let mut request = Request::all_addresses();
+        let head = request.finish(NLM_F_REQUEST | NLM_F_DUMP, 5).unwrap();
+        assert_eq!((number(head), short(head, 4), short(head, 6)), (Some(24), Some(22), Some(0x301)));
+        assert_eq!((number(&head[8..]), number(&head[12..])), (Some(5), Some(0)));
+    }
+
+    #[test]
+    fn answers_say_how_it_went() {
+        let answer = |kind: u16, payload: &[u8]| {
+            let mut request = Request::new(kind);
+            request.put(payload);
+            read_back(request)
+        };
+        assert_eq!(answer(NLMSG_ERROR, &[0; 20]), Message::Outcome(Ok(())));
+        let refused = (-libc::EADDRNOTAVAIL).to_ne_bytes();
+        assert_eq!(answer(NLMSG_ERROR, &refused), Message::Outcome(Err(libc::EADDRNOTAVAIL)));
+        assert_eq!((answer(NLMSG_DONE, &[0; 4]), answer(99, &[])), (Message::Done, Message::Other));
     }
 
     #[test]
     fn what_is_cut_short_is_no_message() {
-        let whole = bytes_of(Request::AllLinks);
+        let whole = bytes_of(Request::all_links());
         for length in 0..whole.len() {
             assert_eq!(split(&whole[..length]).count(), 0, "{length}");
         }
         assert_eq!(split(&whole).count(), 1);
         assert_eq!(split(&[0; 64]).count(), 0, "a length of zero does not go round for ever");
-        assert!(link(&[0; 15]).is_ok() && link(&[0; 11]).is_err());
+        assert!(link(&[0; 15]).is_ok() && link(&[0; 11]) == Err(Unreadable));
+        assert_eq!((address(&[2; 7]), address(&[9; 8])), (Err(Unreadable), Ok(None)));
+        // An attribute that says less than its own header, or more than there is.
+        for length in [0_u16, 3, 9] {
+            let attribute = [length.to_ne_bytes(), IFLA_IFNAME.to_ne_bytes(), [0; 2], [0; 2]].concat();
+            assert_eq!(link(&[&[0; LINK_HEADER_LEN][..], &attribute].concat()), Err(Unreadable), "{length}");
+            assert_eq!(within(&attribute, IFLA_IFNAME), None);
+        }
+    }
+
+    #[test]
+    fn a_request_that_does_not_fit_is_not_sent() {
+        let mut request = Request::new_link();
+        request.attribute(IFLA_IFALIAS, &[b'x'; REQUEST_MAX]);
+        assert_eq!(request.finish(0, 1).unwrap_err().kind(), io::ErrorKind::InvalidInput);
     }
 }
