@@ -78,8 +78,6 @@ pub enum Event<'p> {
         /// The holding that is to begin.
         epoch: u64,
     },
-    /// Holdings that begin from now on have at least this number. A Backup's only: one that has begun keeps its own.
-    EpochFloor(u64),
     /// Settings have changed. An Active stays one unless others are better off now.
     Tuned(Tuning),
     /// Somebody removed the floating address, or it expired because a refresh came too late.

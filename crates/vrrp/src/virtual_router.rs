@@ -64,8 +64,6 @@ pub struct VirtualRouter {
     epoch: u64,
     /// The newest that was our own.
     held_epoch: u64,
-    /// The next one that begins here has at least this number.
-    epoch_floor: u64,
     moves: Moves,
     started: bool,
     stopping: bool,
@@ -75,8 +73,8 @@ pub struct VirtualRouter {
     called_at: MonoTime,
     /// By how much a timer was late at most.
     latest_tick: Duration,
-    /// When it was which time in UTC, as last told; for signatures only.
-    utc: (MonoTime, Duration),
+    /// When it was which time in UTC, as last told.
+    utc: Option<(MonoTime, Duration)>,
     alarms: AlarmBook,
     actions: VecDeque<Action>,
 
@@ -141,7 +139,6 @@ impl VirtualRouter {
             peers: Vec::with_capacity(PEERS),
             epoch: 0,
             held_epoch: 0,
-            epoch_floor: 0,
             moves: Moves::default(),
             started: false,
             stopping: false,
@@ -149,7 +146,7 @@ impl VirtualRouter {
             timers: Timers::default(),
             called_at: now,
             latest_tick: Duration::ZERO,
-            utc: (now, Duration::ZERO),
+            utc: None,
             alarms: AlarmBook::default(),
             actions: VecDeque::with_capacity(ACTIONS),
             active: None,
@@ -193,7 +190,6 @@ impl VirtualRouter {
             Event::AskedToTakeOver { peer, priority, epoch } => {
                 self.asked_to_take_over(now, peer, priority, epoch);
             }
-            Event::EpochFloor(floor) => self.epoch_floor = self.epoch_floor.max(floor),
             Event::Tuned(tuning) => self.tuned(now, tuning),
             Event::AddressLost => self.address_lost(now),
             Event::StepAside => self.step_aside(now),
@@ -201,16 +197,17 @@ impl VirtualRouter {
         }
     }
 
-    /// What time it is, since 1970 in UTC; signatures are stamped with it. To be told from time to time, because clocks are
-    /// set. Nothing else depends on it.
+    /// What time it is, since 1970 in UTC. To be told from time to time, because clocks are set. Signatures are stamped with
+    /// it, and holdings numbered from its milliseconds on, so that numbers grow also where hosts cannot tell each other:
+    /// as long as their clocks are less apart than two moves. Nothing else depends on it.
     pub fn set_utc(&mut self, now: MonoTime, utc: Duration) {
-        self.utc = (now, utc);
+        self.utc = Some((now, utc));
     }
 
     fn utc(&self, now: MonoTime) -> Duration {
-        let (at, utc) = self.utc;
-        utc + now.since(at)
+        self.utc.map_or(Duration::ZERO, |(at, utc)| utc + now.since(at))
     }
+    /// Zero if it was never told.
 
     /// The time asked for has come; harmless if it has not.
     pub fn handle_timeout(&mut self, now: MonoTime) {

@@ -552,8 +552,6 @@ impl Driver {
 
     fn publish(&mut self) {
         let now = boottime();
-        let floor = epoch_floor();
-        self.tell_routers(&Event::EpochFloor(floor));
         self.publisher.publish(|snapshot| {
             snapshot.taken = now;
             snapshot.began = self.began;
@@ -580,11 +578,4 @@ impl Coming {
     fn address(&self) -> Option<IpAddr> {
         self.plans.first().map(|plan| plan.setup.address)
     }
-}
-
-/// Holdings are numbered by the seconds since 1970 at least, so that they grow also where hosts cannot hear each other over
-/// the peer channel, as long as their clocks are less apart than two moves.
-fn epoch_floor() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| since.as_secs())
 }

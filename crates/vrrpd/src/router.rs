@@ -30,7 +30,7 @@ pub(crate) struct Tools {
     pub(crate) peers: PeerQueue,
 }
 
-/// Since 1970, for the stamps of signatures.
+/// Since 1970, for the stamps of signatures and the numbers of holdings.
 fn utc() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }

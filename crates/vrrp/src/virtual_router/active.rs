@@ -32,11 +32,15 @@ const RESTORE_WINDOW: Duration = Duration::from_secs(60);
 impl VirtualRouter {
     /// Advertises first, then installs the address, then announces: the former Active removes it on the first.
     pub(super) fn become_active(&mut self, now: MonoTime, because: Cause) {
+        let utc = u64::try_from(self.utc(now).as_millis()).unwrap_or(0);
+        self.begin_holding(now, because, utc.max(self.epoch + 1));
+    }
+
+    fn begin_holding(&mut self, now: MonoTime, because: Cause, epoch: u64) {
         self.timers.clear_all();
         (self.active, self.conflict, self.gives_way, self.settles_at) = (None, None, None, None);
         self.aside = false;
-        self.epoch = (self.epoch + 1).max(self.epoch_floor);
-        self.held_epoch = self.epoch;
+        (self.epoch, self.held_epoch) = (epoch, epoch);
         self.change(now, State::Active, because);
         self.holds_address = true;
         self.advertise(now);
@@ -51,9 +55,7 @@ impl VirtualRouter {
             return;
         }
         (self.started, self.stopping) = (true, false);
-        self.epoch = epoch.saturating_sub(1);
-        self.epoch_floor = 0;
-        self.become_active(now, Cause::Resumed);
+        self.begin_holding(now, Cause::Resumed, epoch);
     }
 
     /// One advertisement, and with it one more lifetime for the address.
