@@ -21,6 +21,8 @@ pub enum PriorityModel {
 
 /// keepalived's own default.
 const DEFAULT_BASE: u8 = 100;
+/// The priority of an address's owner, which no weight follows.
+const OWNER: u8 = 255;
 /// So many things fail at most in the combinations looked at.
 const COMBINED: usize = 10;
 
@@ -55,11 +57,15 @@ impl PriorityModel {
         let mut bases = BTreeMap::new();
         for (name, at) in named.free_entries() {
             let host = proxies.iter().find(|host| host.name.as_str() == name);
-            let base = at.value.parse::<u8>().ok().filter(|base| (1..=254).contains(base));
+            let base = at.value.parse::<u8>().ok().filter(|base| *base >= 1);
             match (host, base) {
+                (Some(_), Some(OWNER)) if bases.values().any(|base| *base == OWNER) => {
+                    let expected = "255 for one host at most: the one that owns the address";
+                    table.report.push(at.line, at.key, at.value, expected);
+                }
                 (Some(host), Some(base)) => drop(bases.insert(host.name.clone(), base)),
                 (None, _) => table.report.push(at.line, at.key, name, "the name of a [[proxy]]"),
-                (_, None) => table.report.push(at.line, at.key, at.value, "a priority from 1 to 254"),
+                (_, None) => table.report.push(at.line, at.key, at.value, "a priority from 1 to 255"),
             }
         }
         Self::Keepalived(bases)
@@ -144,7 +150,8 @@ impl Vip {
 
     /// A host's priority while these fail; `None` = fault.
     fn simulated(&self, name: &MemberName, host: usize, failures: &[(usize, usize)]) -> Option<i32> {
-        let mut priority = i32::from(self.priority_model.base(name)?);
+        let base = self.priority_model.base(name)?;
+        let mut priority = i32::from(base);
         for (index, track) in self.tracks.iter().enumerate() {
             let well = failures.contains(&(host, index)) == track.reverse;
             let weight = i32::from(track.weight);
@@ -154,7 +161,7 @@ impl Vip {
                 (_, false) => priority += weight.min(0),
             }
         }
-        Some(priority.clamp(1, 254))
+        Some(if base == OWNER { OWNER.into() } else { priority.clamp(1, 254) })
     }
 }
 
@@ -162,15 +169,20 @@ impl Vip {
 mod tests {
     use std::path::Path;
 
-    use crate::Cluster;
+    use super::OWNER;
+    use crate::{Cluster, Problems};
 
     fn cluster(vip: &str) -> Cluster {
+        parse(vip).unwrap_or_else(|problems| panic!("{problems}"))
+    }
+
+    fn parse(vip: &str) -> Result<Cluster, Problems> {
         let text = format!(
             "name = \"demo\"\n[[database]]\nname = \"pg1\"\naddress = \"10.0.1.11\"\n[[proxy]]\nname = \"ha1\"\n\
              address = \"10.0.1.21\"\n[[proxy]]\nname = \"ha2\"\naddress = \"10.0.1.22\"\n[[vip]]\n\
              address = \"10.0.1.10/24\"\npriority_model = \"keepalived\"\n{vip}"
         );
-        crate::parse(&text, Path::new("x")).unwrap_or_else(|problems| panic!("{problems}"))
+        crate::parse(&text, Path::new("x"))
     }
 
     fn surprises(vip: &str) -> Vec<String> {
@@ -210,5 +222,21 @@ mod tests {
         let cluster = cluster(fault);
         let lines = cluster.vips[0].combinations(&cluster.proxies);
         assert!(lines[2].ends_with("ha1 in fault, ha2 in fault; held by NOBODY"), "{lines:?}");
+    }
+
+    #[test]
+    fn one_host_may_own_the_address_and_no_weight_follows_it() {
+        let vip = format!("priorities = {{ ha1 = 255, ha2 = 254 }}\n{CHECK}");
+        let owned = cluster(&vip);
+        assert_eq!(owned.vips[0].priority_model.base(&owned.proxies[0].name), Some(OWNER));
+        let lines = owned.vips[0].combinations(&owned.proxies);
+        assert_eq!(lines[0], "proxy fails on ha1: ha1 255, ha2 254; held by ha1");
+        assert!(surprises(&vip)[0].contains("ha1 holds the address although proxy fails there"));
+        let problems =
+            |priorities: &str| parse(&format!("priorities = {priorities}\n")).unwrap_err().to_string();
+        let two = problems("{ ha1 = 255, ha2 = 255 }");
+        assert!(two.contains("found 255, expected 255 for one host at most"), "{two}");
+        let none = problems("{ ha1 = 0, ha2 = 256 }");
+        assert!(none.matches("a priority from 1 to 255").count() == 2, "{none}");
     }
 }

@@ -69,6 +69,8 @@ pub enum AlarmKind {
         /// Theirs.
         theirs: Addresses,
     },
+    /// It owns the address (priority 255), as this host does.
+    OtherOwner,
     /// Our own address as source: a loop, or a copy of this machine.
     OwnSource,
     /// Takes part, but is no host of the file.
@@ -173,6 +175,9 @@ impl fmt::Display for AlarmKind {
             Self::OtherAddresses { theirs } => {
                 write!(f, "uses the same virtual router for other addresses: {theirs:?}")
             }
+            Self::OtherOwner => f.write_str(
+                "owns the address (priority 255) as this host does: only one of the two can be right",
+            ),
             Self::OwnSource => f.write_str("our own address sends to us: a loop, or a copy of this machine"),
             Self::UnknownRouter => f.write_str("takes part, but is no host of the file"),
             Self::WrongTtl { ttl } => {

@@ -53,6 +53,9 @@ pub enum Event<'p> {
     /// Maintenance mode of the cluster begins or ends. While it lasts an address leaves a host only when that host fails or
     /// somebody asks for it: nobody takes it back for being preferred, nor by weights.
     MaintenanceChanged(bool),
+    /// An operator keeps floating addresses off this host, or no longer. With [`crate::PriorityModel::Tiers`] the proxy must
+    /// be told to drain as well, and that alone counts; with weights this counts however the proxy is.
+    Drained(bool),
     /// What is tracked beside the proxy has changed. Weights count with [`crate::PriorityModel::Weights`]; a fault counts
     /// always: no address here until it is over.
     TrackingChanged(Tracking),

@@ -38,7 +38,7 @@ pub use alarm::{Alarm, AlarmKind};
 pub use event::Event;
 pub use peer::{PeerRouter, SharedSettings, difference};
 pub use primary_watch::{PrimaryWatch, ProxyReport};
-pub use priority::{PriorityModel, Tier};
+pub use priority::{OWNER, PriorityModel, Tier};
 pub use reason::{Cause, Reason};
 pub use setup::{ChecksumMode, Replay, Setup, SetupError, Signing, SigningMode, Tuning, link_local};
 pub use state::{ActiveSeen, Headline, State, Status};

@@ -16,10 +16,14 @@ pub enum PriorityModel {
     /// A base, 1 to 254, and the weights of what is tracked: for hosts beside keepalived. The proxy counts only where it is
     /// tracked, and no priority is worse than another but by its number.
     Weights {
-        /// With nothing tracked.
+        /// With nothing tracked. [`OWNER`] is followed by no weight.
         base: u8,
     },
 }
+
+/// Priority of the router that owns the address (RFC 9568 section 5.2.4): it holds it whenever it can, from the first moment
+/// on, whatever the preemption mode.
+pub const OWNER: u8 = 255;
 
 /// What a router of [`PriorityModel::Weights`] advertises while its host is to be left.
 pub(crate) const LEAVING_BY_WEIGHTS: u8 = 1;

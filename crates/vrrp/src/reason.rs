@@ -20,6 +20,8 @@ pub enum Cause {
     Started,
     /// The program took the place of one that had held the address until just now.
     Resumed,
+    /// This host is the one that owns the address.
+    OwnsAddress,
     /// Link and source address are there.
     LinkUp,
     /// Link or source address are missing.
@@ -203,6 +205,7 @@ impl fmt::Display for Cause {
             Self::NotStarted => f.write_str("not started"),
             Self::Started => f.write_str("started"),
             Self::Resumed => f.write_str("goes on where an earlier process ended just now"),
+            Self::OwnsAddress => f.write_str("this host owns the address (priority 255)"),
             Self::LinkUp => f.write_str("the link is up"),
             Self::LinkDown { why } => f.write_str(why),
             Self::TrackFailed { what } => f.write_str(what),

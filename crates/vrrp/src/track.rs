@@ -5,6 +5,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::priority::OWNER;
+
 /// Lowest and highest priority that weights can lead to: 0 and 255 have meanings of their own.
 const LOWEST: i32 = 1;
 const HIGHEST: i32 = 254;
@@ -128,6 +130,9 @@ impl Tracking {
 
     /// A base priority with the weights, as it is advertised.
     pub fn priority(&self, base: u8) -> u8 {
+        if base == OWNER {
+            return OWNER;
+        }
         let clamped = (i32::from(base) + self.sum).clamp(LOWEST, HIGHEST);
         u8::try_from(clamped).unwrap_or(1)
     }

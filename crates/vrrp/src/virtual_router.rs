@@ -56,6 +56,8 @@ pub struct VirtualRouter {
     primary: bool,
     /// Maintenance mode of the cluster.
     maintenance: bool,
+    /// An operator keeps floating addresses off this host.
+    drained: bool,
     /// An operator wants another host to hold the address.
     aside: bool,
     /// The other hosts that are heard over the peer channel and know this virtual router.
@@ -135,6 +137,7 @@ impl VirtualRouter {
             tracking: Tracking::default(),
             primary: true,
             maintenance: false,
+            drained: false,
             aside: false,
             peers: Vec::with_capacity(PEERS),
             epoch: 0,
@@ -182,6 +185,7 @@ impl VirtualRouter {
             Event::LinkUp { source } => self.link_up(now, member, source),
             Event::LinkDown { why } => self.link_down(now, member, why),
             Event::ProxyChanged(health) => self.proxy_changed(now, health),
+            Event::Drained(drained) => self.drained_changed(now, drained),
             Event::TrackingChanged(tracking) => self.tracking_changed(now, tracking),
             Event::PrimaryChanged(there) => self.primary_changed(now, there),
             Event::MaintenanceChanged(on) => self.maintenance_changed(now, on),
@@ -204,10 +208,10 @@ impl VirtualRouter {
         self.utc = Some((now, utc));
     }
 
+    /// Zero if it was never told.
     fn utc(&self, now: MonoTime) -> Duration {
         self.utc.map_or(Duration::ZERO, |(at, utc)| utc + now.since(at))
     }
-    /// Zero if it was never told.
 
     /// The time asked for has come; harmless if it has not.
     pub fn handle_timeout(&mut self, now: MonoTime) {
@@ -289,9 +293,18 @@ impl VirtualRouter {
         (self.started, self.stopping) = (true, false);
         self.push(Action::DropAddress);
         match (self.missing(), self.tracking.fault.clone()) {
-            (None, None) => self.become_backup(now, Cause::Started),
+            (None, None) => self.begin(now, Cause::Started),
             (None, Some(what)) => self.change(now, State::Fault, Cause::TrackFailed { what }),
             (Some(why), _) => self.change(now, State::Fault, Cause::LinkDown { why }),
+        }
+    }
+
+    /// It can take part from now on: it listens first, unless it owns the address.
+    fn begin(&mut self, now: MonoTime, because: Cause) {
+        if self.is_owner() {
+            self.become_active(now, Cause::OwnsAddress);
+        } else {
+            self.become_backup(now, because);
         }
     }
 
@@ -312,8 +325,8 @@ impl VirtualRouter {
         if self.tracking.fault.is_some() {
             return;
         }
-        self.become_backup(now, Cause::LinkUp);
-        if std::mem::take(&mut self.link_was_down) {
+        self.begin(now, Cause::LinkUp);
+        if std::mem::take(&mut self.link_was_down) && self.state == State::Backup {
             self.settle(now);
         }
     }
@@ -346,6 +359,21 @@ impl VirtualRouter {
             return;
         }
         self.note(Reason::PriorityChanged { from, to, proxy: health });
+        self.follow_priority(now, from, to);
+    }
+
+    fn drained_changed(&mut self, now: MonoTime, drained: bool) {
+        let from = self.priority();
+        self.drained = drained;
+        let to = self.priority();
+        if from != to {
+            self.note(Reason::PriorityTracked { from, to });
+            self.follow_priority(now, from, to);
+        }
+    }
+
+    /// The own priority has become another.
+    fn follow_priority(&mut self, now: MonoTime, from: u8, to: u8) {
         match self.state {
             State::Active if !self.stopping => {
                 self.advertise(now);

@@ -504,6 +504,7 @@ impl Driver {
                     router.event(now, Event::ProxyChanged(self.proxy_told), &mut self.tools);
                     router.event(now, Event::PrimaryChanged(self.primary_told), &mut self.tools);
                     router.event(now, Event::MaintenanceChanged(self.maintenance), &mut self.tools);
+                    router.event(now, Event::Drained(self.drained), &mut self.tools);
                     router.event(now, Event::TrackingChanged(coming.tracking), &mut self.tools);
                     self.routers.push(router);
                 }
@@ -519,6 +520,7 @@ impl Driver {
 
     fn drain(&mut self, drained: bool) {
         self.watch.set_drained(drained);
+        self.tell_routers(&Event::Drained(drained));
         if drained != std::mem::replace(&mut self.drained, drained) {
             let text = if drained {
                 "an operator keeps floating addresses off this host (hactl vip undrain ends it)"

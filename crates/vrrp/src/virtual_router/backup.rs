@@ -94,7 +94,11 @@ impl VirtualRouter {
             self.timers.clear(Timer::Preempt);
         } else if self.timers.get(Timer::Preempt).is_none() {
             let Setup { preempt_delay, preempt_delay_limit, .. } = self.setup;
-            let delay = self.moves.delay(now, preempt_delay, preempt_delay_limit).max(self.skew());
+            let delay = if self.is_owner() {
+                self.skew()
+            } else {
+                self.moves.delay(now, preempt_delay, preempt_delay_limit).max(self.skew())
+            };
             self.note(Reason::PreemptionDelayed { source, priority, delay });
             self.timers.set(Timer::Preempt, now + delay);
         }

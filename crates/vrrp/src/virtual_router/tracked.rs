@@ -3,7 +3,7 @@
 use ha_core::MonoTime;
 
 use super::VirtualRouter;
-use crate::priority::{self, LEAVING_BY_WEIGHTS, PriorityModel, Tier};
+use crate::priority::{self, LEAVING_BY_WEIGHTS, OWNER, PriorityModel, Tier};
 use crate::reason::{Cause, Reason};
 use crate::setup::Tuning;
 use crate::state::State;
@@ -24,7 +24,12 @@ impl VirtualRouter {
     }
 
     fn is_to_be_left(&self) -> bool {
-        self.proxy == ProxyHealth::Draining || (self.aside && self.state == State::Active)
+        self.drained || self.proxy == ProxyHealth::Draining || (self.aside && self.state == State::Active)
+    }
+
+    /// Whether the address is this host's whenever it can have it.
+    pub(super) fn is_owner(&self) -> bool {
+        matches!(self.setup.model, PriorityModel::Weights { base: OWNER }) && !self.is_to_be_left()
     }
 
     /// Whether an Active with this priority is so much worse off that this router takes over whatever the preemption mode.
@@ -42,7 +47,8 @@ impl VirtualRouter {
             PriorityModel::Tiers => self.tier() == Tier::Serving && self.primary,
             PriorityModel::Weights { .. } => true,
         };
-        self.setup.preempt && !self.aside && !self.maintenance && priority < self.priority() && serves
+        let wants = self.setup.preempt || self.is_owner();
+        wants && !self.aside && !self.maintenance && priority < self.priority() && serves
     }
 
     /// Whether `priority` is better by so much that a router which is asked to take over does.
@@ -74,7 +80,7 @@ impl VirtualRouter {
                 return;
             }
             (State::Fault, None) if self.missing().is_none() => {
-                self.become_backup(now, Cause::TracksWell);
+                self.begin(now, Cause::TracksWell);
                 return;
             }
             _ => {}

@@ -13,6 +13,7 @@ use super::signing::Verdict;
 use crate::alarm::AlarmKind;
 use crate::checksum::Coverage;
 use crate::packet::{self, Addresses, Auth, Discarded, Heard, Received, TTL, group_of};
+use crate::priority::OWNER;
 use crate::setup::ChecksumMode;
 use crate::state::State;
 use crate::version::Version;
@@ -89,6 +90,9 @@ impl VirtualRouter {
         }
         if interval != self.setup.interval {
             self.notice(now, AlarmKind::OtherInterval { theirs: interval }, Some(source));
+        }
+        if heard.priority == OWNER && self.is_owner() {
+            self.notice(now, AlarmKind::OtherOwner, Some(source));
         }
         let mut ours = self.members[member].setup.addresses();
         let all = ours.clone().count() == advertisement.addresses.len();

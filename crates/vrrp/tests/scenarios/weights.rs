@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use vrrp::track::{Sample, Tracking, Weight};
-use vrrp::{Cause, Event, PriorityModel, Setup, State};
+use vrrp::{AlarmKind, Cause, Event, OWNER, PriorityModel, ProxyHealth, Setup, State};
 
 use crate::link::{Link, Seen, ms, setup, setup_v2};
 
@@ -120,7 +120,7 @@ fn an_operator_moves_it_and_a_draining_proxy_leaves_it() {
         link.event(0, Event::StepAside);
         link.run(Duration::from_secs(60));
         assert_eq!(link.actives(), [1], "it stays where it was moved to by hand");
-        link.proxy(1, vrrp::ProxyHealth::Draining);
+        link.proxy(1, ProxyHealth::Draining);
         link.run(Duration::from_secs(2));
         assert_eq!((link.status(1).priority, link.actives()), (1, vec![0]));
     }
@@ -147,4 +147,93 @@ fn other_settings_come_into_force_without_a_move_unless_they_mean_one() {
     assert_eq!(link.actives(), [0]);
     link.run(ms(500));
     assert_eq!((link.actives(), link.owners()), (vec![1], vec![1]));
+}
+
+/// Host 0 owns the address and never takes anything back for being preferred; host 1 has 254.
+fn owner_and_other() -> [Setup; 2] {
+    [OWNER, 254].map(|base| Setup { model: PriorityModel::Weights { base }, preempt: false, ..setup(0) })
+}
+
+#[test]
+fn an_owner_holds_the_address_from_the_first_moment_and_after_every_fault() {
+    let mut link = Link::new(owner_and_other());
+    link.start(1);
+    link.proxy(1, ProxyHealth::Serving);
+    link.run(Duration::from_secs(5));
+    assert_eq!(link.actives(), [1]);
+    // Its own proxy is not heard of yet: with weights that counts where it is tracked.
+    link.start(0);
+    link.run(ms(1));
+    assert_eq!((link.actives(), link.owners(), link.status(0).priority), (vec![0], vec![0], OWNER));
+    assert_eq!((link.status(0).reason, link.state(1)), (Cause::OwnsAddress, State::Backup));
+    // No weight follows it; a fault does.
+    check(&mut link, 0, -20, Sample::Failed);
+    link.run(Duration::from_secs(5));
+    assert_eq!((link.actives(), link.status(0).priority), (vec![0], OWNER));
+    check(&mut link, 0, 0, Sample::Failed);
+    link.run(ms(300));
+    assert_eq!((link.state(0), link.actives(), link.owners()), (State::Fault, vec![1], vec![1]));
+    check(&mut link, 0, 0, Sample::Well);
+    link.run(ms(1));
+    assert_eq!((link.actives(), link.owners()), (vec![0], vec![0]));
+    link.unplug(0);
+    link.run(Duration::from_secs(1));
+    assert_eq!(link.actives(), [1]);
+    link.plug(0);
+    link.run(ms(1));
+    assert_eq!((link.actives(), link.owners()), (vec![0], vec![0]));
+    assert_eq!(link.status(0).counters.became_active, 3);
+}
+
+#[test]
+fn an_owner_leaves_the_address_to_others_while_an_operator_wants_that() {
+    let mut link = Link::new(owner_and_other());
+    link.event(0, Event::Drained(true));
+    link.start_all();
+    for host in [0, 1] {
+        link.proxy(host, ProxyHealth::Serving);
+    }
+    link.run(Duration::from_secs(5));
+    assert_eq!((link.actives(), link.status(0).priority), (vec![1], 1), "not for a moment");
+    assert_eq!(link.status(0).counters.became_active, 0);
+    link.event(0, Event::Drained(false));
+    link.run(ms(500));
+    assert_eq!(link.actives(), [0], "whatever the preemption mode");
+    link.event(0, Event::StepAside);
+    link.run(Duration::from_secs(60));
+    assert_eq!(link.actives(), [1], "it stays where it was moved to by hand");
+    link.kill(1);
+    link.run(Duration::from_secs(1));
+    assert_eq!(link.actives(), [0]);
+}
+
+#[test]
+fn of_two_owners_the_higher_address_holds_it_after_one_packet() {
+    let owner = || Setup { model: PriorityModel::Weights { base: OWNER }, ..setup(0) };
+    let mut link = Link::new([owner(), owner()]);
+    link.start_all();
+    link.run(ms(1));
+    assert_eq!((link.actives().len(), link.owners().len()), (1, 1));
+    let holder = link.actives();
+    link.run(Duration::from_secs(10));
+    assert_eq!(link.actives(), holder, "no duel");
+    let changes: u64 = [0, 1].iter().map(|host| link.status(*host).counters.transitions).sum();
+    assert!(changes <= 4, "{changes}");
+    let alarms = [0, 1].map(|host| link.status(host).alarms);
+    assert!(alarms.iter().flatten().any(|alarm| alarm.kind == AlarmKind::OtherOwner), "{alarms:?}");
+}
+
+/// With weights a proxy that is not tracked counts nothing; that the host is kept free does.
+#[test]
+fn a_host_that_is_kept_free_leaves_the_address_also_when_its_proxy_is_dead() {
+    let mut link = pair(setup, true);
+    link.proxy(0, ProxyHealth::Dead);
+    link.run(Duration::from_secs(2));
+    assert_eq!(link.actives(), [0]);
+    link.event(0, Event::Drained(true));
+    link.run(Duration::from_secs(2));
+    assert_eq!((link.actives(), link.status(0).priority), (vec![1], 1));
+    link.event(0, Event::Drained(false));
+    link.run(Duration::from_secs(2));
+    assert_eq!((link.actives(), link.status(0).priority), (vec![0], 103));
 }

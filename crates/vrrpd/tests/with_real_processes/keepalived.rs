@@ -246,6 +246,42 @@ fn an_owner_wins_without_a_duel() {
     wait_for("ha1 to hold the address again", || settled_by(&world.ha1));
 }
 
+/// The same the other way round: ours owns the address and takes it from the first moment on, from one just below it and
+/// whatever the preemption mode. Two that own it are settled by the first packets.
+#[test]
+fn an_owner_of_ours_takes_the_address_at_once_and_of_two_one_gives_in() {
+    if !is_root() {
+        return;
+    }
+    let owns = "preempt = false\npriority_model = \"keepalived\"\npriorities = { ha1 = 255 }";
+    let world = World::new(&format!("{VERSION_2}\n{owns}"));
+    world.ha1.set_password("cfgha26");
+    let untracked = GUIDE.replace("track_script {\nchk_haproxy\n}\n", "");
+    let below = Keepalived::start(&world.ha2, &untracked.replace("priority 100", "priority 254"));
+    wait_for("keepalived to hold the address", || settled_by(&world.ha2));
+    let mut first = world.ha1.start();
+    let begun = Instant::now();
+    wait_for("ha1 to hold the address", || (world.ha1.holds() && !world.ha2.holds()).then_some(()));
+    println!("an owner holds the address {:?} after its start", begun.elapsed());
+    first.says("initialize -> active: this host owns the address (priority 255)");
+    first.signal(Signal::SIGTERM);
+    wait_for("keepalived to hold the address again", || settled_by(&world.ha2));
+    assert_eq!(first.wait().code(), Some(0));
+    drop(below);
+
+    let owner = untracked.replace("priority 100", "priority 255").replace("state BACKUP", "state MASTER");
+    let _other = Keepalived::start_owner(&world.ha2, &owner);
+    wait_for("keepalived, the owner, to hold the address", || settled_by(&world.ha2));
+    let second = world.ha1.start();
+    second.says("initialize -> active: this host owns the address");
+    // keepalived takes 254 when it hears of another owner.
+    wait_for("one holder", || (world.ha1.holds() != world.ha2.holds()).then_some(()));
+    let first_to_settle = world.ha1.holds();
+    let_pass(4000); // more than the Down interval of 3 s
+    assert_eq!(second.log().matches("-> active").count(), 1, "no duel: {}", second.log());
+    assert_eq!((world.ha1.holds(), world.ha2.holds()), (first_to_settle, !first_to_settle));
+}
+
 /// The hosts change over one after the other while a client asks a hundred times a second: the address is away no longer
 /// than two graceful hand-overs take.
 #[test]

@@ -85,7 +85,8 @@ impl Host {
     /// The same by a program that becomes vrrpd: `setpriv` and the like, with arguments.
     pub(crate) fn start_by(&self, by: &[&str]) -> Vrrpd {
         let vrrpd = self.spawn_by(by);
-        let began = || vrrpd.said("started") || vrrpd.said("goes on where an earlier process");
+        let beginnings = ["started", "goes on where an earlier process", "initialize -> active"];
+        let began = || beginnings.iter().any(|words| vrrpd.said(words));
         wait_for("vrrpd to start", || began().then_some(()));
         vrrpd
     }
