@@ -33,6 +33,8 @@ SECONDS ?= 1800
 SEED ?=
 # Repetitions of each fault of make fence-run in each mode.
 RUNS ?= 50
+# Random moments of each way to lose an agent in make moments.
+MOMENTS ?= 100
 # make fuzz TARGET=login fuzzes one reader.
 TARGET ?=
 
@@ -40,7 +42,7 @@ SIM_TESTS = $(patsubst crates/ha-sim/tests/%.rs,--test %,$(wildcard crates/ha-si
 
 .PHONY: help setup build build-tests fmt lint deny unit sim mutants model integration check test demo lab down pictures bench \
 	bench-failover bench-lab bench-vip bench-vip-lab bench-proxy bench-proxy-lab bench-reads bench-reads-lab bench-relays \
-	bench-relays-lab fault-run fence-run calm-run soak fuzz newer-libpq test-watchdog clean
+	bench-relays-lab fault-run fence-run moments calm-run soak fuzz newer-libpq test-watchdog clean
 
 help: ## List these targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -88,6 +90,11 @@ build-tests:
 integration: build-tests ## Every failure on real PostgreSQL and etcd (TEST=name for one of them)
 	$(if $(AS_ROOT),CARGO_TARGET_$(RUNNER_KEY)_RUNNER='$(AS_ROOT)') MATRIARCH_BIN_DIR='$(BIN_DIR)' MATRIARCH_POSTGRES_BIN='$(POSTGRES)' \
 	cargo test --locked --workspace --test failures -- --test-threads=$(JOBS) $(TEST)
+
+# Twelve moments each are part of every test run.
+moments: setup ## The guard beside PostgreSQL when its agent is killed, stopped or frozen at MOMENTS=100 random moments each
+	$(if $(AS_ROOT),CARGO_TARGET_$(RUNNER_KEY)_RUNNER='$(AS_ROOT)') MOMENTS=$(MOMENTS) \
+	cargo test --locked --workspace --test agent_lost -- --nocapture at_any_moment
 
 # Not part of the integration run: the distribution's libpq is older, and the package brings another one.
 newer-libpq: build-tests ## Direct TLS and encrypted cancel requests of libpq 17 and newer, by psycopg's own (needs pip)

@@ -20,8 +20,8 @@ const KILL_LEAD: Duration = Duration::from_millis(400);
 /// From the evidence to the deadline.
 const LEASE: Duration = Duration::from_millis(1_000);
 const RENEW_EVERY: Duration = Duration::from_millis(100);
-/// Moments that are tried on each of two hosts at a time.
-const ROUNDS: u64 = 12;
+/// Moments that are tried, unless the environment says `MOMENTS` (`make moments`).
+const MOMENTS: u64 = 12;
 
 /// The agent of the other tests, in a process of its own: renews until something ends or stops it.
 #[test]
@@ -94,7 +94,8 @@ fn lose(loss: Loss, seed: u64) {
     let mut host = Host::with("kill_lead = \"400ms\"");
     let freezer = Freezer::beside(host.group());
     let mut phase = seed;
-    for epoch in 1..=ROUNDS {
+    let moments = std::env::var("MOMENTS").map_or(MOMENTS, |text| text.parse().expect("a number of moments"));
+    for epoch in 1..=moments {
         let mut observer = host.agent();
         observer.start();
         let mut client = host.client();

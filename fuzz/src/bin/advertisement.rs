@@ -129,7 +129,7 @@ fn hear(packet: &[u8], version: vrrp::Version) {
         }
         let member = usize::from(packet.first().is_some_and(|first| first >> 4 == 6));
         let (was, source) = (router.status_of(now, member), [10, 0, 1, 99].into());
-        router.handle_event_of(now, member, Event::Received { source, packet: packet.to_vec() });
+        router.handle_event_of(now, member, Event::Received { source, packet });
         let is = router.status_of(now, member);
         assert_eq!(was.state, if active { State::Active } else { State::Backup });
         assert!(matches!(is.state, State::Active | State::Backup));
