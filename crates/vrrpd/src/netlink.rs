@@ -2,8 +2,10 @@
 //!
 //! Two sockets: one asks and is answered at once, the other hears what changes.
 
+mod constants;
 mod device;
 mod message;
+mod request;
 
 use std::io;
 use std::net::IpAddr;
@@ -14,9 +16,10 @@ use netlink_sys::{Socket, SocketAddr};
 use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
 use nix::sys::time::{TimeVal, TimeValLike as _};
 
+use constants::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST};
 pub(crate) use device::NewDevice;
 pub(crate) use message::{Address, ArpSettings, Link, Message, whole_prefix};
-use message::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, Request};
+use request::Request;
 
 /// Kernels send dumps in pieces of at most this size when the reader's buffer is that large (netlink(7)).
 const BUFFER_LEN: usize = 32 * 1024;

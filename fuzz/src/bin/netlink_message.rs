@@ -6,7 +6,10 @@ use fuzz::kept::Since;
 use libfuzzer_sys::fuzz_target;
 
 // The files themselves: vrrpd's library shows no parts, and is not built for this.
-#[allow(dead_code, unreachable_pub, reason = "requests are not fuzzed")]
+#[allow(dead_code, reason = "requests are not fuzzed")]
+#[path = "../../../crates/vrrpd/src/netlink/constants.rs"]
+mod constants;
+#[allow(dead_code, unreachable_pub, reason = "not everything is looked at")]
 #[path = "../../../crates/vrrpd/src/netlink/message.rs"]
 mod message;
 #[allow(dead_code, unreachable_pub, reason = "names are only read")]

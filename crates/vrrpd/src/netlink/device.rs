@@ -1,10 +1,8 @@
 //! Requests about links.
 
-use super::message::{
-    AF_INET, AF_INET6, ARP_ANNOUNCE, ARP_IGNORE, ArpSettings, IFF_UP, IFLA_ADDRESS, IFLA_AF_SPEC,
-    IFLA_IFALIAS, IFLA_IFNAME, IFLA_INET_CONF, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINK, IFLA_LINKINFO,
-    IFLA_MACVLAN_MODE, MACVLAN, MACVLAN_MODE_BRIDGE, Request,
-};
+use super::constants::*;
+use super::message::ArpSettings;
+use super::request::Request;
 
 const IFLA_MTU: u16 = 4;
 /// Of IPv6 in `IFLA_AF_SPEC`: whether the kernel makes link-local addresses, and that it makes none.
@@ -99,8 +97,8 @@ pub(super) fn old(index: u32) -> Request {
 
 #[cfg(test)]
 mod tests {
-    use super::super::message::tests::{read_back, words};
     use super::super::message::{Link, Message};
+    use super::super::request::tests::{read_back, words};
     use super::*;
 
     fn read(request: Request) -> Link {

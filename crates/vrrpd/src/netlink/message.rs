@@ -1,85 +1,14 @@
-//! The few messages of rtnetlink(7) that are needed here, written and read in place: the thread that advertises refreshes
-//! its address with each advertisement and hears of that, and asks for no memory. Libraries for this make a message of
-//! vectors of attributes of vectors.
+//! The few messages of rtnetlink(7) that are needed here, read in place: the thread that advertises refreshes its address with
+//! each advertisement, hears of that, and asks for no memory. Libraries for this make a message of vectors of attributes
+//! of vectors.
 
-use std::io;
 use std::net::IpAddr;
 
+use super::constants::*;
 use crate::short_text::{InterfaceName, ShortText};
 
-const RTM_NEWLINK: u16 = 16;
-const RTM_DELLINK: u16 = 17;
-const RTM_GETLINK: u16 = 18;
-const RTM_SETLINK: u16 = 19;
-const RTM_NEWADDR: u16 = 20;
-const RTM_DELADDR: u16 = 21;
-const RTM_GETADDR: u16 = 22;
-
-/// Kinds of messages that say how a request went (netlink(7)).
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
-/// Flags of every message.
-pub(super) const NLM_F_REQUEST: u16 = 0x1;
-pub(super) const NLM_F_ACK: u16 = 0x4;
-const NLM_F_DUMP_INTR: u16 = 0x10;
-/// Flags of requests.
-pub(super) const NLM_F_REPLACE: u16 = 0x100;
-pub(super) const NLM_F_EXCL: u16 = 0x200;
-pub(super) const NLM_F_CREATE: u16 = 0x400;
-pub(super) const NLM_F_DUMP: u16 = 0x300;
-
-/// `struct nlmsghdr` before everything.
-const HEADER_LEN: usize = 16;
-/// `struct ifinfomsg` before the attributes of a link.
-const LINK_HEADER_LEN: usize = 16;
-/// `struct ifaddrmsg` before those of an address.
-const ADDRESS_HEADER_LEN: usize = 8;
-/// The longest request is a new device: three names or numbers and what is nested, or the longest alias.
-const REQUEST_MAX: usize = 512;
 /// What is written on a device of ours has fewer than 80 bytes.
 const ALIAS_MAX: usize = 96;
-
-/// Attributes of a link.
-pub(super) const IFLA_ADDRESS: u16 = 1;
-pub(super) const IFLA_IFNAME: u16 = 3;
-pub(super) const IFLA_LINK: u16 = 5;
-pub(super) const IFLA_LINKINFO: u16 = 18;
-pub(super) const IFLA_IFALIAS: u16 = 20;
-pub(super) const IFLA_AF_SPEC: u16 = 26;
-/// Within `IFLA_LINKINFO`: what kind of link it is, and what only this kind has.
-pub(super) const IFLA_INFO_KIND: u16 = 1;
-pub(super) const IFLA_INFO_DATA: u16 = 2;
-pub(super) const MACVLAN: &[u8] = b"macvlan";
-pub(super) const IFLA_MACVLAN_MODE: u16 = 1;
-pub(super) const MACVLAN_MODE_BRIDGE: u32 = 4;
-/// Within `IFLA_AF_SPEC`, of IPv4: its settings by number (`IPV4_DEVCONF_*`), of which these are used. The kernel tells them
-/// as an array that begins with number 1.
-pub(super) const IFLA_INET_CONF: u16 = 1;
-pub(super) const ARP_ANNOUNCE: u16 = 18;
-pub(super) const ARP_IGNORE: u16 = 19;
-/// Flags of a link: set by the administrator; has a carrier and is ready.
-pub(super) const IFF_UP: u32 = 1;
-const IFF_RUNNING: u32 = 1 << 6;
-
-/// Attributes of an address. On a point-to-point link the first is the other end; without the second it is our own.
-const IFA_ADDRESS: u16 = 1;
-const IFA_LOCAL: u16 = 2;
-const IFA_CACHEINFO: u16 = 6;
-const IFA_FLAGS: u16 = 8;
-const IFA_PROTO: u16 = 11;
-/// Flags of an address. Of IPv6 the first means a temporary one.
-const IFA_F_SECONDARY: u32 = 0x01;
-const IFA_F_NODAD: u8 = 0x02;
-const IFA_F_DADFAILED: u32 = 0x08;
-const IFA_F_DEPRECATED: u32 = 0x20;
-const IFA_F_TENTATIVE: u32 = 0x40;
-
-/// Marks addresses as installed by us (`IFA_PROTO`, Linux 5.18; older kernels ignore it). Any value from 4 up is free
-/// for user space.
-const OURS: u8 = 112;
-
-pub(super) const AF_INET: u8 = 2;
-pub(super) const AF_INET6: u8 = 10;
 
 /// How an interface deals with ARP (`arp_ignore` and `arp_announce` of the kernel's ip-sysctl).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -269,11 +198,11 @@ fn ip_address(value: &[u8]) -> Option<IpAddr> {
 }
 
 /// The four bytes at the beginning.
-fn number(value: &[u8]) -> Option<u32> {
+pub(super) fn number(value: &[u8]) -> Option<u32> {
     Some(u32::from_ne_bytes(*value.first_chunk()?))
 }
 
-fn short(bytes: &[u8], at: usize) -> Option<u16> {
+pub(super) fn short(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
@@ -300,156 +229,16 @@ fn within(value: &[u8], kind: u16) -> Option<&[u8]> {
     attributes(value).map_while(Result::ok).find(|(found, _)| *found == kind).map(|(_, value)| value)
 }
 
-/// What is asked of the kernel: a message that grows in place.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Request {
-    bytes: [u8; REQUEST_MAX],
-    length: usize,
-    is_too_long: bool,
-}
-
-impl Request {
-    fn new(kind: u16) -> Self {
-        let mut request = Self { bytes: [0; REQUEST_MAX], length: HEADER_LEN, is_too_long: false };
-        request.bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
-        request
-    }
-
-    /// About the link with this index (0 = a new one, or all); of `mask` the bits in `flags` are set, the others cleared.
-    fn about_link(kind: u16, index: u32, flags: u32, mask: u32) -> Self {
-        let mut request = Self::new(kind);
-        request.put(&[0; 4]); // any family, any type
-        for word in [index, flags, mask] {
-            request.put(&word.to_ne_bytes());
-        }
-        request
-    }
-
-    pub(super) fn all_links() -> Self {
-        Self::about_link(RTM_GETLINK, 0, 0, 0)
-    }
-
-    pub(super) fn new_link() -> Self {
-        Self::about_link(RTM_NEWLINK, 0, 0, 0)
-    }
-
-    pub(super) fn set_link(index: u32, flags: u32, mask: u32) -> Self {
-        Self::about_link(RTM_SETLINK, index, flags, mask)
-    }
-
-    pub(super) fn old_link(index: u32) -> Self {
-        Self::about_link(RTM_DELLINK, index, 0, 0)
-    }
-
-    fn about_address(kind: u16, header: [u8; 4], interface: u32) -> Self {
-        let mut request = Self::new(kind);
-        request.put(&header);
-        request.put(&interface.to_ne_bytes());
-        request
-    }
-
-    pub(super) fn all_addresses() -> Self {
-        Self::about_address(RTM_GETADDR, [0; 4], 0)
-    }
-
-    /// For a /32 or /128 that the kernel removes after so many seconds. Over IPv6 it is deprecated from the beginning, so
-    /// that nothing takes it for its source; and nobody is asked beforehand whether he has it: that would take a second,
-    /// and forbid the address as long as the former holder is slow.
-    pub(super) fn new_address(interface: u32, address: IpAddr, lifetime_secs: u32) -> Self {
-        let (flags, preferred) = if address.is_ipv6() { (IFA_F_NODAD, 0) } else { (0, lifetime_secs) };
-        let mut request = Self::one_address(RTM_NEWADDR, interface, address, whole_prefix(address), flags);
-        request.nested(IFA_CACHEINFO, |times| {
-            for word in [preferred, lifetime_secs, 0, 0] {
-                times.put(&word.to_ne_bytes());
-            }
-        });
-        request.attribute(IFA_PROTO, &[OURS]);
-        request
-    }
-
-    pub(super) fn old_address(interface: u32, address: IpAddr, prefix: u8) -> Self {
-        Self::one_address(RTM_DELADDR, interface, address, prefix, 0)
-    }
-
-    fn one_address(kind: u16, interface: u32, address: IpAddr, prefix: u8, flags: u8) -> Self {
-        let family = if address.is_ipv4() { AF_INET } else { AF_INET6 };
-        let mut request = Self::about_address(kind, [family, prefix, flags, 0], interface);
-        for kind in [IFA_LOCAL, IFA_ADDRESS] {
-            match address {
-                IpAddr::V4(address) => request.attribute(kind, &address.octets()),
-                IpAddr::V6(address) => request.attribute(kind, &address.octets()),
-            }
-        }
-        request
-    }
-
-    pub(super) fn attribute(&mut self, kind: u16, value: &[u8]) {
-        self.nested(kind, |request| request.put(value));
-    }
-
-    /// Attributes within an attribute.
-    pub(super) fn nested(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) {
-        let begin = self.length;
-        self.put(&[0, 0]);
-        self.put(&kind.to_ne_bytes());
-        fill(self);
-        let length = u16::try_from(self.length - begin).unwrap_or(u16::MAX);
-        if let Some(field) = self.bytes.get_mut(begin..begin + 2) {
-            field.copy_from_slice(&length.to_ne_bytes());
-        }
-        self.put(&[0; 3][..self.length.next_multiple_of(4) - self.length]);
-    }
-
-    pub(super) fn put(&mut self, bytes: &[u8]) {
-        match self.bytes.get_mut(self.length..self.length + bytes.len()) {
-            Some(room) => {
-                room.copy_from_slice(bytes);
-                self.length += bytes.len();
-            }
-            None => self.is_too_long = true,
-        }
-    }
-
-    /// As it is sent, under this number.
-    pub(super) fn finish(&mut self, flags: u16, sequence: u32) -> io::Result<&[u8]> {
-        let length = u32::try_from(self.length).ok().filter(|_| !self.is_too_long);
-        let length = length.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
-        self.bytes[..4].copy_from_slice(&length.to_ne_bytes());
-        self.bytes[6..8].copy_from_slice(&flags.to_ne_bytes());
-        self.bytes[8..12].copy_from_slice(&sequence.to_ne_bytes());
-        Ok(&self.bytes[..self.length])
-    }
-}
-
 /// The prefix of an address that stands alone.
 pub(crate) fn whole_prefix(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
+    use super::super::request::Request;
+    use super::super::request::tests::{bytes_of, read_back};
     use super::*;
-
-    fn bytes_of(mut request: Request) -> Vec<u8> {
-        request.finish(NLM_F_REQUEST, 7).unwrap().to_vec()
-    }
-
-    /// What the kernel would read, were it as curious as we are.
-    pub(in super::super) fn read_back(request: Request) -> Message {
-        let mut bytes = bytes_of(request);
-        if bytes[4..6] == RTM_SETLINK.to_ne_bytes() {
-            bytes[4..6].copy_from_slice(&RTM_NEWLINK.to_ne_bytes());
-        }
-        let all: Vec<Message> = split(&bytes).map(|one| one.open().unwrap()).collect();
-        let [message] = all[..] else { panic!("{all:?}") };
-        message
-    }
-
-    /// What follows the header of a request.
-    pub(in super::super) fn words(request: Request) -> Vec<u32> {
-        let bytes = bytes_of(request);
-        bytes[HEADER_LEN..].chunks(4).map(|word| number(word).unwrap()).collect()
-    }
 
     #[test]
     fn an_address_that_we_install_is_read_back_as_ours() {
@@ -468,25 +257,6 @@ pub(super) mod tests {
         assert_eq!(read_back(Request::new_address(7, vip, 3)), Message::Address(address));
         assert_eq!(read_back(Request::old_address(7, vip, 24)), Message::AddressGone(gone));
         assert_eq!(read_back(Request::new_address(7, vip_v6, 3)), Message::Address(six));
-    }
-
-    /// As the kernel's `linux/netlink.h` and `linux/if_addr.h` have it.
-    #[test]
-    fn an_address_byte_by_byte() {
-        let vip = u32::from_ne_bytes([10, 0, 1, 10]);
-        let length_and_kind = |length: u32, kind: u32| length | kind << 16;
-        let header = [u32::from_ne_bytes([2, 32, 0, 0]), 7];
-        let twice = [length_and_kind(8, 2), vip, length_and_kind(8, 1), vip];
-        let times = [length_and_kind(20, 6), 3, 3, 0, 0];
-        let ours = [length_and_kind(5, 11), 112];
-        if cfg!(target_endian = "little") {
-            let all = [&header[..], &twice, &times, &ours].concat();
-            assert_eq!(words(Request::new_address(7, vip.to_ne_bytes().into(), 3)), all);
-        }
-        let mut request = Request::all_addresses();
-        let head = request.finish(NLM_F_REQUEST | NLM_F_DUMP, 5).unwrap();
-        assert_eq!((number(head), short(head, 4), short(head, 6)), (Some(24), Some(22), Some(0x301)));
-        assert_eq!((number(&head[8..]), number(&head[12..])), (Some(5), Some(0)));
     }
 
     #[test]
@@ -518,12 +288,5 @@ pub(super) mod tests {
             assert_eq!(link(&[&[0; LINK_HEADER_LEN][..], &attribute].concat()), Err(Unreadable), "{length}");
             assert_eq!(within(&attribute, IFLA_IFNAME), None);
         }
-    }
-
-    #[test]
-    fn a_request_that_does_not_fit_is_not_sent() {
-        let mut request = Request::new_link();
-        request.attribute(IFLA_IFALIAS, &[b'x'; REQUEST_MAX]);
-        assert_eq!(request.finish(0, 1).unwrap_err().kind(), io::ErrorKind::InvalidInput);
     }
 }
