@@ -20,30 +20,54 @@ pub(crate) const LEAVE_LIMIT: Duration = Duration::from_secs(3);
 pub(crate) struct Followers {
     pub(crate) boards: Vec<Arc<Board>>,
     pub(crate) hooks: Vec<Arc<HookRunner>>,
-    _looking: Vec<Task>,
-    following: Mutex<Vec<(Arc<HookRunner>, Task)>>,
+    running: Mutex<Running>,
+}
+
+/// What they run as.
+#[derive(Debug, Default)]
+struct Running {
+    looking: Vec<(Arc<Board>, Vec<Task>)>,
+    following: Vec<(Arc<HookRunner>, Task)>,
 }
 
 impl Followers {
-    /// Starts what the file names. Must be called in a runtime.
-    pub(crate) fn start(cluster: &Cluster, shared: &Shared, wishes: &Wishes) -> Self {
+    /// Starts what the file names. What ran before for the same goes on: a track that was started anew would count nothing
+    /// at first, and a hook that was would be run again. Must be called in a runtime.
+    pub(crate) fn start(cluster: &Cluster, shared: &Shared, wishes: &Wishes, earlier: &Self) -> Self {
+        let mut earlier = earlier.running.lock().unwrap_or_else(PoisonError::into_inner);
         // Those without tracks too: what an earlier file had must count no more.
-        let board =
-            |vip: &Vip| Board::new(vip.address, vip.tracks.clone(), Arc::clone(shared), wishes.clone());
-        let boards: Vec<Arc<Board>> = cluster.vips.iter().map(board).collect();
+        let look = |vip: &Vip| {
+            let same = |(board, _): &mut (Arc<Board>, _)| board.is_of(vip.address, &vip.tracks);
+            earlier.looking.extract_if(.., same).next().unwrap_or_else(|| {
+                let board = Board::new(vip.address, vip.tracks.clone(), Arc::clone(shared), wishes.clone());
+                let tasks = board.start().into_iter().map(Task).collect();
+                (board, tasks)
+            })
+        };
+        let looking: Vec<_> = cluster.vips.iter().map(look).collect();
         let programs = Programs::of(&cluster.hooks);
-        let hook = |vip: &Vip| Some(HookRunner::new(vip.address, programs.clone()?, Arc::clone(shared)));
-        let hooks: Vec<Arc<HookRunner>> = cluster.vips.iter().filter_map(hook).collect();
-        let looking = boards.iter().flat_map(Board::start).map(Task).collect();
-        let follow = |hook: &Arc<HookRunner>| (Arc::clone(hook), Task(tokio::spawn(Arc::clone(hook).run())));
-        let following = hooks.iter().map(follow).collect();
-        Self { boards, hooks, _looking: looking, following: Mutex::new(following) }
+        let follow = |vip: &Vip| {
+            let programs = programs.as_ref()?;
+            let same = |(hook, _): &mut (Arc<HookRunner>, _)| hook.is_of(vip.address, programs);
+            let kept = earlier.following.extract_if(.., same).next();
+            Some(kept.unwrap_or_else(|| {
+                let hook = HookRunner::new(vip.address, programs.clone(), Arc::clone(shared));
+                let task = Task(tokio::spawn(Arc::clone(&hook).run()));
+                (hook, task)
+            }))
+        };
+        let following: Vec<_> = cluster.vips.iter().filter_map(follow).collect();
+        Self {
+            boards: looking.iter().map(|(board, _)| Arc::clone(board)).collect(),
+            hooks: following.iter().map(|(hook, _)| Arc::clone(hook)).collect(),
+            running: Mutex::new(Running { looking, following }),
+        }
     }
 
     /// Takes the hooks of these addresses out, which go on.
     pub(crate) fn hooks_of(&self, is_one: impl Fn(IpAddr) -> bool) -> Leaving {
-        let mut following = self.following.lock().unwrap_or_else(PoisonError::into_inner);
-        Leaving(following.extract_if(.., |(hook, _)| is_one(hook.address())).collect())
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        Leaving(running.following.extract_if(.., |(hook, _)| is_one(hook.address())).collect())
     }
 }
 
@@ -73,5 +97,39 @@ struct Task(JoinHandle<()>);
 impl Drop for Task {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::tests::one_active;
+
+    const VIP: &str = "[[vip]]\naddress = \"10.0.1.10/24\"\npriority_model = \"keepalived\"\n";
+    const TRACK: &str = "[[vip.track]]\nfile = \"/nowhere\"\nweight = 2\n";
+    const OTHER: &str = "[[vip]]\naddress = \"10.0.1.9/24\"\n";
+
+    #[tokio::test]
+    async fn what_the_file_does_not_change_goes_on() {
+        let shared: Shared = Arc::new(arc_swap::ArcSwap::from_pointee(one_active()));
+        let (wishes, _wishes_in) = crate::wishes::wishes().unwrap();
+        let start = |vips: &str, hook: &str, earlier: &Followers| {
+            let hooks = format!("[hooks]\nvip_changed = \"{hook}\"\n");
+            let file = crate::configuration::tests::read("ha1", &format!("{vips}{hooks}"), None).unwrap();
+            Followers::start(&file.cluster, &shared, &wishes, earlier)
+        };
+        let first = start(&format!("{VIP}{TRACK}"), "/bin/true", &Followers::default());
+        let second = start(&format!("{OTHER}{VIP}{TRACK}"), "/bin/true", &first);
+        assert!(Arc::ptr_eq(&first.boards[0], &second.boards[1]));
+        assert!(Arc::ptr_eq(&first.hooks[0], &second.hooks[1]));
+        drop(first);
+        assert!(second.running.lock().unwrap().following.iter().all(|(_, task)| !task.0.is_finished()));
+        let third = start(&format!("{VIP}{TRACK}").replace("= 2", "= 3"), "/bin/true", &second);
+        assert!(!Arc::ptr_eq(&third.boards[0], &second.boards[1]), "another weight");
+        assert!(Arc::ptr_eq(&third.hooks[0], &second.hooks[1]));
+        // Of an address that goes, the hook is left to whoever tells it so.
+        assert_eq!(second.hooks_of(|_| true).0.len(), 1);
+        let fourth = start(VIP, "/bin/false", &third);
+        assert!(!Arc::ptr_eq(&fourth.hooks[0], &third.hooks[0]), "another program");
     }
 }

@@ -22,7 +22,7 @@ const LOOK: Duration = Duration::from_millis(50);
 const ENDS: &str = "vrrpd ends";
 
 /// The programs, as configured.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Programs {
     changed: PathBuf,
     check: Option<PathBuf>,
@@ -68,6 +68,11 @@ impl HookRunner {
 
     pub(crate) fn address(&self) -> IpAddr {
         self.address
+    }
+
+    /// Whether it runs these programs for this address.
+    pub(crate) fn is_of(&self, address: IpAddr, programs: &Programs) -> bool {
+        (self.address, &self.programs) == (address, programs)
     }
 
     /// From now on this host shall have nothing; [`Self::run`] comes to its end once that has been told.

@@ -76,7 +76,8 @@ impl Reload {
     /// Starts what runs beside the driver, and watches the file for ever.
     pub(crate) async fn watch(self: Arc<Self>) {
         let cluster = self.locked().cluster.clone();
-        self.followers.store(Arc::new(Followers::start(&cluster, &self.shared, &self.wishes)));
+        let followers = Followers::start(&cluster, &self.shared, &self.wishes, &Followers::default());
+        self.followers.store(Arc::new(followers));
         let path = self.args.config.clone();
         let (mut read, mut last) = (stamp(&path), stamp(&path));
         loop {
@@ -129,9 +130,10 @@ impl Reload {
             (tracks, cluster.hooks.clone())
         };
         if beside(&state.cluster) != beside(&found.cluster) {
-            let followers = Followers::start(&found.cluster, &self.shared, &self.wishes);
-            // The old ones end with their last reader, but for what there is to do yet for addresses that go.
-            let old = self.followers.swap(Arc::new(followers));
+            let old = self.followers.load_full();
+            let followers = Followers::start(&found.cluster, &self.shared, &self.wishes, &old);
+            // Those that are not kept end with their last reader, but for what there is to do yet for addresses that go.
+            self.followers.store(Arc::new(followers));
             let gone = changes.gone();
             let leaving = old.hooks_of(|address| gone.contains(&address));
             tokio::spawn(leave(leaving, gone, Arc::clone(&self.shared)));

@@ -120,6 +120,11 @@ impl Board {
     pub(crate) fn address(&self) -> IpAddr {
         self.address
     }
+
+    /// Whether it looks at these tracks for this address.
+    pub(crate) fn is_of(&self, address: IpAddr, tracks: &[Track]) -> bool {
+        (self.address, &*self.tracks) == (address, tracks)
+    }
 }
 
 /// Reads on another thread, which hangs as long as a mount does.

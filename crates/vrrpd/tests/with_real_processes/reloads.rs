@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use nix::sys::signal::Signal;
 
-use crate::link::{Capture, Host, Observer, World, is_root, wait_for};
+use crate::link::{Capture, Host, Observer, VIP, World, is_root, wait_for};
 
 #[test]
 fn a_changed_file_moves_nothing_a_bad_one_changes_nothing_and_what_is_asked_for_counts() {
@@ -108,5 +108,7 @@ fn addresses_come_and_go_with_the_file_and_the_others_stay() {
         (frames.iter().filter(|frame| frame.text().contains(LEAVES)).count() == 3).then_some(())
     });
     assert!(observer.end().nothing_moved(), "{}\n{}", first.log(), second.log());
+    // What concerned other addresses ran no program for this one.
+    assert_eq!(said().matches(&format!("hold {VIP}")).count(), 1, "{}", said());
     assert!(world.ha1.holds(), "{}", first.log());
 }
