@@ -48,6 +48,8 @@ impl fmt::Display for Sample {
 pub(super) struct Report {
     pub(super) machine: Machine,
     pub(super) samples: Vec<Sample>,
+    /// Why the usual stack has fewer rounds than were asked for, if it has.
+    pub(super) given_up: Option<String>,
 }
 
 impl Report {
@@ -103,7 +105,11 @@ impl fmt::Display for Report {
             )?;
         }
         let acknowledged: usize = self.samples.iter().map(|sample| sample.acknowledged).sum();
-        writeln!(f, "\n{} events, {acknowledged} rows acknowledged, lost 0.", self.samples.len())
+        writeln!(f, "\n{} events, {acknowledged} rows acknowledged, lost 0.", self.samples.len())?;
+        match &self.given_up {
+            Some(why) => writeln!(f, "The rounds with keepalived ended early: {why}"),
+            None => Ok(()),
+        }
     }
 }
 
