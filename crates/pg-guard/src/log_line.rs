@@ -1,14 +1,23 @@
 //! The log: one line per change on standard error, written by a thread of its own, because a reader that stopped
 //! reading must not stop the fence.
+//!
+//! That thread has ordinary priority. So it shares no lock with the one that fences, which would wait for it on a host whose
+//! processors are taken by others: lines are copied into places that are there from the beginning, so that it never
+//! calls the allocator, and it sleeps on a descriptor and not on the queue, whose list of sleepers has a lock.
 
 use std::fmt;
 use std::io::Write as _;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Lines waiting to be written. A guard changes state a few times per start; 256 covers a burst of refusals, and what
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+/// Lines waiting to be written. A guard changes state a few times per start; this covers a burst of refusals, and what
 /// does not fit is dropped.
-const LINES: usize = 256;
+const LINES: usize = 64;
+/// Bytes of a line, its end included; the rest is cut.
+const LINE_MAX: usize = 512;
 /// Enough to format one line; the default of 2 MiB would only look bad in process lists.
 const STACK_BYTES: usize = 64 * 1024;
 /// How long the end of the guard waits for the last lines.
@@ -38,38 +47,85 @@ impl fmt::Display for Level {
 /// Where lines go.
 #[derive(Debug)]
 pub(crate) struct Log {
-    lines: SyncSender<String>,
+    lines: SyncSender<Line>,
+    wake: Option<Arc<EventFd>>,
     finished: Receiver<()>,
 }
 
 impl Log {
     /// Starts the writing thread.
     pub(crate) fn to_stderr() -> Self {
-        let (lines, queue) = sync_channel::<String>(LINES);
+        let (lines, queue) = sync_channel(LINES);
         let (tell, finished) = sync_channel(1);
-        let write = move || {
-            for line in queue {
-                // Nobody can be told if standard error is gone.
-                drop(std::io::stderr().write_all(line.as_bytes()));
-            }
-            drop(tell);
-        };
-        // Without the thread there is no log, but still a guard: the queue's end is gone and lines are dropped.
-        drop(std::thread::Builder::new().name("log".into()).stack_size(STACK_BYTES).spawn(write));
-        Self { lines, finished }
+        // Without descriptor or thread there is no log, but still a guard: the queue's end is gone and lines are dropped.
+        let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC).ok().map(Arc::new);
+        if let Some(woken) = wake.clone() {
+            let write = move || {
+                write_lines(&queue, &woken);
+                drop(tell);
+            };
+            drop(std::thread::Builder::new().name("log".into()).stack_size(STACK_BYTES).spawn(write));
+        }
+        Self { lines, wake, finished }
     }
 
     /// Writes a line; never waits.
     pub(crate) fn line(&self, level: Level, text: &str) {
-        let line = format!("{} {level:5} pg-guard: {}\n", timestamp(SystemTime::now()), one_line(text));
-        drop(self.lines.try_send(line));
+        let text = format!("{} {level:5} pg-guard: {}", timestamp(SystemTime::now()), one_line(text));
+        drop(self.lines.try_send(Line::new(&text)));
+        awaken(self.wake.as_deref());
     }
 
     /// Waits a moment until what was logged is written.
     pub(crate) fn finish(self) {
-        let Self { lines, finished } = self;
+        let Self { lines, wake, finished } = self;
         drop(lines);
+        awaken(wake.as_deref());
         let _ = finished.recv_timeout(FINISH_PATIENCE);
+    }
+}
+
+fn awaken(wake: Option<&EventFd>) {
+    if let Some(wake) = wake {
+        // It fails only where the thread has been woken 2^64 times without having run.
+        let _ = wake.write(1);
+    }
+}
+
+/// Until the guard has finished with its log.
+fn write_lines(queue: &Receiver<Line>, woken: &EventFd) {
+    loop {
+        match queue.try_recv() {
+            // Nobody can be told if standard error is gone.
+            Ok(line) => drop(std::io::stderr().write_all(line.as_bytes())),
+            Err(TryRecvError::Disconnected) => return,
+            Err(TryRecvError::Empty) => {
+                // What counts is the queue.
+                let _ = woken.read();
+            }
+        }
+    }
+}
+
+/// A line in its place.
+#[derive(Debug)]
+struct Line {
+    bytes: [u8; LINE_MAX],
+    length: usize,
+}
+
+impl Line {
+    fn new(text: &str) -> Self {
+        let fits = |length: &usize| text.is_char_boundary(*length);
+        let length = (0..=text.len().min(LINE_MAX - 1)).rev().find(fits).unwrap_or(0);
+        let mut bytes = [0; LINE_MAX];
+        bytes[..length].copy_from_slice(&text.as_bytes()[..length]);
+        bytes[length] = b'\n';
+        Self { bytes, length: length + 1 }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
     }
 }
 
@@ -117,5 +173,16 @@ mod tests {
     #[test]
     fn a_record_is_one_line() {
         assert_eq!(one_line("a\nb\n"), "a; b");
+    }
+
+    #[test]
+    fn what_is_too_long_for_a_line_is_cut_between_characters() {
+        assert_eq!(Line::new("short").as_bytes(), b"short\n");
+        for text in ["x".repeat(LINE_MAX - 1), "x".repeat(LINE_MAX), "ä".repeat(LINE_MAX)] {
+            let line = Line::new(&text);
+            let (end, written) = line.as_bytes().split_last().unwrap();
+            assert_eq!(*end, b'\n');
+            assert!(text.starts_with(std::str::from_utf8(written).unwrap()) && written.len() >= LINE_MAX - 3);
+        }
     }
 }
