@@ -5,7 +5,6 @@
 //! after a hold that is longer than those moments lie apart, and the way back takes longer still. A host that is not
 //! heard says nothing: it makes nobody worse, and what was decided before stays.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ha_core::{MemberName, MonoTime};
@@ -28,6 +27,9 @@ impl ProxyReport {
     pub const NONE: Self = Self { health: ProxyHealth::Dead, primary: false, epoch: 0 };
 }
 
+/// Other hosts that are told of before more memory is asked for.
+const PEERS: usize = 16;
+
 #[derive(Debug)]
 struct Peer {
     report: ProxyReport,
@@ -41,7 +43,8 @@ pub struct PrimaryWatch {
     hold: Duration,
     hysteresis: Duration,
     own: ProxyReport,
-    peers: BTreeMap<MemberName, Peer>,
+    /// As many as there ever were; room for a dozen from the beginning.
+    peers: Vec<(MemberName, Peer)>,
     /// Since when another has what we lack.
     lacks_since: Option<MonoTime>,
     /// Since when we have it again, after the lack was counted.
@@ -62,7 +65,7 @@ impl PrimaryWatch {
             hold,
             hysteresis,
             own: ProxyReport::NONE,
-            peers: BTreeMap::new(),
+            peers: Vec::with_capacity(PEERS),
             lacks_since: None,
             has_since: None,
             worse: false,
@@ -97,14 +100,18 @@ impl PrimaryWatch {
 
     /// Another host said something.
     pub fn peer_reported(&mut self, now: MonoTime, peer: MemberName, report: ProxyReport) {
-        self.peers.insert(peer, Peer { report, heard: true });
+        let said = Peer { report, heard: true };
+        match self.peers.iter_mut().find(|(other, _)| *other == peer) {
+            Some((_, known)) => *known = said,
+            None => self.peers.push((peer, said)),
+        }
         self.weigh(now);
     }
 
     /// Another host is not heard any more.
     pub fn peer_lost(&mut self, now: MonoTime, peer: &MemberName) {
-        if let Some(peer) = self.peers.get_mut(peer) {
-            peer.heard = false;
+        if let Some((_, known)) = self.peers.iter_mut().find(|(other, _)| other == peer) {
+            known.heard = false;
         }
         self.weigh(now);
     }
@@ -135,8 +142,7 @@ impl PrimaryWatch {
 
     /// Whether the local proxy has a primary, as far as is known the newest.
     pub fn has_primary(&self) -> bool {
-        let newest =
-            self.peers.values().filter(|peer| peer.report.primary).map(|peer| peer.report.epoch).max();
+        let newest = self.reports().filter(|peer| peer.report.primary).map(|peer| peer.report.epoch).max();
         self.own.primary && newest.is_none_or(|newest| self.own.epoch >= newest)
     }
 
@@ -151,7 +157,11 @@ impl PrimaryWatch {
             let ProxyReport { health, primary, epoch } = peer.report;
             peer.heard && primary && health == ProxyHealth::Serving && epoch >= self.own.epoch
         };
-        self.peers.values().any(has)
+        self.reports().any(has)
+    }
+
+    fn reports(&self) -> impl Iterator<Item = &Peer> {
+        self.peers.iter().map(|(_, peer)| peer)
     }
 
     fn weigh(&mut self, now: MonoTime) {

@@ -207,7 +207,8 @@ impl Driver {
             router.start(boottime(), epoch, &mut driver.tools);
         }
         driver.work_proxy();
-        driver.publish();
+        // Each snapshot gets its memory now.
+        (0..=Publisher::ROOM).for_each(|_| driver.publish());
         Ok(driver)
     }
 

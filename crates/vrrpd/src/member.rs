@@ -20,6 +20,9 @@ use crate::short_text::InterfaceName;
 use crate::snapshot::RouterView;
 use crate::virtual_device::VirtualDevice;
 
+/// Alarms that are shown at a time before more memory is asked for.
+const ALARMS: usize = 8;
+
 /// What a packet must name to be for a virtual router: both families of an interface may have the same identifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Identity {
@@ -401,6 +404,7 @@ impl Member {
         place: usize,
     ) {
         let earlier = views.get_mut(place).map(|view| mem::take(&mut view.status.alarms));
+        let alarms = earlier.unwrap_or_else(|| Vec::with_capacity(ALARMS));
         let view = RouterView {
             address: self.setup.address,
             vrid: self.setup.vrid,
@@ -409,7 +413,7 @@ impl Member {
             interval: self.setup.interval,
             settings: Arc::clone(&self.settings),
             holds: self.holding.is_some(),
-            status: machine.status_in(now, number, earlier.unwrap_or_default()),
+            status: machine.status_in(now, number, alarms),
         };
         match views.get_mut(place) {
             Some(earlier) => *earlier = view,

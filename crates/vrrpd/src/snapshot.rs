@@ -75,10 +75,6 @@ impl RouterView {
     }
 }
 
-/// Snapshots that are there from the beginning: the one that is read, one that is being written, and as many that readers
-/// may still hold. The ordinary thread has few at a time.
-const ROOM: usize = 6;
-
 /// Publishes, in the memory of snapshots that nobody reads any more.
 #[derive(Debug)]
 pub(crate) struct Publisher {
@@ -88,13 +84,17 @@ pub(crate) struct Publisher {
 }
 
 impl Publisher {
+    /// Snapshots that are there from the beginning beside the one that is read: one to be written, and as many that readers
+    /// may still hold. The ordinary thread has few at a time.
+    pub(crate) const ROOM: usize = 6;
+
     /// With room for so many virtual routers.
     pub(crate) fn new(shared: Shared, now: MonoTime, routers: usize) -> Self {
         let empty = || {
             let routers = Vec::with_capacity(routers);
             Arc::new(Snapshot { routers, ..Snapshot::empty(now) })
         };
-        Self { shared, earlier: std::iter::repeat_with(empty).take(ROOM).collect() }
+        Self { shared, earlier: std::iter::repeat_with(empty).take(Self::ROOM).collect() }
     }
 
     /// What was published last.
@@ -110,7 +110,7 @@ impl Publisher {
             .unwrap_or_else(|| Arc::new(Snapshot::empty(MonoTime::default())));
         fill(Arc::make_mut(&mut next));
         let last = self.shared.swap(next);
-        if self.earlier.len() < ROOM {
+        if self.earlier.len() < Self::ROOM {
             self.earlier.push_back(last);
         }
     }
@@ -174,7 +174,7 @@ pub(crate) mod tests {
             places.insert(place);
         }
         assert!(!places.contains(&Arc::as_ptr(&held)) && held.taken == MonoTime(1), "somebody reads it");
-        assert!(places.len() <= ROOM, "{}", places.len());
+        assert!(places.len() <= Publisher::ROOM, "{}", places.len());
         // Readers that hold everything keep nobody from publishing.
         let all: Vec<Arc<Snapshot>> = (100..120)
             .map(|nanos| {
