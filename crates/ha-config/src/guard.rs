@@ -13,7 +13,7 @@ use crate::units::show_duration;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Guard {
     /// Whether a leader needs an armed guard.
-    pub mode: GuardMode,
+    pub mode: LayerMode,
     /// Allowance for what is still on the way when the lease ends.
     pub net_margin: Duration,
     /// How long before the lease ends the processes are killed.
@@ -27,51 +27,30 @@ pub struct Guard {
     /// Directory of the cgroup v2 group that holds PostgreSQL.
     pub cgroup: PathBuf,
     /// Whether a leader needs a group that the kernel kills at once (`cgroup.kill`).
-    pub group_kill: GuardMode,
+    pub group_kill: LayerMode,
     /// Whether a leader needs the kernel fuse.
-    pub fuse: GuardMode,
+    pub fuse: LayerMode,
     /// Whether a watchdog device must stand behind the deadline.
-    pub watchdog: GuardMode,
+    pub watchdog: LayerMode,
     /// The device (a test may name a socket).
     pub watchdog_device: PathBuf,
     /// Its timeout in whole seconds, if it is not to follow from the TTL.
     pub watchdog_timeout: Option<Duration>,
 }
 
-/// Whether a leader needs a layer of the fence: the guard itself, or what stands behind it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GuardMode {
-    /// No promotion without it.
-    Required,
-    /// Used where it answers or is possible; what is missing is reported.
-    Automatic,
-    /// Never used: for tests and hosts that are fenced by other means.
-    Off,
-}
-
-impl From<GuardMode> for LayerMode {
-    fn from(mode: GuardMode) -> Self {
-        match mode {
-            GuardMode::Required => Self::Required,
-            GuardMode::Automatic => Self::Automatic,
-            GuardMode::Off => Self::Off,
-        }
-    }
-}
-
 impl Default for Guard {
     fn default() -> Self {
         Self {
-            mode: GuardMode::Required,
+            mode: LayerMode::Required,
             net_margin: Duration::from_millis(500),
             kill_lead: Duration::from_secs(1),
             soft_lead: Duration::from_secs(1),
             drift: 10,
             socket: PathBuf::from("/run/matriarch/guard.sock"),
             cgroup: PathBuf::from("/sys/fs/cgroup/matriarch"),
-            group_kill: GuardMode::Automatic,
-            fuse: GuardMode::Automatic,
-            watchdog: GuardMode::Automatic,
+            group_kill: LayerMode::Automatic,
+            fuse: LayerMode::Automatic,
+            watchdog: LayerMode::Automatic,
             watchdog_device: PathBuf::from("/dev/watchdog"),
             watchdog_timeout: None,
         }
@@ -121,9 +100,9 @@ impl Guard {
         let mode = |name, otherwise| {
             let found =
                 table.read(name, "\"required\", \"automatic\" or \"off\"", |value| match value.as_str()? {
-                    "required" => Some(GuardMode::Required),
-                    "automatic" => Some(GuardMode::Automatic),
-                    "off" => Some(GuardMode::Off),
+                    "required" => Some(LayerMode::Required),
+                    "automatic" => Some(LayerMode::Automatic),
+                    "off" => Some(LayerMode::Off),
                     _ => None,
                 });
             found.map_or(otherwise, |at| at.value)

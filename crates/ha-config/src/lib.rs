@@ -45,7 +45,8 @@ pub use cluster::{
 };
 pub use etcd::{ETCD_CLIENT_PORT, ETCD_PEER_PORT, Etcd};
 pub use failover::Failover;
-pub use guard::{Guard, GuardMode, longest_watchdog_timeout};
+pub use guard::{Guard, longest_watchdog_timeout};
+pub use ha_core::guard_link::LayerMode;
 pub use hooks::Hooks;
 pub use postgres::{NEWEST_MAJOR, OLDEST_MAJOR, Postgres, PostgresPaths};
 pub use priorities::PriorityModel;

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use ha_core::ReplicationMode;
+use ha_core::guard_link::LayerMode;
 
 use crate::cluster::DatabaseHost;
 use crate::failover::Failover;
-use crate::guard::{Guard, GuardMode, longest_watchdog_timeout};
+use crate::guard::{Guard, longest_watchdog_timeout};
 use crate::reader::Table;
 use crate::replication::Replication;
 use crate::routing::{ReadConsistency, Routing};
@@ -102,9 +103,9 @@ fn check_watchdog(tables: &Tables<'_>, failover: &Failover, guard: &Guard) {
     if !sound(&tables.failover, &FAILOVER_KEYS) || !sound(&tables.guard, &GUARD_KEYS) {
         return;
     }
-    let asked = guard.watchdog == GuardMode::Required || guard.watchdog_timeout.is_some();
+    let asked = guard.watchdog == LayerMode::Required || guard.watchdog_timeout.is_some();
     let (timeout, longest) = (guard.watchdog_timeout(failover.lease_ttl), longest_watchdog_timeout(failover));
-    if guard.watchdog == GuardMode::Off || !asked || timeout <= longest {
+    if guard.watchdog == LayerMode::Off || !asked || timeout <= longest {
         return;
     }
     let found = format!(

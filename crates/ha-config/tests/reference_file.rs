@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use ha_config::{
-    Failover, Guard, GuardMode, Hooks, Postgres, ReadConsistency, Replication, Routing, Tags, Tls, Vip,
+    Failover, Guard, Hooks, LayerMode, Postgres, ReadConsistency, Replication, Routing, Tags, Tls, Vip,
 };
 use ha_core::ReplicationMode;
 
@@ -55,7 +55,7 @@ fn the_defaults_are_the_decided_ones() {
     assert_eq!(failover.renew_interval, Duration::from_secs(2));
     assert_eq!(failover.detection, Duration::from_secs(1));
     let guard = Guard::default();
-    assert_eq!(guard.mode, GuardMode::Required);
+    assert_eq!(guard.mode, LayerMode::Required);
     // drift 100 ms + net_margin 500 ms + kill_lead 1 s
     assert_eq!(guard.margin(failover.lease_ttl), Duration::from_millis(1600));
     assert_eq!(guard.watchdog_timeout(failover.lease_ttl), Duration::from_secs(5));
@@ -84,7 +84,7 @@ fn every_option_can_be_given_and_arrives() {
     assert_eq!(cluster.replication.max_slot_wal_keep_size, None);
     assert_eq!(cluster.replication.maximum_lag_bytes, 16 << 20);
     assert_eq!(cluster.failover.lease_ttl, Duration::from_secs(20));
-    assert_eq!(cluster.guard.mode, GuardMode::Automatic);
+    assert_eq!(cluster.guard.mode, LayerMode::Automatic);
     assert_eq!(cluster.guard.watchdog_timeout(cluster.failover.lease_ttl), Duration::from_secs(6));
     assert_eq!(cluster.etcd.endpoints, ["http://[fd00::1]:2379", "http://etcd-2:2379"]);
     assert_eq!(cluster.routing.write_port, 6000);

@@ -283,7 +283,7 @@ impl fmt::Display for ExitOutcome {
     }
 }
 
-/// Whether a layer behind the deadline must be there.
+/// Whether a layer of the fence must be there: the guard itself, or what stands behind its deadline.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum LayerMode {
     /// Without it no deadline is held, so nobody is promoted here.
@@ -291,7 +291,7 @@ pub enum LayerMode {
     /// Used where it works; shown where it does not.
     #[default]
     Automatic,
-    /// Never used.
+    /// Never used: for tests and hosts that are fenced by other means.
     Off,
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use ha_config::{Cluster, DatabaseHost, GRPC_PORT, GuardMode, REST_PORT, Secrets};
+use ha_config::{Cluster, DatabaseHost, GRPC_PORT, LayerMode, REST_PORT, Secrets};
 use ha_core::BootId;
 use ha_daemon::scheduling::{Locked, lock_memory};
 use ha_daemon::{ExitCode, Signals};
@@ -136,7 +136,7 @@ fn server(
     let place = Place::new(cluster, host, paths, secrets, state_dir);
     let user = UserSettings { parameters: host.postgres.parameters.clone(), hba: host.postgres.hba.clone() };
     let (link, shown, starter): (GuardLink, GuardShown, Arc<dyn Starter>) =
-        if cluster.guard.mode == GuardMode::Off {
+        if cluster.guard.mode == LayerMode::Off {
             let (_, nothing) = watch::channel(None);
             (GuardLink::off(events.clone()), nothing, Arc::new(DirectStarter::new(place.clone())))
         } else {

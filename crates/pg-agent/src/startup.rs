@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use ha_config::{Cluster, DatabaseHost, GuardMode, ReadConsistency};
+use ha_config::{Cluster, DatabaseHost, LayerMode, ReadConsistency};
 use ha_core::BootId;
 use ha_core::node_state::NodeState;
 use ha_core::record::{ClusterSettings, FailoverTimes};
@@ -38,9 +38,9 @@ pub fn setup(
         timings: timings(cluster),
         initial_settings: settings(cluster, host),
         guard: match cluster.guard.mode {
-            GuardMode::Required => GuardNeed::Required,
-            GuardMode::Automatic => GuardNeed::Automatic,
-            GuardMode::Off => GuardNeed::Off,
+            LayerMode::Required => GuardNeed::Required,
+            LayerMode::Automatic => GuardNeed::Automatic,
+            LayerMode::Off => GuardNeed::Off,
         },
         read_leases: cluster.routing.reads == ReadConsistency::Linearizable,
         rewind: cluster.replication.rewind,

@@ -16,7 +16,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use ha_config::GuardMode;
+use ha_config::LayerMode;
 use ha_core::guard_link::{Degraded, ExitOutcome, Layers, Reply};
 use ha_core::{BootId, MonoTime};
 use ha_fencing::{Action, Event, Look, PeerId, Reason, Watch};
@@ -143,7 +143,7 @@ impl<'a> Driver<'a> {
             layers,
             degraded,
             required: place.required_layers(),
-            fuse_wanted: place.fuse != GuardMode::Off,
+            fuse_wanted: place.fuse != LayerMode::Off,
             fuse_live: fuse.is_some(),
             state,
             fenced,
@@ -179,7 +179,7 @@ impl<'a> Driver<'a> {
             refusals,
             done: false,
         };
-        if place.fuse != GuardMode::Off {
+        if place.fuse != LayerMode::Off {
             driver.begin_probe();
         }
         driver.work();

@@ -12,7 +12,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use ha_config::GuardMode;
+use ha_config::LayerMode;
 use ha_core::guard_link::FenceMethod;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -52,7 +52,7 @@ impl Group {
     pub(crate) fn open(place: &Place) -> anyhow::Result<(Self, Vec<String>)> {
         let mut why = vec![];
         let forced = |kind| place.kill_by.is_none_or(|by| by == kind);
-        if place.group_kill != GuardMode::Off {
+        if place.group_kill != LayerMode::Off {
             if forced(KillBy::Unified) {
                 match Unified::open(&place.cgroup, &place.group_name, &place.run_dir) {
                     Ok(group) => return Ok((Self(Kind::Unified(group)), why)),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use ha_config::{GuardMode, longest_watchdog_timeout};
+use ha_config::{LayerMode, longest_watchdog_timeout};
 use ha_core::guard_link::Layers;
 use ha_fencing::{Limits, WatchdogRules};
 use nix::unistd::{Gid, Uid, User};
@@ -45,9 +45,9 @@ pub(crate) struct Place {
     /// The only way in which PostgreSQL's processes may be known, for tests.
     pub(crate) kill_by: Option<KillBy>,
     /// Whether the kernel must, may or must not kill the group at once.
-    pub(crate) group_kill: GuardMode,
+    pub(crate) group_kill: LayerMode,
     /// Whether there must, may or must not be a kernel fuse.
-    pub(crate) fuse: GuardMode,
+    pub(crate) fuse: LayerMode,
     pub(crate) limits: Limits,
     pub(crate) watchdog_device: PathBuf,
     pub(crate) watchdog_rules: WatchdogRules,
@@ -62,7 +62,7 @@ impl Place {
     /// The layers without which nobody may begin to lead here.
     pub(crate) fn required_layers(&self) -> Layers {
         let needs = [(self.group_kill, Layers::CGROUP_KILL), (self.fuse, Layers::KERNEL_FUSE)];
-        let required = needs.into_iter().filter(|(mode, _)| *mode == GuardMode::Required);
+        let required = needs.into_iter().filter(|(mode, _)| *mode == LayerMode::Required);
         required.fold(Layers::default(), |all, (_, layer)| all.with(layer))
     }
 
@@ -90,7 +90,7 @@ impl Place {
         };
         let ttl = cluster.failover.lease_ttl;
         let watchdog_rules = WatchdogRules {
-            mode: guard.watchdog.into(),
+            mode: guard.watchdog,
             timeout: guard.watchdog_timeout(ttl),
             longest: longest_watchdog_timeout(&cluster.failover),
             after_deadline: guard.drift_of(ttl) + guard.net_margin,
