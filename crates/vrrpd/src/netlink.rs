@@ -64,10 +64,7 @@ impl Requests {
 
     /// Brings a picture up to date.
     pub(crate) fn look(&mut self, picture: &mut Picture) -> io::Result<()> {
-        self.dump(Request::all_links(), &mut picture.links, |message| match message {
-            Message::Link(link) => Some(link),
-            _ => None,
-        })?;
+        self.dump_links(&mut picture.links)?;
         self.dump(Request::all_addresses(), &mut picture.addresses, |message| match message {
             Message::Address(address) => Some(address),
             _ => None,
@@ -76,9 +73,16 @@ impl Requests {
 
     /// All interfaces.
     pub(crate) fn links(&mut self) -> io::Result<Vec<Link>> {
-        let mut picture = Picture::default();
-        self.look(&mut picture)?;
-        Ok(picture.links)
+        let mut links = Vec::new();
+        self.dump_links(&mut links)?;
+        Ok(links)
+    }
+
+    fn dump_links(&mut self, links: &mut Vec<Link>) -> io::Result<()> {
+        self.dump(Request::all_links(), links, |message| match message {
+            Message::Link(link) => Some(link),
+            _ => None,
+        })
     }
 
     /// Makes a macvlan, down and without any address; an error if there is something of this name.
